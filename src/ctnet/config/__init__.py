@@ -1,0 +1,30 @@
+"""Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
+
+from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names
+from ctnet.config.schema import (
+    Augment,
+    Data,
+    Evaluation,
+    LossWeights,
+    Model,
+    Optimizer,
+    Recipe,
+    Schedule,
+    Train,
+)
+
+__all__ = [
+    "Augment",
+    "Data",
+    "Evaluation",
+    "LoadedRecipe",
+    "LossWeights",
+    "Model",
+    "Optimizer",
+    "Recipe",
+    "Schedule",
+    "Train",
+    "load_recipe",
+    "recipe_from_dict",
+    "recipe_names",
+]

@@ -1,0 +1,190 @@
+"""YAML files, `dotted.key=value` overrides and flags become one frozen recipe that knows where each value is from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ctnet.config.schema import Recipe
+from ctnet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe and, per dotted key, the source of its value: `default`, a file, `command line` or a flag."""
+
+    recipe: Recipe
+    sources: Mapping[str, str]
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with ctnet."""
+    return sorted(f.name.removesuffix(".yaml") for f in _shipped().iterdir() if f.name.endswith(".yaml"))
+
+
+def load_recipe(
+    name_or_path: str = "centernet_resdcn18",
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> LoadedRecipe:
+    """Return the recipe of a name or YAML file with overrides applied: file, then `key=value`, then flags.
+
+    `flags` maps `"--epochs schedule.epochs"`-style names to values: the option as typed, a space, the dotted key;
+    None means not given. Raises ConfigError for unknown names and keys (with the nearest) and for bad values.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+
+    def take(key: str, value: Any, source: str) -> None:
+        for leaf, leaf_value in _leaves(key, value, source):
+            values[leaf], sources[leaf] = leaf_value, source
+
+    for source, content in _read_chain(name_or_path):
+        for key, value in content.items():
+            take(str(key), value, source)
+    for override in overrides:
+        key, value = _parse_override(override)
+        take(key, value, "command line")
+    for flag, value in (flags or {}).items():
+        if value is not None:
+            option, key = flag.split()
+            take(key, value, option)
+    recipe = _validate(values, sources)
+    return LoadedRecipe(recipe, {key: sources.get(key, "default") for key, _ in flatten(recipe)})
+
+
+def recipe_from_dict(content: Mapping[str, Any], source: str) -> Recipe:
+    """Return the recipe stored in a checkpoint or run folder; `source` names it in errors."""
+    values = {leaf: v for key, value in content.items() for leaf, v in _leaves(str(key), value, source)}
+    return _validate(values, dict.fromkeys(values, source))
+
+
+def flatten(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every (dotted key, value) of a recipe, in the order of the schema."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the whole recipe as YAML that `load_recipe` reads back to an equal one."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file's mapping. Raises ConfigError when it is missing, broken or not a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("cannot read the file", file=path, got=error.strerror) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("not a YAML file", file=path, got=" ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise ConfigError("a mapping of keys to values is expected", file=path, got=type(content).__name__)
+    return content
+
+
+def _shipped() -> Any:
+    """Return the folder of shipped recipes: inside the installed package, or `configs/` of a source checkout."""
+    package = resources.files("ctnet")
+    installed = package / "recipes"
+    return installed if installed.is_dir() else Path(str(package)).parents[1] / "configs"
+
+
+def _read_chain(name_or_path: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return (source, content) from the base file to the named one; a file may extend one other, no deeper."""
+    source, content = _read_one(name_or_path, Path())
+    base = content.pop("extends", None)
+    content.setdefault("name", Path(source).stem)
+    if base is None:
+        return [(source, content)]
+    base_source, base_content = _read_one(str(base), Path(source).parent)
+    if "extends" in base_content:
+        raise ConfigError("a recipe may extend one that extends nothing", file=source, got=f"extends: {base}")
+    return [(base_source, base_content), (source, content)]
+
+
+def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    path = folder / name_or_path
+    if name_or_path.endswith((".yaml", ".yml")) or path.is_file():
+        return str(path), read_yaml(path)
+    shipped = _shipped() / f"{name_or_path}.yaml"
+    if not shipped.is_file():
+        raise ConfigError(
+            f"no recipe named {name_or_path!r}",
+            nearest=_nearest(name_or_path, recipe_names()),
+            hint="ctnet config list shows the shipped recipes; a file of your own ends in .yaml",
+        )
+    return f"{name_or_path}.yaml", dict(yaml.safe_load(shipped.read_text(encoding="utf-8")) or {})
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ConfigError("an override looks like dotted.key=value", got=text)
+    try:
+        return key, yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError("the value cannot be parsed", got=text, detail=" ".join(str(error).split())) from None
+
+
+def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
+    """Yield the leaf settings below `key`, refusing keys that the schema does not have."""
+    node: Any = Recipe
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        fields = node.model_fields if isinstance(node, type) and issubclass(node, BaseModel) else {}
+        if part not in fields:
+            scope = ".".join(parts[:depth])
+            names = [f"{scope}.{name}" if scope else name for name in fields]
+            raise ConfigError(
+                f"unknown setting {key!r}",
+                source=source,
+                nearest=_nearest(key, [k for k, _ in flatten(Recipe())] + names),
+                hint="ctnet config show lists every setting",
+            )
+        node = fields[part].annotation
+    if not (isinstance(node, type) and issubclass(node, BaseModel)):
+        yield key, value
+        return
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key!r} is a section, not a value", source=source, got=value)
+    for name, inner in value.items():
+        yield from _leaves(f"{key}.{name}", inner, source)
+
+
+def _nearest(key: str, names: list[str]) -> str | None:
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    if not close:
+        by_last = {name.rsplit(".", 1)[-1]: name for name in names}
+        close = [by_last[c] for c in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)]
+    return close[0] if close else None
+
+
+def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, leaf = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = next((k for k in values if key == k or key.startswith(f"{k}.")), None)
+        raise ConfigError(
+            f"bad value for {known or key}" if key else "settings disagree",
+            source=sources.get(known) if known else None,
+            expected=first["msg"].removeprefix("Value error, "),
+            got=repr(values[known]) if known else None,
+        ) from None

@@ -1,0 +1,223 @@
+"""Every setting of a run, with its default, its range and what it means. All objects are frozen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _pair(value: object) -> object:
+    return (value, value) if isinstance(value, int) else value
+
+
+Side = Annotated[int, Field(ge=32, multiple_of=32)]
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Model(_Section):
+    """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet18"
+    """trunk"""
+    neck: Literal["deform", "plain"] = "deform"
+    """up-sampling: deformable convolutions before each transposed one, or transposed ones alone"""
+    neck_channels: tuple[Positive, Positive, Positive] = (256, 128, 64)
+    """channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256)"""
+    head_channels: Positive = 64
+    """channels between the two convolutions of each head"""
+    class_specific_size: bool = False
+    """predict one box size per class instead of one for all"""
+    predict_offset: bool = True
+    """predict the centre within its cell; without it the middle of the cell is used"""
+
+
+class Data(_Section):
+    """Where pictures come from and how they enter the network."""
+
+    path: str | None = None
+    """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
+    train_split: str = "train"
+    """split to train on"""
+    val_split: str = "val"
+    """split to evaluate on"""
+    image_size: ImageSize = (512, 512)
+    """network input as (height, width), one number for a square; multiples of 32"""
+    color_order: Literal["bgr", "rgb"] = "bgr"
+    """channel order the network sees"""
+    mean: tuple[float, float, float] = (0.40789654, 0.44719302, 0.47026115)
+    """per-channel mean, in color_order, of values in 0..1"""
+    std: tuple[float, float, float] = (0.28863828, 0.27408164, 0.27809835)
+    """per-channel standard deviation, in color_order, of values in 0..1"""
+    max_objects: Positive = 128
+    """objects of one picture that are trained on; further ones are left out, in file order"""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """loader processes; empty means one per two cores, at most eight"""
+
+
+class Augment(_Section):
+    """Random changes of the training pictures."""
+
+    crop: Literal["random", "shift", "none"] = "random"
+    """random: scale from `scale`, centre anywhere; shift: centre and scale jittered; none: whole picture"""
+    scale: tuple[float, float] = (0.6, 1.3)
+    """range of the crop's side relative to the picture's longer side, in steps of 0.1"""
+    border: Positive = 128
+    """the random centre keeps this many pixels from the picture's edge (halved until it fits)"""
+    shift: NonNegative = 0.1
+    """crop=shift: standard deviation of the centre, relative to the picture"""
+    scale_jitter: NonNegative = 0.4
+    """crop=shift: standard deviation of the scale"""
+    rotate: NonNegative = 0.0
+    """standard deviation of the rotation in degrees (at most twice that); 0 never rotates"""
+    flip: Fraction = 0.5
+    """probability of a horizontal mirror image"""
+    flip_vertical: Fraction = 0.0
+    """probability of a vertical mirror image; for pictures without an up, such as microscopy"""
+    photometric: NonNegative = 0.4
+    """strength of random brightness, contrast and saturation"""
+    lighting: NonNegative = 0.1
+    """standard deviation of the PCA colour shift"""
+
+
+class Optimizer(_Section):
+    """How weights follow gradients."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    """algorithm"""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """learning rate at `lr_batch` pictures a step"""
+    lr_batch: Positive = 8
+    """batch that `lr` is meant for"""
+    lr_scaling: Literal["sqrt", "linear", "none"] = "sqrt"
+    """how the rate follows another effective batch (sqrt suits Adam, linear SGD and upstream's recipes)"""
+    weight_decay: NonNegative = 0.05
+    """decay of weights with two or more dimensions; norms and biases are left alone"""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    """Adam's averages"""
+    momentum: Fraction = 0.9
+    """SGD's momentum"""
+    clip_norm: NonNegative = 35.0
+    """largest gradient norm; 0 never clips"""
+
+
+class Schedule(_Section):
+    """How long to train and how the learning rate moves."""
+
+    epochs: Positive = 60
+    """passes over the training pictures"""
+    name: Literal["onecycle", "cosine", "multistep", "poly", "constant"] = "onecycle"
+    """shape after the warm-up"""
+    warmup: NonNegative = 3.0
+    """epochs of rising rate; for onecycle the rising part"""
+    warmup_start: Fraction = 0.04
+    """rate at step 0 relative to the peak"""
+    milestones: tuple[Positive, ...] = (90, 120)
+    """multistep: epochs at which the rate drops"""
+    gamma: Fraction = 0.1
+    """multistep: factor of each drop"""
+    power: NonNegative = 0.9
+    """poly: exponent"""
+    final: Fraction = 0.002
+    """onecycle, cosine, poly: rate at the end relative to the peak"""
+
+
+class LossWeights(_Section):
+    """Parts of the loss and their weights."""
+
+    heatmap: NonNegative = 1.0
+    """penalty-reduced focal loss of the centres"""
+    size: NonNegative = 0.1
+    """L1 of width and height in cells"""
+    offset: NonNegative = 1.0
+    """L1 of the centre within its cell"""
+    regression: Literal["l1", "smooth_l1"] = "l1"
+    """form of the size and offset losses"""
+    size_targets: Literal["center", "dense"] = "center"
+    """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh)"""
+
+
+class Train(_Section):
+    """The loop: batches, precision, state on disk."""
+
+    batch_size: Positive = 8
+    """pictures per device and micro-step"""
+    accumulate: Positive = 1
+    """micro-steps per update; the effective batch is batch_size x accumulate"""
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """reduced precision; auto takes what the device runs fast and says so"""
+    channels_last: bool = True
+    """memory format of weights and pictures"""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """decay of the averaged weights that are evaluated and saved; 0 keeps the raw weights"""
+    max_steps: Positive | None = None
+    """stop after this many updates, whatever the epochs"""
+    log_every: Positive = 20
+    """steps between lines of the log"""
+    eval_every: Annotated[int, Field(ge=0)] = 5
+    """epochs between evaluations; 0 evaluates only at the end"""
+    save_every: Positive = 1
+    """epochs between checkpoints"""
+    save_every_steps: Positive | None = None
+    """also save every so many steps"""
+    keep: Annotated[int, Field(ge=0)] = 1
+    """numbered checkpoints kept beside last.pt"""
+    sample_batches: Annotated[int, Field(ge=0)] = 2
+    """first batches drawn with their targets into samples/"""
+
+
+class Evaluation(_Section):
+    """How predictions are decoded and scored."""
+
+    top_k: Positive = 100
+    """peaks taken from the heatmap of one picture"""
+    max_detections: Positive = 100
+    """detections kept per picture after merging scales"""
+    score_floor: Fraction = 0.0
+    """detections below are dropped before scoring; 0 for AP"""
+    batch_size: Positive = 8
+    """pictures per forward pass; changes no result"""
+    keep_res: bool = False
+    """keep each picture's resolution and pad it, instead of warping it to image_size"""
+    flip: bool = False
+    """average with the mirrored picture"""
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
+    """test scales; several are merged by soft-NMS"""
+    nms: Literal["none", "soft", "hard"] = "none"
+    """suppression after decoding; upstream uses soft with several scales"""
+
+
+class Recipe(_Section):
+    """One run, whole."""
+
+    name: str = "centernet_resdcn18"
+    """name of the recipe"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of weights, order and augmentation"""
+    model: Model = Model()
+    data: Data = Data()
+    augment: Augment = Augment()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    loss: LossWeights = LossWeights()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Recipe:
+        if self.model.class_specific_size and self.loss.size_targets == "dense":
+            raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
+        if any(s <= 0 for s in self.data.std):
+            raise ValueError("data.std must be above 0")
+        low, high = self.augment.scale
+        if not 0 < low <= high:
+            raise ValueError("augment.scale must be two numbers, 0 < low <= high")
+        return self

@@ -1,0 +1,84 @@
+"""Everything a user can get wrong, as one tree; each class carries the exit code of the command line.
+
+CtnetError
+├── ConfigError          2   a wrong flag, key or value
+├── DataError            3   annotations or pictures that cannot be used
+├── WeightsError         3   a file of weights that does not fit
+├── DeviceUnavailable    4   the device asked for is not here
+├── MissingExtra         4   an optional package is not installed
+├── StorageError         4   the disk refused a write
+├── Diverged             5   training produced a number that is not finite
+└── Interrupted    130/143   Ctrl-C or SIGTERM, after saving
+"""
+
+from __future__ import annotations
+
+
+class CtnetError(Exception):
+    """A mistake or a condition outside the program, explained to the person who can mend it.
+
+    `facts` are printed one a line below the message (`file`, `expected`, `got`, ...), the hint last.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = {name: str(value) for name, value in facts.items() if value is not None}
+
+    def __str__(self) -> str:
+        rows = [*self.facts.items(), *([("hint", self.hint)] if self.hint else [])]
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join([self.message, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+class ConfigError(CtnetError):
+    """A wrong flag, key or value."""
+
+    exit_code = 2
+
+
+class DataError(CtnetError):
+    """Annotations or pictures that cannot be used."""
+
+    exit_code = 3
+
+
+class WeightsError(CtnetError):
+    """A file of weights that cannot be read or does not fit the network."""
+
+    exit_code = 3
+
+
+class DeviceUnavailable(CtnetError):
+    """The device asked for is not on this machine, or its packages are not."""
+
+    exit_code = 4
+
+
+class MissingExtra(CtnetError):
+    """An optional package is needed and not installed."""
+
+    exit_code = 4
+
+
+class StorageError(CtnetError):
+    """The disk refused a write: full, read-only or gone."""
+
+    exit_code = 4
+
+
+class Diverged(CtnetError):
+    """Training produced a loss or gradient that is not finite."""
+
+    exit_code = 5
+
+
+class Interrupted(CtnetError):
+    """Training was told to stop and has saved its state."""
+
+    def __init__(self, message: str, *, signal_number: int, **facts: object) -> None:
+        super().__init__(message, hint="continue with --resume", **facts)
+        self.exit_code = 128 + signal_number
