@@ -1,1 +1,1 @@
-"""."""
+"""Geometry between picture pixels, input pixels and heatmap cells, in both directions."""

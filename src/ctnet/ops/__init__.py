@@ -1,1 +1,10 @@
-"""."""
+"""Operators that detectors are made of, each declared once with `torch.library`: schema, shapes, gradient, reference.
+
+A device plug-in registers faster kernels for its dispatch key; callers never choose.
+"""
+
+from ctnet.ops.deform_conv import deform_conv2d
+from ctnet.ops.nms import nms, soft_nms
+from ctnet.ops.peaks import Peaks, decode_peaks
+
+__all__ = ["Peaks", "decode_peaks", "deform_conv2d", "nms", "soft_nms"]

@@ -1,1 +1,68 @@
-"""."""
+"""The cuda device: NVIDIA cards through torch's own build."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ctnet.devices.base import Probe
+
+
+class CudaDevice:
+    """NVIDIA cards. Convolutions choose their algorithm by measuring; matrix products may use TF32."""
+
+    name = "cuda"
+
+    def probe(self) -> Probe:
+        """Count the cards that torch sees."""
+        if not torch.backends.cuda.is_built():
+            return Probe(0, "this torch build has no CUDA support")
+        count = torch.cuda.device_count()
+        return Probe(count, "" if count else "torch finds no card or no driver")
+
+    def open(self, index: int) -> torch.device:
+        """Claim a card; allow TF32 and let cuDNN pick algorithms by measuring."""
+        torch.cuda.set_device(index)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+        return torch.device("cuda", index)
+
+    def fast_dtype(self) -> tuple[torch.dtype | None, str]:
+        """Return bf16 from Ampere on, fp16 before."""
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "the card multiplies bf16"
+        return torch.float16, "the card has no bf16; fp16 with loss scaling"
+
+    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
+        """Return what torch's cuda autocast accepts."""
+        return (torch.bfloat16, torch.float16)
+
+    def register_kernels(self) -> dict[str, str]:
+        """Register nothing: the references run."""
+        return {}
+
+    def prepare(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
+        """Return the network with channels-last weights if asked for."""
+        return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload,no-any-return]
+
+    def synchronize(self) -> None:
+        """Wait for the current card."""
+        torch.cuda.synchronize()
+
+    def peak_memory(self) -> int | None:
+        """Return torch's peak of allocated bytes on the current card."""
+        return torch.cuda.max_memory_allocated()
+
+    def rng_state(self) -> Tensor | None:
+        """Return the current card's generator state."""
+        return torch.cuda.get_rng_state()
+
+    def set_rng_state(self, state: Tensor) -> None:
+        """Restore the current card's generator state."""
+        torch.cuda.set_rng_state(state)
+
+
+def device() -> CudaDevice:
+    """Return the plug-in."""
+    return CudaDevice()

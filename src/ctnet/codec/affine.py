@@ -1,0 +1,116 @@
+"""The one affine map between a picture and the network's input, and its inverse.
+
+A view of a picture is a centre and a scale, both in picture pixels: the scale is the length that becomes the width
+of the output. The matrix follows from three point pairs (CenterNet's definition), computed as there in float32, so
+that boxes land on the same cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctnet.types import Float32
+
+Matrix = NDArray[np.float64]
+Size = tuple[int, int]
+
+
+def affine_matrix(
+    center: ArrayLike,
+    scale: float,
+    out_wh: Sequence[float],
+    *,
+    rotate_deg: float = 0.0,
+    inverse: bool = False,
+) -> Matrix:
+    """Return the (2,3) float64 map from picture to output pixels, or back when `inverse`.
+
+    `scale` picture pixels become `out_wh[0]` output pixels.
+    """
+    angle = np.pi * rotate_deg / 180
+    up = scale * -0.5
+    direction = np.array([-up * np.sin(angle), up * np.cos(angle)], np.float32)
+    source = _triangle(np.asarray(center, np.float32), direction)
+    middle = np.array([out_wh[0] * 0.5, out_wh[1] * 0.5], np.float32)
+    target = _triangle(middle, np.array([0, out_wh[0] * -0.5], np.float32))
+    pair = (target, source) if inverse else (source, target)
+    return np.asarray(cv2.getAffineTransform(*pair), np.float64)
+
+
+def _triangle(point: Float32, direction: Float32) -> Float32:
+    second = point + direction
+    side = point - second
+    third = second + np.array([-side[1], side[0]], np.float32)
+    return np.stack([point, second, third]).astype(np.float32)
+
+
+def transform_points(points: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
+    """Return (N,2) points mapped by a (2,3) matrix."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def transform_boxes(boxes_xyxy: NDArray[np.floating], matrix: Matrix) -> Float32:
+    """Return (N,4) boxes whose two corners are mapped by a (2,3) matrix, as float32; right for unrotated maps."""
+    return transform_points(boxes_xyxy.reshape(-1, 2), matrix).reshape(-1, 4).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a picture is shown to the network: resized to `resized_hw`, then mapped onto `input_hw`.
+
+    `center` and `scale` are in pixels of the resized picture; `test_scale` is the resizing factor that boxes are
+    divided by on the way back.
+    """
+
+    resized_hw: Size
+    input_hw: Size
+    center: tuple[float, float]
+    scale: float
+    test_scale: float
+
+    def to_input(self) -> Matrix:
+        """Return the matrix from the resized picture to input pixels."""
+        return affine_matrix(self.center, self.scale, self.input_hw[::-1])
+
+    def from_cells(self, stride: int) -> Matrix:
+        """Return the matrix from heatmap cells to original picture pixels."""
+        height, width = self.input_hw
+        cells_wh = (width // stride, height // stride)
+        return affine_matrix(self.center, self.scale, cells_wh, inverse=True) / self.test_scale
+
+
+def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
+    """Return the view that letterboxes a picture into a fixed input (upstream's fix_res).
+
+    The longer side becomes the input's width. As upstream, other test scales keep that length: a smaller picture
+    leaves a margin, a larger one is cut, so several scales make sense with `keep_view` only.
+    """
+    height, width = image_hw
+    resized = (int(height * test_scale), int(width * test_scale))
+    center = (resized[1] / 2, resized[0] / 2)
+    return View(resized, input_hw, center, float(max(height, width)), test_scale)
+
+
+def keep_view(image_hw: Size, test_scale: float = 1.0, pad: int = 31) -> View:
+    """Return the view that keeps resolution and pads each side to `(side | pad) + 1` (upstream's keep_res)."""
+    resized = (int(image_hw[0] * test_scale), int(image_hw[1] * test_scale))
+    padded = ((resized[0] | pad) + 1, (resized[1] | pad) + 1)
+    center = (float(resized[1] // 2), float(resized[0] // 2))
+    return View(resized, padded, center, float(padded[1]), test_scale)
+
+
+def render_view(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    """Return the picture (H,W,3) as the network sees it, `input_hw` large, black outside."""
+    if image.shape[:2] != view.resized_hw:
+        image = np.asarray(cv2.resize(image, view.resized_hw[::-1]), np.uint8)
+    return warp(image, view.to_input(), view.input_hw)
+
+
+def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
+    """Return the picture mapped by `matrix` onto a black canvas, bilinear."""
+    return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)

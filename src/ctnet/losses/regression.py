@@ -1,0 +1,46 @@
+"""Regression at object centres ("Objects as Points", eq. 2 and 3) and over footprints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ctnet.codec.decode import gather_cells, select_class_pair
+
+# Upstream's guard against an empty batch; part of its numbers.
+_EPSILON = 1e-4
+
+
+def cell_regression_loss(
+    head: Tensor,
+    cells: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    *,
+    labels: Tensor | None = None,
+    kind: Literal["l1", "smooth_l1"] = "l1",
+) -> Tensor:
+    """Return the scalar loss of a head (B,D,H,W) read at flat cells (B,N), against targets (B,N,D).
+
+    Rows that are not `valid` (B,N) count nothing. l1 divides by the number of numbers compared (D an object),
+    smooth_l1 by the number of objects, both as upstream. With `labels` (B,N) the head holds a pair of channels per
+    class and the object's pair is compared.
+    """
+    head = head.float() if head.dtype.itemsize < 4 else head
+    predicted = gather_cells(head, cells)
+    if labels is not None:
+        predicted = select_class_pair(predicted, labels)
+    mask = valid.unsqueeze(-1).to(predicted.dtype)
+    predicted, target = predicted * mask, target * mask
+    if kind == "smooth_l1":
+        return F.smooth_l1_loss(predicted, target, reduction="sum") / (mask.sum() + _EPSILON)
+    return (predicted - target).abs().sum() / (mask.sum() * target.shape[-1] + _EPSILON)
+
+
+def dense_size_loss(head: Tensor, dense_size: Tensor, weight: Tensor) -> Tensor:
+    """Return the scalar L1 of sizes (B,2,H,W) over footprints, weighted by the class-maximum heatmap (B,1,H,W)."""
+    head = head.float() if head.dtype.itemsize < 4 else head
+    weight = weight.expand_as(dense_size)
+    return (head * weight - dense_size * weight).abs().sum() / (weight.sum() + _EPSILON)

@@ -1,0 +1,41 @@
+"""Heads: one small convolutional branch per output map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+# A fresh heatmap says 0.1 everywhere, so that the many background cells do not swamp the first steps.
+HEATMAP_BIAS = -2.19
+
+
+class Heads(nn.ModuleDict):
+    """Branches 3x3 convolution, ReLU, 1x1 convolution; output names are those of the channels given."""
+
+    def __init__(self, in_channels: int, hidden: int, channels: Mapping[str, int]) -> None:
+        super().__init__({name: _branch(in_channels, hidden, out) for name, out in channels.items()})
+        for name, branch in self.items():
+            _initialise(branch, heatmap=name == "heatmap_logits")
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return every branch's raw output, (N,channels,H,W)."""
+        return {name: branch(x) for name, branch in self.items()}
+
+
+def _branch(in_channels: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1)
+    )
+
+
+def _initialise(branch: nn.Module, *, heatmap: bool) -> None:
+    convolutions = [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
+    if heatmap:
+        assert convolutions[-1].bias is not None
+        nn.init.constant_(convolutions[-1].bias, HEATMAP_BIAS)
+        return
+    for convolution in convolutions:
+        nn.init.normal_(convolution.weight, std=0.001)
+        assert convolution.bias is not None
+        nn.init.zeros_(convolution.bias)

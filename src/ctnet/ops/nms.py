@@ -1,0 +1,123 @@
+"""Suppression of overlapping boxes: greedy, and the decaying kind of Bodla et al., "Soft-NMS", 2017.
+
+CenterNet needs neither to decode one view of a picture; they merge several scales. Boxes are (N,4) xyxy pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+torch.library.define(
+    "ctnet::nms", "(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold, bool plus_one) -> Tensor"
+)
+torch.library.define(
+    "ctnet::soft_nms",
+    "(Tensor boxes, Tensor scores, str method, float sigma, float iou_threshold, float score_floor, bool plus_one)"
+    " -> Tensor",
+)
+
+
+def nms(
+    boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float = 0.5, *, plus_one: bool = False
+) -> Tensor:
+    """Return the indices (int64, strongest first) that greedy suppression keeps within each class.
+
+    A box goes when its IoU with a stronger kept one of the same label exceeds the threshold; equal scores keep the
+    earlier box. `plus_one` measures sides as x2 - x1 + 1, as older evaluation code does.
+    """
+    _check(boxes_xyxy, scores)
+    kept: Tensor = torch.ops.ctnet.nms(boxes_xyxy, scores, labels, iou_threshold, plus_one)
+    return kept
+
+
+def soft_nms(
+    boxes_xyxy: Tensor,
+    scores: Tensor,
+    *,
+    method: Literal["gaussian", "linear"] = "gaussian",
+    sigma: float = 0.5,
+    iou_threshold: float = 0.5,
+    score_floor: float = 0.001,
+    plus_one: bool = True,
+) -> Tensor:
+    """Return decayed scores (N,), in the order given, of boxes of one class.
+
+    Strongest first, each box decays the rest: gaussian by exp(-IoU^2 / sigma), linear by 1 - IoU above the threshold.
+    A box that falls below `score_floor` neither decays further nor decays others but keeps its last score, as in
+    CenterNet's evaluation, which also measures areas with `plus_one`.
+    """
+    _check(boxes_xyxy, scores)
+    if method not in ("gaussian", "linear"):
+        raise ValueError(f"soft_nms: method must be gaussian or linear, got {method!r}")
+    decayed: Tensor = torch.ops.ctnet.soft_nms(
+        boxes_xyxy, scores, method, sigma, iou_threshold, score_floor, plus_one
+    )
+    return decayed
+
+
+def _check(boxes: Tensor, scores: Tensor) -> None:
+    if boxes.dim() != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
+        raise ValueError(f"boxes (N,4) and scores (N,) expected, got {tuple(boxes.shape)}, {tuple(scores.shape)}")
+
+
+def _iou_with(box: Tensor, boxes: Tensor, extra: float) -> Tensor:
+    """Return the IoU (N,) of one box (4,) with boxes (N,4); `extra` is added to every side."""
+    overlap = torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2]) + extra
+    intersection = overlap.clamp(min=0).prod(1)
+    area = (boxes[:, 2:] - boxes[:, :2] + extra).prod(1)
+    union = area + (box[2:] - box[:2] + extra).prod() - intersection
+    return torch.where(union > 0, intersection / union, 0)
+
+
+@torch.library.impl("ctnet::nms", "default")
+def _nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+    order = torch.argsort(scores, descending=True, stable=True)
+    sorted_boxes, sorted_labels = boxes[order].double(), labels[order]
+    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    for position in range(len(order)):
+        if alive[position]:
+            later = slice(position + 1, None)
+            iou = _iou_with(sorted_boxes[position], sorted_boxes[later], float(plus_one))
+            alive[later] &= (iou <= iou_threshold) | (sorted_labels[later] != sorted_labels[position])
+    return order[alive]
+
+
+@torch.library.impl("ctnet::soft_nms", "default")
+def _soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    sigma: float,
+    iou_threshold: float,
+    score_floor: float,
+    plus_one: bool,
+) -> Tensor:
+    boxes, decayed = boxes.double(), scores.double().clone()
+    waiting = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    for _ in range(len(scores)):
+        if not waiting.any():
+            break
+        strongest = torch.where(waiting, decayed, -torch.inf).argmax()
+        waiting[strongest] = False
+        iou = _iou_with(boxes[strongest], boxes, float(plus_one))
+        if method == "gaussian":
+            factor = torch.exp(-iou.square() / sigma)
+        else:
+            factor = torch.where(iou > iou_threshold, 1 - iou, 1)
+        decayed = torch.where(waiting, decayed * factor, decayed)
+        waiting &= decayed >= score_floor
+    return decayed.to(scores.dtype)
+
+
+@torch.library.register_fake("ctnet::nms")
+def _nms_shape(boxes, scores, labels, iou_threshold, plus_one):  # type: ignore[no-untyped-def]
+    kept = torch.library.get_ctx().new_dynamic_size()
+    return scores.new_empty((kept,), dtype=torch.int64)
+
+
+@torch.library.register_fake("ctnet::soft_nms")
+def _soft_nms_shape(boxes, scores, method, sigma, iou_threshold, score_floor, plus_one):  # type: ignore[no-untyped-def]
+    return torch.empty_like(scores)
