@@ -159,7 +159,7 @@ class Train(_Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """decay of the averaged weights that are evaluated and saved; 0 keeps the raw weights"""
     max_steps: Positive | None = None
-    """stop after this many updates, whatever the epochs"""
+    """stop after this many updates; the learning rate still follows the epochs"""
     log_every: Positive = 20
     """steps between lines of the log"""
     eval_every: Annotated[int, Field(ge=0)] = 5

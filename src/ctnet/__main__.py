@@ -1,0 +1,5 @@
+"""`python -m ctnet` is `ctnet`."""
+
+from ctnet.cli.app import main
+
+main()

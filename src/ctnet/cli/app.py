@@ -1,0 +1,71 @@
+"""The `ctnet` command."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ctnet._version import __version__
+from ctnet.cli.config import app as config_app
+from ctnet.cli.data import app as data_app
+from ctnet.cli.eval import evaluate_command
+from ctnet.cli.predict import predict
+from ctnet.cli.train import train
+from ctnet.errors import CtnetError
+
+app = typer.Typer(
+    name="ctnet",
+    help="Train, evaluate and use centre-point detectors on any accelerator.\n\n"
+    "ctnet train                       a first detector on the built-in demo set\n\n"
+    "ctnet train --data PATH           your own data, COCO, Pascal VOC or YOLO\n\n"
+    "ctnet predict --weights FILE PICTURE...",
+    epilog="Exit codes: 0 done, 1 bug, 2 wrong command or config, 3 data or weights unusable, "
+    "4 missing device, package or disk space, 5 training diverged, 130/143 interrupted after saving.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command("eval")(evaluate_command)
+app.command()(predict)
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; every way out has its exit code."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except CtnetError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        errors.print("\n[bold red]This is a bug in ctnet.[/] Please report it with the lines above.")
+        sys.exit(1)

@@ -1,0 +1,70 @@
+"""`ctnet config`: what recipes there are and what a run would use."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
+
+Arguments = Annotated[
+    list[str] | None, typer.Argument(help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]...")
+]
+
+
+def split_arguments(arguments: list[str] | None) -> tuple[str, list[str]]:
+    """Return the recipe's name (the default's if none is given) and the overrides."""
+    words = list(arguments or [])
+    name = words.pop(0) if words and "=" not in words[0] else "centernet_resdcn18"
+    return name, words
+
+
+@app.command("list")
+def list_recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """List the recipes that ship with ctnet."""
+    from ctnet.config import recipe_names
+
+    names = recipe_names()
+    print(json.dumps({"schema": "ctnet.config.list/1", "recipes": names}) if as_json else "\n".join(names))
+
+
+@app.command()
+def show(
+    arguments: Arguments = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Show every setting of a recipe and where its value comes from.
+
+    Example: ctnet config show centernet_resdcn18 optimizer.lr=5e-4
+    """
+    from ctnet.config import load_recipe
+    from ctnet.config.load import flatten
+
+    name, overrides = split_arguments(arguments)
+    loaded = load_recipe(name, overrides)
+    if as_json:
+        recipe = loaded.recipe.model_dump(mode="json")
+        print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "value", "from")
+    for key, value in flatten(loaded.recipe):
+        source = loaded.sources[key]
+        shown = ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+        table.add_row(key, shown, source, style="dim" if source == "default" else "")
+    Console().print(table)
+
+
+@app.command()
+def validate(arguments: Arguments = None) -> None:
+    """Check a recipe file without running it; exit 2 names the first mistake."""
+    from ctnet.config import load_recipe
+
+    name, overrides = split_arguments(arguments)
+    print(f"{load_recipe(name, overrides).recipe.name}: valid")

@@ -1,0 +1,179 @@
+"""ctnet data: look a data set over, bring it into COCO layout, see it, or draw the demo set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from ctnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ctnet.data.check import CheckReport, SplitSummary
+
+app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets; draw the demo set.")
+
+DataPath = Annotated[
+    Path,
+    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, a COCO .json, or a YAML", metavar="PATH"),
+]
+
+_COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+class Source(str, Enum):
+    """What `data convert` reads."""
+
+    auto = "auto"
+    voc = "voc"
+    yolo = "yolo"
+    xyxy = "xyxy"
+
+
+@app.command(epilog="Example: ctnet data check my_data    Exit codes: 0 no errors, 3 errors found")
+def check(
+    path: DataPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a mended copy of the COCO json here; the exit code stays", metavar="FILE"
+        ),
+    ] = None,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture")] = True,
+    image_size: Annotated[
+        int, typer.Option(min=32, help="Side of the network input, for boxes too small or too close")
+    ] = 512,
+) -> None:
+    """List what is wrong with a data set before any time is spent on training."""
+    from ctnet.data import check as data_check
+    from ctnet.data import mend
+    from ctnet.data.check_boxes import Limits
+
+    with _progress("pictures") as show:
+        limits = Limits(image_size=(image_size, image_size))
+        report = data_check.check(path, images=images, limits=limits, progress=show)
+    done = mend.fix(path, fix) if fix else None
+    if as_json:
+        fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
+        typer.echo(json.dumps({**report.to_dict(), **fixed}, ensure_ascii=False))
+    else:
+        _print_report(report)
+        if done is not None:
+            typer.echo(f"{fix}: {'; '.join(done) or 'nothing to mend'}")
+    if report.count("error"):
+        raise typer.Exit(3)
+
+
+@app.command(epilog="Example: ctnet data convert VOCdevkit/VOC2012 --out voc_coco --link")
+def convert(
+    path: DataPath,
+    out: Annotated[Path, typer.Option(help="New folder for annotations/ and images/", metavar="DIR")],
+    source: Annotated[
+        Source, typer.Option("--from", help="What PATH is; xyxy: a COCO json whose boxes are corners")
+    ] = Source.auto,
+    link: Annotated[bool, typer.Option("--link", help="Link the pictures instead of copying them")] = False,
+) -> None:
+    """Write a data set as a COCO folder."""
+    from ctnet.data.convert import convert as convert_data
+
+    with _progress("pictures") as show:
+        written = convert_data(path, out, source.value, link=link, progress=show)
+    for split, converted in written.items():
+        counts = f"{len(converted.images)} pictures, {converted.num_boxes} boxes"
+        typer.echo(f"{converted.source}: {split}, {counts}")
+
+
+@app.command(epilog="Example: ctnet data view my_data --split val --out sheet.png")
+def view(
+    path: DataPath,
+    split: Annotated[str, typer.Option(help="Split to show")] = "train",
+    out: Annotated[
+        Path | None, typer.Option(help="Picture to write; view_SPLIT.png by default", metavar="FILE")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=400, help="Pictures on the sheet")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other pictures")] = 0,
+) -> None:
+    """Write a sheet of pictures with their annotated boxes: the fastest way to see that boxes fit."""
+    from ctnet.data.dataset import open_dataset
+    from ctnet.data.draw import annotation_sheet
+    from ctnet.data.image import write_image
+
+    sheet = annotation_sheet(open_dataset(path, split), count, seed)
+    out = out or Path(f"view_{split}.png")
+    write_image(out, sheet)
+    typer.echo(out)
+
+
+@app.command(epilog="Example: ctnet data demo --out shapes --images-train 1000")
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
+    ] = None,
+    images_train: Annotated[
+        int | None, typer.Option(min=1, help="Pictures to train on  [default: 240]")
+    ] = None,
+    images_val: Annotated[
+        int | None, typer.Option(min=1, help="Pictures to evaluate on  [default: 80]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings  [default: 0]")] = None,
+) -> None:
+    """Draw a small data set of shapes and print its folder."""
+    from ctnet.data.convert import require_new_folder
+    from ctnet.data.demo import demo_folder, write_demo
+
+    if out is None:
+        if (images_train, images_val, seed) != (None, None, None):
+            raise ConfigError("the cached demo set is what it is", hint="add --out DIR for one of your own")
+        typer.echo(demo_folder())
+        return
+    require_new_folder(out)
+    typer.echo(write_demo(out, images_train or 240, images_val or 80, seed or 0))
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function of (done, total) that moves a bar on stderr, or None where nobody watches."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_report(report: CheckReport) -> None:
+    console = Console()
+    for split in report.splits:
+        console.print(_split_table(split))
+    if report.findings:
+        table = Table("severity", "code", "what", title="Findings", title_justify="left")
+        for finding in report.findings:
+            color = _COLORS[finding.severity]
+            hint = f"\n{finding.hint}" if finding.hint else ""
+            table.add_row(f"[{color}]{finding.severity}[/]", finding.code, escape(finding.message + hint))
+        console.print(table)
+    counts = [f"{report.count(s)} {s}{'' if report.count(s) == 1 else 's'}" for s in ("error", "warning")]
+    console.print(", ".join(counts), highlight=False)
+
+
+def _split_table(split: SplitSummary) -> Table:
+    title = f"{split.split}: {split.images} pictures, {split.boxes} boxes"
+    table = Table("class", "boxes", title=title, title_justify="left")
+    for name, count in split.classes.items():
+        table.add_row(escape(name), str(count))
+    table.add_section()
+    for name, histogram in (("box side, px", split.box_sides), ("width : height", split.aspect_ratios)):
+        filled = [f"{edges}: {count}" for edges, count in histogram.items() if count]
+        table.add_row(name, "  ".join(filled))
+    return table

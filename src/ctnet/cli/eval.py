@@ -1,0 +1,157 @@
+"""ctnet eval: COCO metrics of a detector on one split, with the protocol they were measured by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ctnet.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from ctnet.config import Recipe
+    from ctnet.types import AnnotationSet
+
+
+Weights = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
+DataPath = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Data set (default: the recipe's, else the built-in demo set)"),
+]
+Split = Annotated[str | None, typer.Option(help="Split to score (default: the recipe's val_split)")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card")]
+BatchSize = Annotated[int | None, typer.Option(help="Pictures per forward pass; changes no result")]
+Workers = Annotated[int, typer.Option(min=0, help="Loader processes")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored picture")]
+Scales = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Test scales, such as 0.5,1,1.5"),
+]
+KeepRes = Annotated[
+    bool | None, typer.Option("--keep-res/--fixed-res", help="Pad each picture, or warp it to the image size")
+]
+Nms = Annotated[
+    Literal["none", "soft", "hard"] | None,
+    typer.Option(help="Suppression; several scales are merged by soft unless hard"),
+]
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="N|H,W", help="Network input in pixels, multiples of 32")
+]
+SaveResults = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the detections as COCO results")
+]
+Report = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write curves, confusion and worst pictures")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; metrics in 0..1")]
+
+
+def evaluate_command(
+    weights: Weights,
+    data: DataPath = None,
+    split: Split = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    workers: Workers = 0,
+    flip: Flip = None,
+    scales: Scales = None,
+    keep_res: KeepRes = None,
+    nms: Nms = None,
+    image_size: ImageSize = None,
+    save_results: SaveResults = None,
+    report: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a detector on annotated pictures, by the COCO metrics.
+
+    Flags override the evaluation settings that the weights carry; the protocol is printed beside the numbers.
+
+    Exit codes: 0 done, 2 wrong flag, 3 unusable data or weights, 4 missing device.
+    """
+    from ctnet.data.dataset import check_usable
+    from ctnet.eval.coco import align_categories, coco_metrics, relabel, write_results
+    from ctnet.eval.evaluate import evaluate
+    from ctnet.eval.protocol import describe
+    from ctnet.eval.report import evaluation_document, write_report
+    from ctnet.models.detector import load_detector
+
+    detector = load_detector(weights, device)
+    flags = {"batch_size": batch_size, "flip": flip, "keep_res": keep_res, "nms": nms}
+    recipe = _override(detector.recipe, flags, scales, image_size)
+    settings = recipe.evaluation
+    if recipe.data.image_size != detector.recipe.data.image_size:
+        detector = detector.with_image_size(recipe.data.image_size)
+    annotation_set = _open(data, split, recipe)
+    alignment = align_categories(detector.categories, annotation_set.categories)
+    warnings = [*check_usable(annotation_set), *alignment.warnings]
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    with progress_bar("evaluate", len(annotation_set.images)) as show:
+        found = evaluate(detector, annotation_set, settings, workers, lambda done, _: show(done))
+    detections = relabel(found, alignment)
+    metrics = coco_metrics(annotation_set, detections, settings.max_detections)
+    protocol = describe(detector.recipe, settings, len(annotation_set.images))
+    document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
+    if save_results:
+        write_results(save_results, detections, annotation_set.categories)
+    if report:
+        title = f"{weights.name} on {annotation_set.split}"
+        page = write_report(report, annotation_set, detections, metrics, document, title)
+        typer.echo(f"report: {page}", err=True)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        _print_tables(document)
+
+
+def _override(recipe: Recipe, flags: Mapping[str, Any], scales: str | None, image_size: str | None) -> Recipe:
+    """Return the recipe with what was given on the command line."""
+    from ctnet.config import recipe_from_dict
+
+    content = recipe.model_dump()
+    content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
+    if scales is not None:
+        content["evaluation"]["scales"] = scales.split(",")
+    if image_size is not None:
+        sides = image_size.split(",")
+        content["data"]["image_size"] = sides * 2 if len(sides) == 1 else sides
+    return recipe_from_dict(content, "command line")
+
+
+def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:
+    from ctnet.data.dataset import open_dataset
+    from ctnet.data.demo import demo_folder
+
+    path = data or (Path(recipe.data.path) if recipe.data.path else demo_folder())
+    return open_dataset(path, split or recipe.data.val_split)
+
+
+def _print_tables(document: Mapping[str, Any]) -> None:
+    """Print the protocol, the twelve numbers and the classes; numbers are times 100."""
+    from ctnet.eval.coco import percent
+    from ctnet.eval.protocol import sentence
+
+    data, metrics = document["data"], document["metrics"]
+    typer.echo(f"{data['path']}, {data['split']}: {data['images']} pictures, {data['boxes']} boxes")
+    typer.echo(sentence(document["protocol"]))
+    console = Console()
+    names = list(metrics)
+    for half in (names[:6], names[6:]):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in half:
+            table.add_column(name, justify="right", min_width=5)
+        table.add_row(*(percent(metrics[name]) for name in half))
+        console.print(table)
+    table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("boxes", "AP", "AP50"):
+        table.add_column(name, justify="right", min_width=5)
+    for name, row in document["per_class"].items():
+        table.add_row(Text(name), str(row["count"]), percent(row["AP"]), percent(row["AP50"]))
+    console.print(table)

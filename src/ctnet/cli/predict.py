@@ -1,0 +1,104 @@
+"""ctnet predict: detections on pictures, folders and videos."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ctnet.cli.progress import progress_bar
+from ctnet.errors import ConfigError, DataError, StorageError
+
+if TYPE_CHECKING:
+    from ctnet.predict.sources import Sources
+
+SHOWN = 20
+
+
+def predict(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Pictures, folders, videos or quoted globs")
+    ],
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is kept")] = 0.3,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New or empty folder for the results (default: runs/predict/NAME-N)"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures per forward pass (default: the recipe's)")
+    ] = None,
+    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the detections as JSON; writes files only with --out")
+    ] = False,
+) -> None:
+    """Detect objects in pictures, folders and videos.
+
+    Writes drawings and predictions.json. A picture that cannot be read is named on stderr; the rest go on.
+
+    Exit codes: 0 done, 2 wrong flag, 3 some pictures could not be read, 4 missing device.
+    """
+    from ctnet.models.detector import load_detector
+    from ctnet.predict.pipeline import run_predict
+    from ctnet.predict.sources import open_sources
+
+    frames = open_sources(sources)
+    if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise ConfigError("--out must be a new or empty folder", got=out)
+    detector = load_detector(weights, device)
+    folder = out if out or as_json else _new_folder(Path("runs/predict"), detector.recipe.name)
+    with progress_bar("predict", frames.count_frames()) as show:
+        document = run_predict(detector, frames, folder, score, draw, batch_size, show)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        typer.echo(_table(document))
+        typer.echo(folder)
+    _report_failures(frames)
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Return a folder NAME-N that was made now, so that two commands at once never share one."""
+    number = 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise StorageError(
+                "cannot make the folder", folder=folder, got=error.strerror, hint="--out names another"
+            ) from None
+
+
+def _table(document: Mapping[str, Any]) -> str:
+    """Return one line a picture or video: how many of each class are in it. A long list stops early."""
+    counts: dict[str, Counter[str]] = {}
+    for picture in document["pictures"]:
+        counter = counts.setdefault(picture["file"], Counter())
+        counter.update(found["category_name"] for found in picture["detections"])
+    width = max((len(file) for file in list(counts)[:SHOWN]), default=0)
+    lines = [
+        f"{file:<{width}}  " + (", ".join(f"{n} {name}" for name, n in counter.most_common()) or "nothing")
+        for file, counter in list(counts.items())[:SHOWN]
+    ]
+    if len(counts) > SHOWN:
+        lines.append(f"and {len(counts) - SHOWN} more in predictions.json")
+    return "\n".join(lines)
+
+
+def _report_failures(frames: Sources) -> None:
+    for failure in frames.failures:
+        typer.echo(f"error: {failure}", err=True)
+    if frames.failures:
+        raise typer.Exit(DataError.exit_code)

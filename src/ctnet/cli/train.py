@@ -1,0 +1,137 @@
+"""`ctnet train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Option
+
+from ctnet.cli.config import Arguments, split_arguments
+from ctnet.errors import ConfigError
+
+_DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
+
+
+def train(
+    arguments: Arguments = None,
+    data: Annotated[
+        str | None,
+        Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
+    ] = None,
+    image_size: Annotated[
+        str | None, Option(help="network input, N or HxW, multiples of 32", rich_help_panel=_DATA)
+    ] = None,
+    epochs: Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)] = None,
+    max_steps: Annotated[
+        int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)
+    ] = None,
+    batch_size: Annotated[
+        int | None, Option(help="pictures a step; the learning rate follows", rich_help_panel=_OPTIMISATION)
+    ] = None,
+    lr: Annotated[
+        float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)
+    ] = None,
+    seed: Annotated[int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)] = None,
+    weights: Annotated[
+        Path | None, Option(help="fine-tune from this ctnet file", rich_help_panel=_OPTIMISATION)
+    ] = None,
+    resume: Annotated[
+        str | None,
+        Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
+    ] = None,
+    device: Annotated[
+        str, Option(help="auto, cpu, cuda or a plug-in's name; add :N for a card", rich_help_panel=_DEVICE)
+    ] = "auto",
+    amp: Annotated[str | None, Option(help="auto, off, bf16 or fp16", rich_help_panel=_DEVICE)] = None,
+    profile: Annotated[
+        bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
+    ] = False,
+    out: Annotated[Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)] = None,
+    as_json: Annotated[
+        bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Train a detector and evaluate it.
+
+    CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value.
+
+    Examples:
+
+    ctnet train --epochs 20
+
+    ctnet train centernet_resdcn18 --data PATH --image-size 512 augment.flip_vertical=0.5
+
+    ctnet train --resume last
+    """
+    name, overrides = split_arguments(arguments)
+    flags: dict[str, Any] = {
+        "--data data.path": data,
+        "--image-size data.image_size": parse_image_size(image_size),
+        "--epochs schedule.epochs": epochs,
+        "--max-steps train.max_steps": max_steps,
+        "--batch-size train.batch_size": batch_size,
+        "--lr optimizer.lr": lr,
+        "--lr optimizer.lr_scaling": None if lr is None else "none",
+        "--seed seed": seed,
+        "--amp train.amp": amp,
+    }
+    if resume is not None:
+        _refuse_changes(arguments, flags, weights, out)
+
+    from ctnet.cli.reporter import ConsoleReporter
+    from ctnet.config import load_recipe
+
+    with ConsoleReporter() as reporter:
+        if resume is not None:
+            from ctnet.engine import train as engine
+
+            run = None if resume == "last" else Path(resume)
+            summary = engine.resume(run, reporter, device=device, max_steps=max_steps, profile=profile)
+        else:
+            recipe = load_recipe(name, overrides, flags).recipe
+            from ctnet.engine import train as engine
+
+            options = engine.RunOptions(device=device, out=out, weights=weights, profile=profile)
+            summary = engine.train(recipe, options, reporter)
+    _print_summary(summary, as_json)
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of `N` or `HxW`. Raises ConfigError for anything else."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ConfigError("an image size is N or HEIGHTxWIDTH", got=text)
+    return int(sides[0]), int(sides[-1])
+
+
+def _refuse_changes(
+    arguments: list[str] | None, flags: dict[str, Any], weights: Path | None, out: Path | None
+) -> None:
+    given = [*(arguments or [])]
+    given += [key.split()[0] for key, value in flags.items() if value is not None and "max-steps" not in key]
+    given += [flag for flag, value in (("--weights", weights), ("--out", out)) if value is not None]
+    if given:
+        raise ConfigError(
+            "a resumed run keeps its settings",
+            got=" ".join(given),
+            hint="--resume goes with --device, --max-steps, --profile and --json only; "
+            "start a new run with --weights RUN/checkpoints/best.safetensors to change more",
+        )
+
+
+def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary))
+        return
+    ap = "-" if summary["AP"] is None else f"{100 * summary['AP']:.1f}"
+    print(f"run      {summary['run']}")
+    print(f"best     AP {ap} at step {summary['best_step']}  ({summary['run']}/checkpoints/best.safetensors)")
+    print(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
+    print(f"time     {summary['wall_s'] / 60:.1f} min")
+    if summary["report"]:
+        print(f"report   {summary['report']}")

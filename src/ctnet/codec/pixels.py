@@ -1,0 +1,33 @@
+"""Eight-bit pictures become the network's normalised input, on whatever device they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def normalise(
+    images: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    color_order: Literal["bgr", "rgb"] = "bgr",
+    lighting: Tensor | None = None,
+) -> Tensor:
+    """Return float32 (N,3,H,W), stored channels-last, of BGR pictures (N,H,W,3) uint8.
+
+    `(value / 255 + lighting - mean) / std`, with mean and std in `color_order`; `lighting` (N,3) is a BGR colour
+    shift in units of 0..1.
+    """
+    x = images.permute(0, 3, 1, 2).float() / 255
+    if lighting is not None:
+        x = x + lighting[:, :, None, None]
+    if color_order == "rgb":
+        x = x.flip(1)
+    shape = (1, 3, 1, 1)
+    mean_ = torch.tensor(mean, device=x.device).view(shape)
+    std_ = torch.tensor(std, device=x.device).view(shape)
+    return ((x - mean_) / std_).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,100 @@
+"""Random changes of training pictures: one affine warp, then colours.
+
+Every function draws from the generator it is given, so a sample depends on seed, epoch and index alone.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctnet.codec.affine import Matrix, affine_matrix, transform_points
+from ctnet.config import Augment
+from ctnet.types import Float32
+
+# Principal colours of ImageNet (Krizhevsky et al., 2012), as upstream applies them to BGR values in 0..1.
+_EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
+_EIGENVECTORS = np.array(
+    [
+        [-0.58752847, -0.69563484, 0.41340352],
+        [-0.5832747, 0.00994535, -0.81221408],
+        [-0.56089297, 0.71832671, 0.41158938],
+    ]
+)
+
+
+def random_matrix(
+    rng: np.random.Generator, image_hw: tuple[int, int], input_hw: tuple[int, int], settings: Augment
+) -> Matrix:
+    """Return the (2,3) map from picture to input pixels of a random crop, rotation and mirror image."""
+    height, width = image_hw
+    scale = float(max(height, width))
+    center = np.array([width / 2, height / 2])
+    if settings.crop == "random":
+        low, high = settings.scale
+        scale *= rng.choice(np.arange(low, high + 0.05, 0.1))
+        border_x, border_y = _border(settings.border, width), _border(settings.border, height)
+        center = np.array([rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)])
+    elif settings.crop == "shift":
+        reach = 2 * settings.shift
+        center = center + scale * np.clip(rng.normal(0, settings.shift, 2), -reach, reach)
+        scale *= float(np.clip(rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter))
+    angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
+    matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
+    # Mirroring the input instead of the picture gives the same set of views with one matrix.
+    if rng.random() < settings.flip:
+        matrix = _mirror(matrix, 0, input_hw[1])
+    if rng.random() < settings.flip_vertical:
+        matrix = _mirror(matrix, 1, input_hw[0])
+    return matrix
+
+
+def _border(border: int, size: int) -> int:
+    while size - border <= border and border > 0:
+        border //= 2
+    return border
+
+
+def _mirror(matrix: Matrix, row: int, size: int) -> Matrix:
+    matrix = matrix.copy()
+    matrix[row] *= -1
+    matrix[row, 2] += size - 1
+    return matrix
+
+
+def warp_boxes(boxes_xyxy: Float32, matrix: Matrix) -> Float32:
+    """Return the upright boxes (N,4) around boxes mapped by any affine matrix, float32."""
+    x1, y1, x2, y2 = boxes_xyxy.T
+    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], 1).reshape(-1, 2)
+    mapped = transform_points(corners, matrix).reshape(-1, 4, 2)
+    return np.concatenate([mapped.min(1), mapped.max(1)], 1).astype(np.float32)
+
+
+def lighting_shift(rng: np.random.Generator, std: float) -> Float32:
+    """Return a random BGR colour shift (3,) in units of 0..1 along the principal colours."""
+    return (_EIGENVECTORS @ (_EIGENVALUES * rng.normal(0, std, 3))).astype(np.float32)
+
+
+def jitter_colors(
+    rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float
+) -> NDArray[np.uint8]:
+    """Return the picture with brightness, contrast and saturation scaled by 1 +- strength, in random order."""
+    transform = _color_jitter(strength)
+    transform.set_random_seed(int(rng.integers(2**31)))
+    rgb = np.ascontiguousarray(image_bgr[..., ::-1])
+    jittered: NDArray[np.uint8] = transform(image=rgb)["image"]
+    return np.ascontiguousarray(jittered[..., ::-1])
+
+
+@lru_cache(maxsize=4)
+def _color_jitter(strength: float) -> Any:
+    # albumentations looks for a newer release on import unless told not to; ctnet opens no connection by itself
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    span = (max(0.0, 1 - strength), 1 + strength)
+    return albumentations.ColorJitter(brightness=span, contrast=span, saturation=span, hue=(0, 0), p=1)

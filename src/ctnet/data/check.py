@@ -1,0 +1,155 @@
+"""A whole data set looked over without stopping at the first problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctnet.data.check_boxes import Limits, check_boxes
+from ctnet.data.check_entries import Tables, tabulate
+from ctnet.data.check_pictures import Look, check_pictures, check_twins, look_at_pictures
+from ctnet.data.coco import coco_dict, load_coco_json
+from ctnet.data.dataset import read_split
+from ctnet.data.findings import Finding, found
+from ctnet.data.layout import SplitFiles, find_splits, pick_split
+from ctnet.errors import DataError
+
+_BOX_SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
+_ASPECTS = (0, 0.5, 0.75, 1, 1.34, 2, np.inf)
+_SEVERITIES = ("error", "warning", "info")
+
+Progress = Callable[[int, int], None]
+"""called with pictures looked at and pictures in all"""
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Counts of one split.
+
+    `classes` has boxes per class, `box_sides` boxes per square root of area in pixels, `aspect_ratios`
+    pictures per width : height.
+    """
+
+    split: str
+    file: str
+    images: int
+    boxes: int
+    classes: dict[str, int]
+    box_sides: dict[str, int]
+    aspect_ratios: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Everything found, errors first, and a summary of each split that could be read."""
+
+    path: Path
+    splits: tuple[SplitSummary, ...]
+    findings: tuple[Finding, ...]
+
+    def count(self, severity: str) -> int:
+        """Return how many findings there are of a severity: error, warning or info."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as the JSON document `ctnet.data.check/1`."""
+        return {
+            "schema": "ctnet.data.check/1",
+            "path": str(self.path),
+            "counts": {severity: self.count(severity) for severity in _SEVERITIES},
+            "findings": [finding.to_dict() for finding in self.findings],
+            "splits": [asdict(split) for split in self.splits],
+        }
+
+
+def check(
+    path: str | Path,
+    splits: Sequence[str] | None = None,
+    *,
+    images: bool = True,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Return all that is wrong or worth knowing about a data set, of all its splits unless some are named.
+
+    Without `images` no picture is decoded: their sizes and twins stay unknown. Raises DataError only when
+    there is no data set at the path or no such split.
+    """
+    path = Path(path).expanduser()
+    available = find_splits(path)
+    chosen = {name: pick_split(path, available, name) for name in splits} if splits else available
+    findings: list[Finding] = []
+    tables: list[Tables] = []
+    for name, files in chosen.items():
+        try:
+            table, problems = tabulate(*_content(files, name), split=name)
+        except DataError as error:
+            findings += found("annotations-unreadable", files.file, [" ".join(str(error).split())])
+            continue
+        tables.append(table)
+        findings += [*problems, *check_boxes(table, limits or Limits())]
+    seen = _look(tables, images, progress)
+    for table, looks in seen:
+        findings += check_pictures(table, looks)
+    findings += check_twins(seen)
+    findings += _missing_classes(tables)
+    findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
+    return CheckReport(path, tuple(_summary(table) for table in tables), tuple(findings))
+
+
+def _content(files: SplitFiles, split: str) -> tuple[dict[str, Any], Path, tuple[Path, ...]]:
+    """Return any layout as COCO content, with its file and image folders: every rule is written once."""
+    if files.layout == "coco":
+        return load_coco_json(files.file), files.file, files.image_folders
+    return coco_dict(read_split(files, split)), files.file, (Path(),)
+
+
+def _look(tables: list[Tables], images: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:
+    total = sum(len(table.pictures) for table in tables)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    return [(table, look_at_pictures(table.pictures, images, advance)) for table in tables]
+
+
+def _missing_classes(tables: Sequence[Tables]) -> Iterator[Finding]:
+    """Yield the classes that some split has boxes of and another one lacks."""
+    present = [{table.category_names[i] for i in np.unique(table.category)} for table in tables]
+    everywhere = set().union(*present)
+    for table, classes in zip(tables, present, strict=True):
+        lacking = [f"{name}: none in {table.split}" for name in sorted(everywhere - classes)]
+        yield from found("class-missing", table.file, lacking)
+
+
+def _summary(tables: Tables) -> SplitSummary:
+    counts = np.bincount(tables.category, minlength=len(tables.category_names)).tolist()
+    sides = np.sqrt(np.prod(np.maximum(tables.boxes_xywh[:, 2:], 0), axis=1))
+    aspects = [p.width / p.height for p in tables.pictures if p.width and p.height]
+    return SplitSummary(
+        split=tables.split,
+        file=str(tables.file),
+        images=len(tables.pictures),
+        boxes=len(tables.boxes_xywh),
+        classes=dict(zip(tables.category_names, counts, strict=True)),
+        box_sides=_histogram(sides, _BOX_SIDES),
+        aspect_ratios=_histogram(np.array(aspects), _ASPECTS),
+    )
+
+
+def _histogram(values: NDArray[np.float64], edges: Sequence[float]) -> dict[str, int]:
+    """Return counts by words for the range: `32-64`, and `512+` for the last."""
+    counts, _ = np.histogram(values, edges)
+    ranges = list(pairwise(edges))
+    names = [f"{low:g}+" if high == np.inf else f"{low:g}-{high:g}" for low, high in ranges]
+    return dict(zip(names, counts.tolist(), strict=True))

@@ -1,0 +1,76 @@
+"""Rules about boxes: what is wrong with them, and what the network cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctnet.data.box_form import looks_like_corners, looks_normalised, reaches_outside
+from ctnet.data.check_entries import Tables
+from ctnet.data.findings import Finding, found
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the network can represent: input (height, width), pixels per cell, objects per picture."""
+
+    image_size: tuple[int, int] = (512, 512)
+    stride: int = 4
+    top_k: int = 100
+    max_objects: int = 128
+
+
+def check_boxes(tables: Tables, limits: Limits) -> Iterator[Finding]:
+    """Yield findings about the boxes of one split."""
+    yield from _geometry(tables)
+    yield from _counts(tables, limits)
+    yield from _cells(tables, limits)
+
+
+def _geometry(tables: Tables) -> Iterator[Finding]:
+    boxes, sizes = tables.boxes_xywh, tables.sizes_wh
+    empty = np.minimum(boxes[:, 2], boxes[:, 3]) <= 0
+    outside = reaches_outside(boxes, sizes) & (sizes[:, 0] > 0) & ~empty
+    yield from found("box-empty", tables.file, _words(tables, empty), of=len(boxes))
+    code = "box-corners" if looks_like_corners(boxes, sizes) else "box-outside"
+    yield from found(code, tables.file, _words(tables, outside), of=len(boxes))
+    if looks_normalised(boxes, sizes):
+        within_a_pixel = boxes.max(axis=1) <= 1
+        yield from found("box-normalised", tables.file, _words(tables, within_a_pixel), of=len(boxes))
+
+
+def _counts(tables: Tables, limits: Limits) -> Iterator[Finding]:
+    counts = np.bincount(tables.picture, minlength=len(tables.pictures)).tolist()
+    pairs = list(zip(tables.pictures, counts, strict=True))
+    yield from found("image-unannotated", tables.file, [p.name for p, n in pairs if n == 0], of=len(pairs))
+    crowded = []
+    for picture, count in pairs:
+        needed = {"evaluation.top_k": limits.top_k, "data.max_objects": limits.max_objects}
+        settings = [f"{key}={count}" for key, limit in needed.items() if count > limit]
+        if settings:
+            crowded.append(f"{picture.name}: {count} boxes, needs {' '.join(settings)}")
+    yield from found("image-crowded", tables.file, crowded)
+
+
+def _cells(tables: Tables, limits: Limits) -> Iterator[Finding]:
+    """Compare boxes with the output cells that they fall on when pictures are fitted into the input."""
+    boxes, sizes = tables.boxes_xywh, tables.sizes_wh
+    usable = (np.minimum(boxes[:, 2], boxes[:, 3]) > 0) & (sizes[:, 0] > 0) & (tables.crowd == 0)
+    target = np.array(limits.image_size[::-1], np.float64)
+    scale = (target / np.maximum(sizes, 1)).min(axis=1, keepdims=True)
+    tiny = usable & (np.minimum(boxes[:, 2], boxes[:, 3]) * scale[:, 0] < limits.stride)
+    yield from found("box-tiny", tables.file, _words(tables, tiny), of=len(boxes))
+    centres = (boxes[:, :2] + boxes[:, 2:] / 2 - sizes / 2) * scale + target / 2
+    cells = np.floor(centres / limits.stride).astype(np.int64)
+    keys = np.column_stack([tables.picture, tables.category, cells])
+    _, group, members = np.unique(keys[usable], axis=0, return_inverse=True, return_counts=True)
+    collide = np.zeros(len(boxes), np.bool_)
+    collide[usable] = members[group.reshape(-1)] > 1
+    yield from found("centres-collide", tables.file, _words(tables, collide), of=len(boxes))
+
+
+def _words(tables: Tables, flags: NDArray[np.bool_]) -> list[str]:
+    return [tables.where(int(i)) for i in np.flatnonzero(flags)]

@@ -1,0 +1,186 @@
+"""Tolerant reading of COCO content: what can be understood becomes tables, everything else a finding."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctnet.data.box_form import Float64
+from ctnet.data.coco import Box, find_image, is_integer, read_box
+from ctnet.data.findings import Finding, found
+from ctnet.types import Int64
+
+Problems = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One entry of images; width and height are 0 when they are not stated as they must be."""
+
+    id: int
+    name: str
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is understood of one split.
+
+    For each box: `boxes_xywh` (N,4), `picture` and `category` its (N,) positions in `pictures` and
+    `category_names`, `annotation_ids` (N,), `crowd` (N,).
+    """
+
+    split: str
+    file: Path
+    pictures: tuple[Picture, ...]
+    category_names: tuple[str, ...]
+    boxes_xywh: Float64
+    picture: Int64
+    category: Int64
+    annotation_ids: Int64
+    crowd: Int64
+
+    @property
+    def sizes_wh(self) -> Float64:
+        """(N,2) width and height of each box's picture."""
+        sizes = np.array([(p.width, p.height) for p in self.pictures], np.float64).reshape(-1, 2)
+        return sizes[self.picture]
+
+    def where(self, index: int) -> str:
+        """Return the words for a box: its annotation, its picture and its numbers."""
+        x, y, w, h = (f"{v:g}" for v in self.boxes_xywh[index])
+        picture = self.pictures[self.picture[index]]
+        size = f"{picture.width} x {picture.height}"
+        return f"annotation {self.annotation_ids[index]} in {picture.name} ({size}): x={x} y={y} w={w} h={h}"
+
+
+def tabulate(
+    content: Mapping[str, list[Any]], file: Path, image_folders: Sequence[Path], split: str
+) -> tuple[Tables, list[Finding]]:
+    """Return what is understood of a COCO ground truth, and findings about the rest."""
+    problems: Problems = defaultdict(list)
+    categories = _categories(content["categories"], problems)
+    pictures = _pictures(content["images"], image_folders, problems)
+    category_position = {category_id: i for i, category_id in enumerate(sorted(categories))}
+    picture_position = {picture.id: i for i, picture in enumerate(pictures)}
+    rows: list[tuple[Box, int, int, int, int]] = []
+    seen: set[int] = set()
+    for position, annotation in enumerate(content["annotations"]):
+        if not isinstance(annotation, dict) or not is_integer(annotation.get("id", position + 1)):
+            problems["entry-malformed"].append(f"annotations[{position}] = {_short(annotation)}")
+            continue
+        annotation_id = annotation.get("id", position + 1)
+        where = f"annotation {annotation_id}"
+        if annotation_id in seen:
+            problems["annotation-id-repeated"].append(where)
+        seen.add(annotation_id)
+        picture = _lookup(annotation.get("image_id"), picture_position)
+        category = _lookup(annotation.get("category_id"), category_position)
+        box = read_box(annotation.get("bbox"))
+        if picture is None:
+            problems["image-unknown"].append(f"{where}: image_id {_short(annotation.get('image_id'))}")
+            continue
+        where = f"{where} in {pictures[picture].name}"
+        if category is None:
+            problems["category-unknown"].append(
+                f"{where}: category_id {_short(annotation.get('category_id'))}"
+            )
+        if box is None:
+            problems["box-malformed"].append(f"{where}: bbox {_short(annotation.get('bbox'))}")
+        if category is not None and box is not None:
+            rows.append((box, picture, category, annotation_id, int(annotation.get("iscrowd") == 1)))
+    tables = _tables(split, file, pictures, [categories[i] for i in sorted(categories)], rows)
+    return tables, list(_as_findings(problems, file))
+
+
+def _as_findings(problems: Problems, file: Path) -> Iterator[Finding]:
+    for code, examples in problems.items():
+        yield from found(code, file, examples)
+
+
+def _tables(
+    split: str,
+    file: Path,
+    pictures: list[Picture],
+    category_names: list[str],
+    rows: list[tuple[Box, int, int, int, int]],
+) -> Tables:
+    boxes, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    picture, category, annotation_ids, crowd = (np.array(column, np.int64) for column in columns)
+    return Tables(
+        split=split,
+        file=file,
+        pictures=tuple(pictures),
+        category_names=tuple(category_names),
+        boxes_xywh=np.array(boxes, np.float64).reshape(-1, 4),
+        picture=picture,
+        category=category,
+        annotation_ids=annotation_ids,
+        crowd=crowd,
+    )
+
+
+def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    names: set[str] = set()
+    for position, entry in enumerate(entries):
+        fields = entry if isinstance(entry, dict) else {}
+        category_id, name = fields.get("id"), fields.get("name")
+        if not is_integer(category_id) or not isinstance(name, str):
+            problems["entry-malformed"].append(f"categories[{position}] = {_short(entry)}")
+            continue
+        if category_id in categories:
+            problems["category-repeated"].append(f"id {category_id}: {categories[category_id]} and {name}")
+        elif name in names:
+            problems["category-repeated"].append(f"name {name}: again with id {category_id}")
+        categories.setdefault(category_id, name)
+        names.add(name)
+    ids = sorted(categories)
+    if ids != list(range(1, len(ids) + 1)):
+        problems["category-ids-mapped"] = [f"{i} ({categories[i]})" for n, i in enumerate(ids, 1) if i != n]
+    return categories
+
+
+def _pictures(entries: list[Any], image_folders: Sequence[Path], problems: Problems) -> list[Picture]:
+    pictures: dict[int, Picture] = {}
+    names: dict[str, int] = {}
+    for position, entry in enumerate(entries):
+        fields = entry if isinstance(entry, dict) else {}
+        image_id, name = fields.get("id"), fields.get("file_name")
+        if not is_integer(image_id) or not isinstance(name, str) or not name:
+            problems["entry-malformed"].append(f"images[{position}] = {_short(entry)}")
+            continue
+        if name in names:
+            problems["image-file-repeated"].append(f"{name}: images {names[name]} and {image_id}")
+        names.setdefault(name, image_id)
+        if image_id in pictures:
+            problems["image-id-repeated"].append(f"image {image_id}: {pictures[image_id].name} and {name}")
+            continue
+        width, height = (_side(fields.get(side)) for side in ("width", "height"))
+        if not (width and height):
+            stated = f"width {_short(fields.get('width'))}, height {_short(fields.get('height'))}"
+            problems["image-size-differs"].append(f"{name}: {stated}")
+        pictures[image_id] = Picture(image_id, name, find_image(name, image_folders), width, height)
+    return list(pictures.values())
+
+
+def _side(value: object) -> int:
+    return value if is_integer(value) and value > 0 else 0
+
+
+def _lookup(value: object, positions: Mapping[int, int]) -> int | None:
+    return positions.get(value) if is_integer(value) else None
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "absent"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,235 @@
+"""COCO json in both directions; labels are the positions of the file's categories sorted by id."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn, TypeGuard
+
+import numpy as np
+
+from ctnet.errors import DataError
+from ctnet.files import write_file
+from ctnet.types import AnnotationSet, Category, ImageRecord
+
+COCO_LISTS = ("images", "annotations", "categories")
+_LARGEST = 1e9
+"""coordinates and areas beyond are as wrong as infinity, and float32 could not hold some of them"""
+
+Box = tuple[float, float, float, float]
+
+
+def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
+    """Return the annotations of a COCO json, exactly as it states them.
+
+    Boxes without size or outside of their picture are kept. Pictures are looked for in `image_folders`, one
+    that is nowhere keeps the path it should have. Raises DataError, naming the value, for what cannot be
+    understood.
+    """
+    content = load_coco_json(json_file)
+    categories = _read_categories(json_file, content["categories"])
+    label_of = {category.id: label for label, category in enumerate(categories)}
+    by_image: dict[int, list[tuple[Box, int, bool, float, int]]] = defaultdict(list)
+    for position, annotation in enumerate(content["annotations"]):
+        image_id, row = _read_annotation(json_file, position, annotation, label_of)
+        by_image[image_id].append(row)
+    images = []
+    for position, entry in enumerate(content["images"]):
+        image_id = _image_id(json_file, position, entry)
+        images.append(_record(json_file, entry, image_id, image_folders, by_image.pop(image_id, [])))
+    _refuse_repeats(json_file, "image id", (image.id for image in images))
+    if by_image:
+        image_id, rows = next(iter(by_image.items()))
+        _refuse(json_file, f"annotation {rows[0][-1]}", "an image_id that is in images", image_id)
+    return AnnotationSet(json_file, split, categories, tuple(images))
+
+
+def load_coco_json(json_file: Path) -> dict[str, list[Any]]:
+    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO."""
+    try:
+        content = json.loads(json_file.read_bytes())
+    except OSError as error:
+        raise DataError("cannot read the annotations", file=json_file, got=error.strerror) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError("the annotations are not JSON", file=json_file, got=error) from None
+    lists = content if isinstance(content, dict) else {}
+    absent = [name for name in COCO_LISTS if not isinstance(lists.get(name), list)]
+    if absent:
+        raise DataError(
+            "the file is not COCO",
+            file=json_file,
+            expected="an object with the lists images, annotations and categories",
+            got=f"no list {', '.join(absent)}",
+        )
+    return lists
+
+
+def find_image(file_name: str, image_folders: Sequence[Path]) -> Path:
+    """Return where the picture is: under its name, else its bare name, in the first folder that has it.
+
+    A picture that is nowhere gets the first path that was tried.
+    """
+    name = PurePosixPath(file_name.replace("\\", "/"))
+    candidates = [folder / name for folder in image_folders]
+    candidates += [folder / name.name for folder in image_folders if len(name.parts) > 1]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def read_box(value: object) -> Box | None:
+    """Return the four numbers of a `bbox`, or None when it is anything but four finite numbers."""
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        return None
+    # Comparisons with NaN are false, so this refuses NaN and infinity too.
+    if not all(type(v) in (int, float) and -_LARGEST < v < _LARGEST for v in value):
+        return None
+    return value[0], value[1], value[2], value[3]
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Say whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
+    """Return a COCO ground truth with the original ids, areas and crowds; `bbox` is x, y, width, height.
+
+    Annotation ids are numbered anew, from 1, when one is repeated or 0: pycocotools would score those
+    wrongly. `file_name` is the picture's path.
+    """
+    ids = [int(i) for image in annotation_set.images for i in image.annotation_ids]
+    if len(set(ids)) < len(ids) or 0 in ids:
+        ids = list(range(1, len(ids) + 1))
+    next_id = iter(ids)
+    images, annotations = [], []
+    for image in annotation_set.images:
+        images.append(
+            {"id": image.id, "file_name": str(image.path), "width": image.width, "height": image.height}
+        )
+        corners = image.boxes_xyxy.astype(np.float64)
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        for box, label, crowd, area in zip(
+            boxes.tolist(), image.labels.tolist(), image.crowd.tolist(), image.areas.tolist(), strict=True
+        ):
+            annotations.append(
+                {
+                    "id": next(next_id),
+                    "image_id": image.id,
+                    "category_id": annotation_set.categories[label].id,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(crowd),
+                }
+            )
+    categories = [{"id": category.id, "name": category.name} for category in annotation_set.categories]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def write_coco(annotation_set: AnnotationSet, json_file: Path) -> None:
+    """Write the annotations as COCO json, whole or not at all. Raises StorageError.
+
+    File names are relative to the deepest folder that holds all pictures: bare names when they share one.
+    """
+    content = coco_dict(annotation_set)
+    folders = [str(image.path.parent) for image in annotation_set.images]
+    for image in content["images"]:
+        image["file_name"] = Path(image["file_name"]).relative_to(os.path.commonpath(folders)).as_posix()
+    write_coco_json(content, json_file)
+
+
+def write_coco_json(content: Mapping[str, Any], json_file: Path) -> None:
+    """Write a COCO ground truth, whole or not at all. Raises StorageError."""
+    write_file(json_file, json.dumps(content, ensure_ascii=False).encode())
+
+
+def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...]:
+    categories = []
+    for position, entry in enumerate(entries):
+        fields = entry if isinstance(entry, dict) else {}
+        if not is_integer(fields.get("id")) or not isinstance(fields.get("name"), str):
+            _refuse(json_file, f"categories[{position}]", "an integer id and a name", entry)
+        categories.append(Category(fields["id"], fields["name"]))
+    _refuse_repeats(json_file, "category id", (category.id for category in categories))
+    return tuple(sorted(categories))
+
+
+def _read_annotation(
+    json_file: Path, position: int, annotation: Any, label_of: Mapping[int, int]
+) -> tuple[int, tuple[Box, int, bool, float, int]]:
+    """Return (image id, (box xyxy, label, crowd, area, annotation id))."""
+    if not isinstance(annotation, dict):
+        _refuse(json_file, f"annotations[{position}]", "an object", annotation)
+    annotation_id = annotation.get("id", position + 1)
+    if not is_integer(annotation_id):
+        _refuse(json_file, f"annotations[{position}]", "an integer id", annotation_id)
+    where = f"annotation {annotation_id}"
+    box = read_box(annotation.get("bbox"))
+    if box is None:
+        _refuse(json_file, where, "a bbox of four finite numbers x, y, width, height", annotation.get("bbox"))
+    image_id = annotation.get("image_id")
+    if not is_integer(image_id):
+        _refuse(json_file, where, "an integer image_id", image_id)
+    category_id = annotation.get("category_id")
+    if not is_integer(category_id) or category_id not in label_of:
+        _refuse(json_file, where, "a category_id that is in categories", category_id)
+    x, y, width, height = box
+    area = annotation.get("area", width * height)
+    if type(area) not in (int, float) or not -_LARGEST < area < _LARGEST:
+        _refuse(json_file, where, "a finite area", area)
+    corners = (x, y, x + width, y + height)
+    return image_id, (corners, label_of[category_id], bool(annotation.get("iscrowd")), area, annotation_id)
+
+
+def _image_id(json_file: Path, position: int, entry: Any) -> int:
+    if not isinstance(entry, dict) or not is_integer(entry.get("id")):
+        _refuse(json_file, f"images[{position}]", "an object with an integer id", entry)
+    image_id: int = entry["id"]
+    return image_id
+
+
+def _record(
+    json_file: Path,
+    entry: Mapping[str, Any],
+    image_id: int,
+    image_folders: Sequence[Path],
+    rows: Sequence[tuple[Box, int, bool, float, int]],
+) -> ImageRecord:
+    if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
+        _refuse(json_file, f"image {image_id}", "a file_name", entry.get("file_name"))
+    for side in ("width", "height"):
+        value = entry.get(side)
+        if not is_integer(value) or value <= 0:
+            _refuse(json_file, f"image {image_id} ({entry['file_name']})", f"a {side} in pixels", value)
+    boxes, labels, crowd, areas, annotation_ids = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    return ImageRecord(
+        id=image_id,
+        path=find_image(entry["file_name"], image_folders),
+        width=entry["width"],
+        height=entry["height"],
+        boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        crowd=np.array(crowd, np.bool_),
+        areas=np.array(areas, np.float32),
+        annotation_ids=np.array(annotation_ids, np.int64),
+    )
+
+
+def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
+    seen: set[int] = set()
+    for value in values:
+        if value in seen:
+            _refuse(json_file, what, "each id once", value)
+        seen.add(value)
+
+
+def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn:
+    shown = "nothing" if got is None else repr(got)
+    raise DataError(
+        f"{json_file.name}: {where} is not as it must be",
+        file=json_file,
+        expected=expected,
+        got=shown if len(shown) <= 200 else f"{shown[:200]}...",
+        hint="ctnet data check lists every problem, --fix mends the mechanical ones",
+    )

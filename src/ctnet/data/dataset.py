@@ -1,0 +1,112 @@
+"""One door for every layout of data, and the checks that cost nothing before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside
+from ctnet.data.coco import read_coco
+from ctnet.data.layout import SplitFiles, find_splits, pick_split
+from ctnet.data.voc import read_voc
+from ctnet.data.yolo import read_yolo
+from ctnet.errors import DataError
+from ctnet.types import AnnotationSet, ImageRecord
+
+
+def open_dataset(path: str | Path, split: str) -> AnnotationSet:
+    """Return one split of a COCO, VOC or YOLO folder, a COCO json, a data.yaml, or a YAML that names files.
+
+    Raises DataError when no layout is recognised, the split is absent or the annotations cannot be
+    understood.
+    """
+    path = Path(path).expanduser()
+    return read_split(pick_split(path, find_splits(path), split), split)
+
+
+def read_split(files: SplitFiles, split: str) -> AnnotationSet:
+    """Return the annotations of one split. Raises DataError when they cannot be understood."""
+    if files.layout == "coco":
+        return read_coco(files.file, files.image_folders, split)
+    return read_voc(files.file, split) if files.layout == "voc" else read_yolo(files.file, split)
+
+
+def check_usable(annotation_set: AnnotationSet) -> list[str]:
+    """Return sentences of warning about a split that can be trained on all the same.
+
+    Reads no picture. Raises DataError when there are no pictures, a file is missing, or most boxes are of
+    another form than they should be.
+    """
+    images = annotation_set.images
+    if not images:
+        raise DataError("there are no pictures", file=annotation_set.source, split=annotation_set.split)
+    missing = [image.path for image in images if not image.path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(images)} pictures are missing",
+            annotations=annotation_set.source,
+            first=missing[0],
+            hint="ctnet data check lists them all",
+        )
+    if not annotation_set.num_boxes:
+        return [f"{annotation_set.source.name}: none of {len(images)} pictures has a box"]
+    boxes, sizes = _boxes_and_sizes(images)
+    _refuse_other_forms(annotation_set, boxes, sizes)
+    empty = (boxes[:, 2:] <= 0).any(axis=1)
+    outside = reaches_outside(boxes, sizes) & ~empty
+    without = sum(not len(image.labels) for image in images)
+    warnings = []
+    if empty.any():
+        where = _where(annotation_set, int(np.argmax(empty)))
+        warnings.append(
+            f"{_count(empty.sum(), 'box', 'boxes')} without width or height left out, first: {where}"
+        )
+    if outside.any():
+        where = _where(annotation_set, int(np.argmax(outside)))
+        warnings.append(f"{_count(outside.sum(), 'box', 'boxes')} clipped to the picture, first: {where}")
+    if without:
+        warnings.append(f"{_count(without, 'picture', 'pictures')} of {len(images)} without objects")
+    return warnings
+
+
+def _boxes_and_sizes(images: tuple[ImageRecord, ...]) -> tuple[Float64, Float64]:
+    """Return all boxes (N,4) as x, y, width, height and the (N,2) width, height of their pictures."""
+    corners = np.concatenate([image.boxes_xyxy for image in images]).astype(np.float64)
+    counts = [len(image.labels) for image in images]
+    sizes = np.repeat([(image.width, image.height) for image in images], counts, axis=0).astype(np.float64)
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), sizes
+
+
+def _refuse_other_forms(annotation_set: AnnotationSet, boxes: Float64, sizes: Float64) -> None:
+    if looks_like_corners(boxes, sizes):
+        first = int(np.argmax(reaches_outside(boxes, sizes)))
+        message = "most boxes look like corners x1, y1, x2, y2 stored as x, y, width, height"
+        hint = f"ctnet data convert {annotation_set.source} --from xyxy --out FOLDER"
+    elif looks_normalised(boxes, sizes):
+        first = 0
+        message = "most boxes lie within one pixel: fractions of the picture where pixels are expected"
+        hint = "multiply x and width by the picture's width, y and height by its height"
+    else:
+        return
+    raise DataError(
+        message,
+        hint=hint,
+        file=annotation_set.source,
+        first=_where(annotation_set, first),
+        got=[round(v, 3) for v in boxes[first].tolist()],
+        picture="{:.0f} x {:.0f}".format(*sizes[first]),
+    )
+
+
+def _where(annotation_set: AnnotationSet, index: int) -> str:
+    """Return the words for the box at a position in the concatenation of all pictures' boxes."""
+    for image in annotation_set.images:
+        if index < len(image.labels):
+            return f"annotation {image.annotation_ids[index]} in {image.path.name}"
+        index -= len(image.labels)
+    raise IndexError(index)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

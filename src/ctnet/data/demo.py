@@ -1,0 +1,218 @@
+"""A seeded set of drawn shapes with exact boxes: something to train on before any data is at hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ctnet.data.coco import write_coco_json
+from ctnet.data.image import Image, write_image
+from ctnet.errors import StorageError
+
+CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "cross"}
+"""ids have holes, as those of real sets do"""
+
+_MOST_HIDDEN = 0.4
+_OBJECTS = np.array([0.06, 0.1, 0.16, 0.18, 0.16, 0.12, 0.1, 0.07, 0.05])
+"""probability of 0, 1, ... 8 objects in a picture"""
+
+Mask = NDArray[np.bool_]
+Generator = np.random.Generator
+
+
+def write_demo(
+    folder: Path,
+    images_train: int = 240,
+    images_val: int = 80,
+    seed: int = 0,
+    size: tuple[int, int] = (288, 288),
+) -> Path:
+    """Render train and val in COCO layout into `folder` and return it; the same seed gives the same pictures.
+
+    `size` is the middle (height, width): sides vary by a tenth either way. A box covers its whole shape, also
+    what another one hides. Raises StorageError.
+    """
+    next_annotation = 1
+    for number, (split, count) in enumerate((("train", images_train), ("val", images_val))):
+        images, annotations = [], []
+        for index in range(count):
+            generator = np.random.default_rng([seed, number, index])
+            picture, objects = _render(generator, size)
+            name = f"{split}_{index:05d}.jpg"
+            write_image(folder / "images" / split / name, picture)
+            image_id = number * images_train + index + 1
+            height, width = picture.shape[:2]
+            images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+            for category_id, box in objects:
+                annotations.append(
+                    {
+                        "id": next_annotation,
+                        "image_id": image_id,
+                        "category_id": category_id,
+                        "bbox": box,
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                    }
+                )
+                next_annotation += 1
+        categories = [{"id": i, "name": name} for i, name in CATEGORIES.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_coco_json(content, folder / "annotations" / f"instances_{split}.json")
+    return folder
+
+
+def demo_folder() -> Path:
+    """Return the folder of the default demo set, rendered on first use. Raises StorageError.
+
+    Processes may race for it: each renders aside, the first to finish wins.
+    """
+    folder = cache_folder() / "demo-v1"
+    if (folder / "annotations" / "instances_val.json").is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".demo-", dir=folder.parent))
+    except OSError as error:
+        raise StorageError(
+            "cannot make the demo set", folder=folder.parent, got=error.strerror, hint="set CTNET_HOME"
+        ) from None
+    try:
+        write_demo(aside / "demo")
+        (aside / "demo").rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise StorageError("cannot make the demo set", folder=folder, got=error.strerror) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Return where ctnet keeps what it can make again: CTNET_HOME, else `~/.cache/ctnet`."""
+    return Path(os.environ.get("CTNET_HOME") or "~/.cache/ctnet").expanduser()
+
+
+def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tuple[int, list[int]]]]:
+    """Return a picture and its objects as (category id, [x, y, width, height])."""
+    height, width = (round(side * generator.uniform(0.9, 1.1)) for side in size)
+    picture = _background(generator, height, width)
+    boxes: list[tuple[int, list[int]]] = []
+    shapes: list[Mask] = []
+    visible: list[Mask] = []
+    for _ in range(int(generator.choice(len(_OBJECTS), p=_OBJECTS))):
+        placed = _place(generator, (height, width), shapes, visible)
+        if placed is None:
+            continue
+        category_id, mask = placed
+        visible = [earlier & ~mask for earlier in visible] + [mask]
+        shapes.append(mask)
+        _paint(generator, picture, mask)
+        x, y, box_width, box_height = cv2.boundingRect(mask.astype(np.uint8))
+        boxes.append((category_id, [x, y, box_width, box_height]))
+    noise = generator.normal(0, generator.uniform(2, 8), picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8), boxes
+
+
+def _place(
+    generator: Generator, size: tuple[int, int], shapes: list[Mask], visible: list[Mask]
+) -> tuple[int, Mask] | None:
+    """Return (category id, mask) of one more shape that hides no earlier one too much, or None without room.
+
+    Sizes are even on a logarithmic scale, so that small, medium and large ones are about as frequent.
+    """
+    height, width = size
+    for _ in range(12):
+        category_id = int(generator.choice(list(CATEGORIES)))
+        side = 26 * (0.55 * min(size) / 26) ** generator.uniform()
+        half = side / 2 + 1
+        centre = generator.uniform(half, width - half), generator.uniform(half, height - half)
+        mask = _shape(generator, CATEGORIES[category_id], size, centre, side)
+        free = all(
+            (seen & ~mask).sum() >= (1 - _MOST_HIDDEN) * whole.sum()
+            for seen, whole in zip(visible, shapes, strict=True)
+        )
+        if free and _centres_apart(mask, shapes):
+            return category_id, mask
+    return None
+
+
+def _centres_apart(mask: Mask, others: list[Mask]) -> bool:
+    """Say whether the new shape's middle is clear of the others' by a quarter of the smaller one's side."""
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    for other in others:
+        ox, oy, ow, oh = cv2.boundingRect(other.astype(np.uint8))
+        distance = np.hypot(x + w / 2 - ox - ow / 2, y + h / 2 - oy - oh / 2)
+        if distance < max(12, 0.25 * min(max(w, h), max(ow, oh))):
+            return False
+    return True
+
+
+def _shape(
+    generator: Generator, name: str, size: tuple[int, int], centre: tuple[float, float], side: float
+) -> Mask:
+    """Return the (H,W) mask of a shape, turned at random and a little narrower in one direction."""
+    turn = generator.uniform(0, 2 * np.pi)
+    stretch = np.array([1.0, generator.uniform(0.75, 1.0)])[generator.permutation(2)]
+    mask = np.zeros(size, np.uint8)
+
+    def fill(outline: NDArray[np.float64], value: int) -> None:
+        points = outline * stretch * side / 2 + centre
+        cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], value, cv2.LINE_8, 4)
+
+    fill(_outline(name, turn), 1)
+    if name == "ring":
+        fill(0.55 * _outline("disc", 0.0), 0)
+    return mask.astype(bool)
+
+
+def _outline(name: str, turn: float) -> NDArray[np.float64]:
+    """Return the corners (P,2) of a shape within the unit circle, turned by an angle."""
+    if name in ("disc", "ring"):
+        return _on_circle(np.ones(48), 0.0)
+    if name == "square":
+        return _on_circle(np.ones(4), turn)
+    if name == "triangle":
+        return _on_circle(np.ones(3), turn)
+    if name == "star":
+        return _on_circle(np.tile([1.0, 0.42], 5), turn)
+    arm, reach = 0.28, 0.96
+    corner = np.array([[reach, -arm], [reach, arm], [arm, arm]])
+    quarter = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    cross = np.concatenate([corner @ np.linalg.matrix_power(quarter, k) for k in range(4)])
+    cosine, sine = np.cos(turn), np.sin(turn)
+    return np.asarray(cross @ np.array([[cosine, sine], [-sine, cosine]]))
+
+
+def _on_circle(radii: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+    angles = turn + 2 * np.pi * np.arange(len(radii)) / len(radii)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+
+
+def _background(generator: Generator, height: int, width: int) -> NDArray[np.float32]:
+    """Return a soft gradient with large blotches, of middling contrast so that shapes stand out."""
+    corners = generator.uniform(50, 200, (2, 2, 1)) + generator.uniform(-25, 25, (2, 2, 3))
+    gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    coarse = generator.normal(0, generator.uniform(2, 14), (int(generator.integers(3, 14)),) * 2)
+    blotches = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(gradient + blotches[..., None], np.float32)
+
+
+def _paint(generator: Generator, picture: NDArray[np.float32], mask: Mask) -> None:
+    """Fill the mask in place with a colour unlike what lies below, shaded and sometimes striped."""
+    below = picture[mask].mean(axis=0)
+    color = generator.uniform(10, 245, 3)
+    while np.abs(color - below).max() < 90:
+        color = generator.uniform(10, 245, 3)
+    rows, columns = np.nonzero(mask)
+    angle = generator.uniform(0, 2 * np.pi)
+    along = (columns - columns.mean()) * np.cos(angle) + (rows - rows.mean()) * np.sin(angle)
+    shade = generator.uniform(0, 22) * along / max(1.0, float(np.abs(along).max()))
+    if generator.uniform() < 0.25:
+        shade = shade + 16 * np.sin(along * 2 * np.pi / generator.uniform(6, 14))
+    picture[mask] = color + shade[:, None]

@@ -1,0 +1,134 @@
+"""Boxes drawn on pictures and pictures laid out on sheets, for eyes only."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ctnet.data.image import Image, read_image
+from ctnet.errors import DataError
+from ctnet.types import AnnotationSet, Category, Float32, Int64
+
+Color = tuple[int, int, int]
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_PAPER: Color = (40, 40, 40)
+
+
+def draw_boxes(
+    image_bgr: Image,
+    boxes_xyxy: Float32,
+    labels: Int64,
+    categories: Sequence[Category],
+    scores: Float32 | None = None,
+) -> Image:
+    """Return a copy of the picture with each box outlined and named, and its score when given.
+
+    Lines and letters follow the picture's size; a label keeps its colour in every picture. Boxes are in
+    pixels of this picture; what lies outside of it is not drawn. The first boxes are drawn last, so that the
+    strongest of sorted detections stay on top.
+    """
+    canvas = image_bgr.copy()
+    side = math.sqrt(canvas.shape[0] * canvas.shape[1])
+    thickness = max(1, round(side / 320))
+    corners = np.clip(np.nan_to_num(boxes_xyxy), -(2**15), 2**15).round().astype(int).tolist()
+    order = range(len(labels) - 1, -1, -1)
+    for i in order:
+        x1, y1, x2, y2 = corners[i]
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), label_color(int(labels[i])), thickness)
+    for i in order:
+        category = categories[int(labels[i])]
+        # OpenCV's letters are ASCII: another script would come out as question marks.
+        text = category.name if category.name.isascii() else f"class {category.id}"
+        if scores is not None:
+            text += f" {scores[i]:.2f}"
+        _write(canvas, text, corners[i][:2], label_color(int(labels[i])), max(0.4, side / 1000), thickness)
+    return canvas
+
+
+def label_color(label: int) -> Color:
+    """Return the BGR colour of a label: hues a golden ratio apart, so that neighbours differ."""
+    hue = (0.02 + label * 0.618034) % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.6)[label // 8 % 2], (1.0, 0.8)[label // 16 % 2])
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def contact_sheet(
+    images: Sequence[Image], columns: int | None = None, cell: tuple[int, int] = (320, 320)
+) -> Image:
+    """Return one picture with all `images` in a grid, each fitted into a cell of (height, width) pixels.
+
+    Without `columns` the grid is about square. Raises DataError when there is nothing to show.
+    """
+    if not images:
+        raise DataError("no pictures to show")
+    columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
+    rows = math.ceil(len(images) / columns)
+    gap = 4
+    height, width = cell
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8)
+    for i, image in enumerate(images):
+        fitted, _ = fit_into(image, cell)
+        top = gap + i // columns * (height + gap) + (height - fitted.shape[0]) // 2
+        left = gap + i % columns * (width + gap) + (width - fitted.shape[1]) // 2
+        sheet[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return sheet
+
+
+def annotation_sheet(annotation_set: AnnotationSet, count: int, seed: int = 0) -> Image:
+    """Return a sheet of `count` pictures drawn at random, with their annotated boxes.
+
+    Raises DataError when there are no pictures or one cannot be read.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(len(annotation_set.images))[:count]
+    cell = (480, 480)
+    drawn = []
+    for index in sorted(chosen):
+        record = annotation_set.images[index]
+        image, scale = fit_into(read_image(record.path), cell)
+        drawn.append(draw_boxes(image, record.boxes_xyxy * scale, record.labels, annotation_set.categories))
+    fitted = max((d.shape[0] for d in drawn), default=0), max((d.shape[1] for d in drawn), default=0)
+    return contact_sheet(drawn, cell=fitted)
+
+
+def fit_into(image: Image, cell: tuple[int, int]) -> tuple[Image, float]:
+    """Return the picture scaled to touch two sides of a (height, width) cell, and the scale used."""
+    scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1])
+    size = tuple(
+        max(1, min(limit, round(n * scale))) for n, limit in zip(image.shape[1::-1], cell[::-1], strict=True)
+    )
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8), scale
+
+
+def _write(
+    canvas: Image, text: str, corner: Sequence[int], color: Color, scale: float, thickness: int
+) -> None:
+    """Write `text` on a filled background above the box corner, or below it at the picture's upper edge."""
+    pad = thickness + 1
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    if width + 2 * pad > canvas.shape[1]:
+        scale *= max(0.1, (canvas.shape[1] - 2 * pad) / width)
+        (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    full_width, full_height = width + 2 * pad, height + below + pad
+    left = min(max(corner[0], 0), max(0, canvas.shape[1] - full_width))
+    top = corner[1] - full_height if corner[1] >= full_height else corner[1]
+    top = min(max(top, 0), max(0, canvas.shape[0] - full_height))
+    cv2.rectangle(canvas, (left, top), (left + full_width, top + full_height), color, cv2.FILLED)
+    blue, green, red = color
+    ink = (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 128 else (255, 255, 255)
+    cv2.putText(
+        canvas,
+        text,
+        (left + pad, top + height + pad // 2),
+        _FONT,
+        scale,
+        ink,
+        max(1, thickness // 2),
+        cv2.LINE_AA,
+    )

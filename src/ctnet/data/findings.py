@@ -1,0 +1,89 @@
+"""What a data check can say: every kind of finding with its severity, its words and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+Severity = Literal["error", "warning", "info"]
+
+_EXAMPLES = 5
+
+
+class Kind(NamedTuple):
+    """One kind of finding: `what` follows its count."""
+
+    severity: Severity
+    what: str
+    hint: str = ""
+
+
+_MENDED = "--fix OUT.json mends it"
+
+KINDS: dict[str, Kind] = {
+    "annotations-unreadable": Kind("error", "annotation file that cannot be understood"),
+    "entry-malformed": Kind("error", "entries that are not as COCO describes them", _MENDED),
+    "image-missing": Kind("error", "pictures that are missing", f"put them in place, or {_MENDED}"),
+    "image-empty": Kind("error", "pictures of zero bytes", _MENDED),
+    "image-unreadable": Kind("error", "pictures that cannot be decoded", _MENDED),
+    "image-suffix": Kind("error", "pictures whose suffix is that of another format", "rename them"),
+    "image-size-differs": Kind("error", "pictures of another size than stated", _MENDED),
+    "image-id-repeated": Kind("error", "image ids used more than once", _MENDED),
+    "image-file-repeated": Kind("error", "pictures listed more than once", "merge their annotations"),
+    "image-unknown": Kind("error", "annotations of a picture that is not listed", _MENDED),
+    "category-unknown": Kind("error", "annotations of a category that is not listed", _MENDED),
+    "category-repeated": Kind("error", "category ids or names used more than once", "name each class once"),
+    "annotation-id-repeated": Kind("error", "annotation ids used more than once", _MENDED),
+    "box-malformed": Kind("error", "boxes that are not four finite numbers", _MENDED),
+    "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_MENDED}"),
+    "box-outside": Kind(
+        "error", "boxes reaching outside of their picture", f"training clips them; {_MENDED}"
+    ),
+    "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _MENDED),
+    "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _MENDED),
+    "class-missing": Kind("warning", "classes with boxes in another split and none in this"),
+    "image-crowded": Kind("warning", "pictures with more boxes than the settings allow"),
+    "box-tiny": Kind("warning", "boxes smaller than one output cell", "a larger image_size helps"),
+    "centres-collide": Kind(
+        "warning", "boxes that share class and output cell with another", "only one of them can be detected"
+    ),
+    "image-in-two-splits": Kind("warning", "pictures that are the same, byte for byte, in another split"),
+    "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "ctnet keeps them"),
+    "image-unannotated": Kind("info", "pictures without annotations", "they train the background"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem in one annotation file; `count` cases, the first few as `examples`."""
+
+    severity: Severity
+    code: str
+    file: str
+    count: int
+    message: str
+    hint: str
+    examples: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+def found(code: str, file: Path, examples: Sequence[str], *, of: int | None = None) -> Iterator[Finding]:
+    """Yield the finding that the examples make, one case each, or nothing without them.
+
+    `of` adds how many there are in all.
+    """
+    if not examples:
+        return
+    kind = KINDS[code]
+    share = ""
+    if of:
+        share = f" of {of}" + (f" ({len(examples) / of:.0%})" if len(examples) * 100 >= of else "")
+    message = f"{file.name}: {len(examples)}{share} {kind.what}; first: {examples[0]}"
+    yield Finding(
+        kind.severity, code, str(file), len(examples), message, kind.hint, tuple(examples[:_EXAMPLES])
+    )

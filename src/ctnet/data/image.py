@@ -1,0 +1,74 @@
+"""Pictures between disk and arrays: BGR uint8 (H,W,3) here, any format that OpenCV knows there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ctnet.errors import DataError, StorageError
+from ctnet.files import write_file
+
+Image = NDArray[np.uint8]
+
+
+def read_image(path: Path) -> Image:
+    """Return the picture as BGR uint8 (H,W,3), turned upright by its EXIF tag; grey and alpha become BGR.
+
+    Raises DataError when the file is missing, empty, cut short or not a picture.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError("the picture is missing", file=path) from None
+    except OSError as error:
+        raise DataError("the picture cannot be read", file=path, got=error.strerror) from None
+    return decode_image(content, path)
+
+
+def decode_image(content: bytes, path: Path) -> Image:
+    """Return the picture in `content` as `read_image` does; `path` names it in errors."""
+    if not content:
+        raise DataError("the picture has zero bytes", file=path)
+    if _is_cut_short(content):
+        raise DataError(
+            "the picture is cut short", file=path, got=f"{len(content)} bytes without an end marker"
+        )
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(
+            "the file is not a picture that can be decoded", file=path, got=f"{len(content)} bytes"
+        )
+    return np.asarray(image, np.uint8)
+
+
+def write_image(path: Path, image_bgr: Image) -> None:
+    """Write the picture in the format of the file's suffix, whole or not at all.
+
+    Raises StorageError for a suffix without an encoder and when the disk refuses.
+    """
+    try:
+        encoded, buffer = cv2.imencode(path.suffix, image_bgr)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise StorageError(
+            "cannot encode the picture", file=path, got=path.suffix or "no suffix", expected=".jpg or .png"
+        )
+    write_file(path, buffer.tobytes())
+
+
+def _is_cut_short(content: bytes) -> bool:
+    """Say whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey picture.
+
+    Bytes behind a JPEG's end are common and harmless, and an embedded thumbnail has an end marker of its own:
+    so the last end marker must come after the last start of a scan.
+    """
+    if content.startswith(b"\xff\xd8"):
+        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    return content.startswith(b"\x89PNG") and b"IEND" not in content[-4096:]

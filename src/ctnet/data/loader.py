@@ -1,0 +1,134 @@
+"""Batches of training samples, in an order that depends on the seed alone and can be entered at any step."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ctnet.data.sample import Sample, TrainingSamples
+from ctnet.losses.centernet import CenterBatch
+
+
+class Batch(NamedTuple):
+    """Pictures (B,H,W,3) BGR uint8, colour shifts (B,3) float32, targets and record ids (B,)."""
+
+    images: Tensor
+    lighting: Tensor
+    targets: CenterBatch
+    image_ids: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device; copies overlap with work where the host memory is pinned."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        targets = CenterBatch(*(t if t is None else move(t) for t in self.targets))
+        return Batch(move(self.images), move(self.lighting), targets, self.image_ids)
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
+
+    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`.
+    """
+
+    samples: int
+    batch_size: int
+    epochs: int
+    seed: int
+    first_epoch: int = 0
+    first_batch: int = 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches in a whole epoch; the last may be smaller."""
+        return -(-self.samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in range(self.first_epoch, self.epochs):
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+            start = self.first_batch if epoch == self.first_epoch else 0
+            for batch in range(start, self.batches_per_epoch):
+                indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                yield [(epoch, int(index)) for index in indices]
+
+    def __len__(self) -> int:
+        return (self.epochs - self.first_epoch) * self.batches_per_epoch - self.first_batch
+
+
+class _Keyed(Dataset[Sample]):
+    """What torch's loader calls a data set: it only passes keys through."""
+
+    def __init__(self, samples: TrainingSamples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        return self.samples[key]
+
+
+def training_loader(
+    samples: TrainingSamples, order: EpochOrder, workers: int, *, pin_memory: bool
+) -> DataLoader[Batch]:
+    """Return a loader over all epochs of the order; its processes live until the end."""
+    return DataLoader(
+        _Keyed(samples),
+        batch_sampler=order,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def default_workers() -> int:
+    """Return the number of loader processes when none is given: one per two cores, at most eight."""
+    return max(1, min(8, (os.cpu_count() or 2) // 2))
+
+
+def start_worker(_: int) -> None:
+    """Make a loader process leave signals to its parent and threads to the network."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(0)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Return the samples stacked; objects are padded to the most that one of them has, at least one."""
+    targets = [sample.targets for sample in samples]
+    objects = max(1, *(len(t.valid) for t in targets))
+
+    def stack(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays))
+
+    def pad(name: str) -> Tensor:
+        rows = [getattr(t, name) for t in targets]
+        return stack([np.pad(r, [(0, objects - len(r))] + [(0, 0)] * (r.ndim - 1)) for r in rows])
+
+    dense = [t.dense_size for t in targets if t.dense_size is not None]
+    batch = CenterBatch(
+        heatmap=stack([t.heatmap for t in targets]),
+        size=pad("size"),
+        offset=pad("offset"),
+        cell=pad("cell"),
+        label=pad("label"),
+        valid=pad("valid"),
+        dense_size=stack(dense) if dense else None,
+    )
+    return Batch(
+        images=stack([s.image for s in samples]),
+        lighting=stack([s.lighting for s in samples]),
+        targets=batch,
+        image_ids=torch.tensor([s.image_id for s in samples]),
+    )

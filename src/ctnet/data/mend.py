@@ -1,0 +1,171 @@
+"""Mechanical repairs of a COCO json: what can be put right without looking at a picture's meaning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ctnet.data.box_form import looks_like_corners, looks_normalised
+from ctnet.data.check_entries import Picture, Tables, tabulate
+from ctnet.data.check_pictures import Look, look_at_pictures
+from ctnet.data.coco import Box, is_integer, load_coco_json, read_box, write_coco_json
+from ctnet.data.layout import SplitFiles, find_splits
+from ctnet.errors import ConfigError, DataError
+
+Entry = dict[str, Any]
+
+
+def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) -> list[str]:
+    """Write a mended copy of a COCO json to `out` and return, as sentences, what was done.
+
+    Pictures that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
+    classes. Boxes are clipped, sizes corrected, repeated annotation ids numbered anew, corner and normalised
+    boxes converted where most look so. Other fields stay; file names become absolute when `out` lies in
+    another folder. Raises DataError when `path` is not one COCO json, StorageError.
+    """
+    files = _only_json(Path(path).expanduser(), out)
+    content = load_coco_json(files.file)
+    tables, _ = tabulate(content, files.file, files.image_folders, "")
+    looks = look_at_pictures(tables.pictures, advance=advance)
+    looks_by_id = {p.id: (p, look) for p, look in zip(tables.pictures, looks, strict=True)}
+    done: Counter[str] = Counter()
+    images = _mend_images(content["images"], looks_by_id, done)
+    categories = _mend_categories(content["categories"], done)
+    to_pixels = _conversion(tables)
+    annotations = []
+    ids = {a["id"] for a in content["annotations"] if isinstance(a, dict) and is_integer(a.get("id"))}
+    used: set[int] = set()
+    next_id = max(ids, default=0) + 1
+    for entry in content["annotations"]:
+        annotation = _mend_annotation(entry, images, categories, to_pixels, done)
+        if annotation is None:
+            continue
+        if annotation.get("id") not in ids or annotation["id"] in used:
+            annotation["id"] = next_id
+            next_id += 1
+            done["annotation ids numbered anew"] += 1
+        used.add(annotation["id"])
+        annotations.append(annotation)
+    mended = {"images": [*images.values()], "annotations": annotations, "categories": [*categories.values()]}
+    if out.resolve().parent != files.file.resolve().parent:
+        for image in mended["images"]:
+            image["file_name"] = str(looks_by_id[image["id"]][0].path.resolve())
+    write_coco_json({**content, **mended}, out)
+    return [f"{count} {what}" for what, count in done.items()]
+
+
+def _only_json(path: Path, out: Path) -> SplitFiles:
+    splits = find_splits(path)
+    if len(splits) != 1:
+        choice = ", ".join(str(split.file) for split in splits.values())
+        raise DataError("one file at a time can be mended", got=path, expected=f"one of {choice}")
+    (files,) = splits.values()
+    if files.layout != "coco":
+        raise DataError("only COCO json can be mended", got=files.file, hint="ctnet data convert makes it")
+    if out.resolve() == files.file.resolve():
+        raise ConfigError("the mended copy must be another file", got=out)
+    return files
+
+
+def _conversion(tables: Tables) -> tuple[str, Callable[[Box, Entry], Box]] | None:
+    """Return the form that most boxes are in, if not the right one, and the function that puts one right."""
+    boxes, sizes = tables.boxes_xywh, tables.sizes_wh
+    if looks_like_corners(boxes, sizes):
+        return "boxes converted from xyxy", _from_corners
+    if looks_normalised(boxes, sizes):
+        return "boxes converted from fractions", _from_fractions
+    return None
+
+
+def _from_corners(box: Box, image: Entry) -> Box:
+    x1, y1, x2, y2 = box
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def _from_fractions(box: Box, image: Entry) -> Box:
+    x, y, width, height = box
+    return x * image["width"], y * image["height"], width * image["width"], height * image["height"]
+
+
+def _mend_images(
+    entries: list[Any], looks: dict[int, tuple[Picture, Look]], done: Counter[str]
+) -> dict[int, Entry]:
+    images: dict[int, Entry] = {}
+    for entry in entries:
+        image_id = entry.get("id") if isinstance(entry, dict) else None
+        picture, look = looks.get(image_id, (None, Look([]))) if is_integer(image_id) else (None, Look([]))
+        if picture is None or entry.get("file_name") != picture.name:
+            done["entries of images dropped"] += 1
+        elif not look.width:
+            done["pictures dropped, missing or unreadable"] += 1
+        elif picture.id in images:
+            done["entries of images dropped"] += 1
+        else:
+            if (entry.get("width"), entry.get("height")) != (look.width, look.height):
+                done["picture sizes corrected"] += 1
+            images[picture.id] = {**entry, "width": look.width, "height": look.height}
+    return images
+
+
+def _mend_categories(entries: list[Any], done: Counter[str]) -> dict[int, Entry]:
+    categories: dict[int, Entry] = {}
+    for entry in entries:
+        fields = entry if isinstance(entry, dict) else {}
+        category_id, name = fields.get("id"), fields.get("name")
+        if not is_integer(category_id) or not isinstance(name, str) or category_id in categories:
+            done["entries of categories dropped"] += 1
+        else:
+            categories[category_id] = fields
+    return categories
+
+
+def _mend_annotation(
+    entry: Any,
+    images: dict[int, Entry],
+    categories: dict[int, Entry],
+    conversion: tuple[str, Callable[[Box, Entry], Box]] | None,
+    done: Counter[str],
+) -> Entry | None:
+    """Return a mended copy of an annotation, or None when nothing can be saved."""
+    fields = entry if isinstance(entry, dict) else {}
+    image_id, category_id = fields.get("image_id"), fields.get("category_id")
+    image = images.get(image_id) if is_integer(image_id) else None
+    box = read_box(fields.get("bbox"))
+    if image is None:
+        done["annotations dropped, without a picture"] += 1
+        return None
+    if not is_integer(category_id) or category_id not in categories:
+        done["annotations dropped, of an unknown category"] += 1
+        return None
+    if box is None:
+        done["boxes dropped, not four finite numbers"] += 1
+        return None
+    if conversion:
+        what, convert = conversion
+        box = convert(box, image)
+        done[what] += 1
+    clipped = _clip(box, image["width"], image["height"])
+    if min(clipped[2:]) <= 0:
+        done["boxes dropped, without width or height"] += 1
+        return None
+    if any(abs(new - old) > 1e-6 for new, old in zip(clipped, box, strict=True)):
+        done["boxes clipped to their picture"] += 1
+        box = clipped
+    if list(box) == list(fields["bbox"]):
+        return dict(fields)
+    area = _area(fields.get("area"), box, converted=conversion is not None)
+    return {**fields, "bbox": list(box), "area": area}
+
+
+def _clip(box: Box, width: int, height: int) -> Box:
+    x, y, w, h = box
+    left, top = max(x, 0), max(y, 0)
+    return left, top, min(x + w, width) - left, min(y + h, height) - top
+
+
+def _area(stated: object, box: Box, *, converted: bool) -> float:
+    """Return the area of a changed box: that of a mask stays while it can be true."""
+    whole = box[2] * box[3]
+    return whole if converted or not isinstance(stated, (int, float)) else min(float(stated), whole)

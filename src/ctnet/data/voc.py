@@ -1,0 +1,124 @@
+"""Pascal VOC folders: one XML a picture, pictures in JPEGImages, splits in ImageSets/Main."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ctnet.data.image_size import read_image_size
+from ctnet.errors import DataError
+from ctnet.types import AnnotationSet, Category, ImageRecord
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
+
+Row = tuple[str, tuple[float, ...]]
+
+
+def read_voc(folder: Path, split: str) -> AnnotationSet:
+    """Return the pictures that `ImageSets/Main/{split}.txt` lists, boxes exactly as written.
+
+    Categories are the names of all annotation files of the folder in alphabetical order, so that every split
+    has the same; ids count from 1, as do those of pictures and boxes. Objects marked difficult are kept.
+    Raises DataError, naming the file, for what cannot be understood.
+    """
+    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
+    try:
+        lines = split_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("cannot read the list of pictures", file=split_file, got=error) from None
+    names = [line.split()[0] for line in lines if line.strip()]
+    roots = {file.stem: _parse(file) for file in sorted((folder / "Annotations").glob("*.xml"))}
+    rows = {stem: _objects(folder / "Annotations" / f"{stem}.xml", root) for stem, root in roots.items()}
+    class_names = sorted({name for objects in rows.values() for name, _ in objects})
+    label_of = {name: label for label, name in enumerate(class_names)}
+    images: list[ImageRecord] = []
+    first_box = 1
+    for image_id, name in enumerate(names, start=1):
+        if name not in roots:
+            raise DataError(
+                "a listed picture has no annotations", file=split_file, got=f"{name}: no {name}.xml"
+            )
+        path = _picture(folder, name, roots[name])
+        objects = rows[name]
+        boxes = np.array([box for _, box in objects], np.float32).reshape(-1, 4)
+        height, width = _size(folder / "Annotations" / f"{name}.xml", roots[name]) or read_image_size(path)
+        images.append(
+            ImageRecord(
+                id=image_id,
+                path=path,
+                width=width,
+                height=height,
+                boxes_xyxy=boxes,
+                labels=np.array([label_of[class_name] for class_name, _ in objects], np.int64),
+                crowd=np.zeros(len(objects), np.bool_),
+                areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+                annotation_ids=np.arange(first_box, first_box + len(objects), dtype=np.int64),
+            )
+        )
+        first_box += len(objects)
+    categories = tuple(Category(label + 1, name) for name, label in label_of.items())
+    return AnnotationSet(folder, split, categories, tuple(images))
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    """Return the root element; entities are refused, as a few lines of them can fill the memory."""
+    try:
+        content = file.read_bytes()
+        if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
+            raise DataError(
+                "the annotations declare a document type", file=file, expected="plain XML in UTF-8"
+            )
+        return ElementTree.fromstring(content)
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError("the annotations are not XML", file=file, got=error) from None
+
+
+def _objects(file: Path, root: ElementTree.Element) -> list[Row]:
+    """Return (class name, box xyxy) of every object."""
+    rows = []
+    for position, element in enumerate(root.iter("object"), start=1):
+        name = (element.findtext("name") or "").strip()
+        texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
+        box = _numbers(texts)
+        if not name or box is None:
+            raise DataError(
+                f"{file.name}: object {position} is not as it must be",
+                file=file,
+                expected="a name and a bndbox of four finite numbers",
+                got=f"name {name!r}, bndbox {texts}",
+            )
+        rows.append((name, box))
+    return rows
+
+
+def _numbers(texts: list[str | None]) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(text or "") for text in texts)
+    except ValueError:
+        return None
+    return numbers if np.isfinite(np.array(numbers, np.float32)).all() else None
+
+
+def _size(file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
+    """Return (height, width) as stated, or None when the file states none or zero, as some tools write."""
+    texts = [root.findtext(f"size/{side}") for side in ("height", "width")]
+    if not all(texts):
+        return None
+    numbers = _numbers(texts)
+    if numbers is None or min(numbers) < 0:
+        raise DataError(f"{file.name}: the size is not as it must be", file=file, got=texts)
+    height, width = (int(n) for n in numbers)
+    return (height, width) if height and width else None
+
+
+def _picture(folder: Path, name: str, root: ElementTree.Element) -> Path:
+    """Return the path of a picture: the listed name with any suffix, else what the XML calls it."""
+    pictures = folder / "JPEGImages"
+    candidates = [pictures / f"{name}{suffix}" for suffix in _SUFFIXES]
+    stated = (root.findtext("filename") or "").strip()
+    if stated:
+        candidates.append(pictures / Path(stated).name)
+    return next((path for path in candidates if path.is_file()), candidates[0])

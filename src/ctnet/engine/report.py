@@ -1,0 +1,84 @@
+"""What training tells people (a reporter) and programs (files in the run folder)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ctnet.files import write_file
+
+METRIC_COLUMNS = (
+    "epoch", "step", "lr", "loss", "heatmap", "size", "offset", "images_per_s", "data_wait",
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "wall_s",
+)  # fmt: skip
+
+
+class Reporter(Protocol):
+    """Someone watching: a terminal, a log, a test."""
+
+    def message(self, text: str) -> None:
+        """Tell something once."""
+
+    def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
+        """Tell how far a task (`train`, `evaluate`) is, with its latest values."""
+
+
+class RunLog:
+    """`log.jsonl`, `metrics.csv` and TensorBoard events of a run folder.
+
+    After a resume, rows of steps that will be taken again are dropped from the csv; the log keeps everything.
+    """
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._csv = folder / "metrics.csv"
+        self._rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
+        self._events = (folder / "log.jsonl").open("a", encoding="utf-8")
+        purge = {"purge_step": start_step} if start_step else {}
+        self._board = SummaryWriter(folder / "tensorboard", **purge)
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Append one record to `log.jsonl`."""
+        record = {"event": kind, "time": round(time.time(), 3), **values}
+        self._events.write(json.dumps(record) + "\n")
+        self._events.flush()
+
+    def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Add numbers to the TensorBoard curves `group/name`."""
+        for name, value in values.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Add a row to `metrics.csv`; a later row of the same epoch replaces the earlier."""
+        self._rows = [r for r in self._rows if str(r["epoch"]) != str(row["epoch"])]
+        self._rows.append({name: _short(row.get(name)) for name in METRIC_COLUMNS})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_file(self._csv, text.getvalue().encode())
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        self._events.flush()
+        os.fsync(self._events.fileno())
+        self._events.close()
+        self._board.close()
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else value
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,102 @@
+"""The folder of a run: a fresh one, or one to go on with; what ran and where, written before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctnet._version import __version__
+from ctnet.config.load import to_yaml
+from ctnet.config.schema import Recipe
+from ctnet.devices import OpenDevice
+from ctnet.errors import ConfigError, StorageError
+from ctnet.files import write_file
+from ctnet.types import AnnotationSet
+
+RUNS = Path("runs")
+_PACKAGES = ("torch", "numpy", "opencv-python-headless", "albumentations", "pycocotools", "pydantic", "safetensors")
+
+
+def new_folder(command: str, name: str, out: Path | None) -> Path:
+    """Return a new folder: `out`, which must not hold a run yet, or the next free `runs/COMMAND/NAME-N`."""
+    if out is not None:
+        if (out / "config.yaml").exists():
+            raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
+        _make(out, exist_ok=True)
+        return out
+    number = 1
+    while True:
+        folder = RUNS / command / f"{name}-{number}"
+        try:
+            _make(folder, exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _make(folder: Path, *, exist_ok: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise StorageError("cannot make the folder", folder=folder, got=error.strerror) from None
+
+
+def newest_run(command: str = "train") -> Path:
+    """Return the run folder whose `last.pt` is newest. Raises ConfigError when there is none."""
+    states = list((RUNS / command).glob("*/checkpoints/last.pt"))
+    if not states:
+        raise ConfigError("no run to resume", looked_in=RUNS / command)
+    return max(states, key=lambda path: path.stat().st_mtime).parents[1]
+
+
+def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict[str, AnnotationSet]) -> None:
+    """Write `config.yaml`, the resolved recipe, and `env.json`."""
+    write_file(folder / "config.yaml", to_yaml(recipe).encode())
+    write_file(folder / "env.json", json.dumps(_environment(device, sets), indent=2).encode())
+
+
+def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str, Any]:
+    return {
+        "schema": "ctnet.env/1",
+        "ctnet": __version__,
+        "command": shlex.join(sys.argv),
+        "folder": str(Path.cwd()),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": {"cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "threads": torch.get_num_threads(),
+        "device": {"name": str(device.torch_device), "reason": device.reason},
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "data": {
+            split: {
+                "source": str(annotations.source),
+                "sha256": _digest(annotations.source),
+                "images": len(annotations.images),
+                "boxes": annotations.num_boxes,
+            }
+            for split, annotations in sets.items()
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -1,0 +1,56 @@
+"""Pictures of what the network is taught and what it answers: the first place to look when it does not learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ctnet.data.draw import contact_sheet, draw_boxes
+from ctnet.data.image import read_image, write_image
+from ctnet.data.loader import Batch
+from ctnet.types import AnnotationSet, Category, Detections
+
+
+def write_target_sheet(path: Path, batch: Batch, categories: Sequence[Category], stride: int) -> None:
+    """Write a batch as the network sees it: boxes read back from the targets over the heatmap's glow."""
+    targets = batch.targets
+    cells_wide = targets.heatmap.shape[3]
+    pictures = []
+    for i, image in enumerate(batch.images.numpy()):
+        valid = targets.valid[i].numpy()
+        cell = targets.cell[i].numpy()[valid]
+        middle = np.stack([cell % cells_wide, cell // cells_wide], 1) + targets.offset[i].numpy()[valid]
+        half = targets.size[i].numpy()[valid] / 2
+        boxes = np.concatenate([middle - half, middle + half], 1) * stride
+        glowing = _glow(image, targets.heatmap[i].amax(0).numpy())
+        pictures.append(draw_boxes(glowing, boxes.astype(np.float32), targets.label[i].numpy()[valid], categories))
+    write_image(path, contact_sheet(pictures))
+
+
+def _glow(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    large = np.asarray(cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+    warm = np.array([60, 200, 255], np.float32)
+    mix = 0.45 * large[..., None]
+    return (image * (1 - mix) + warm * mix).astype(np.uint8)
+
+
+def write_prediction_sheet(
+    path: Path,
+    annotations: AnnotationSet,
+    detections: dict[int, Detections],
+    categories: Sequence[Category],
+    score: float = 0.3,
+    count: int = 9,
+) -> None:
+    """Write pictures spread evenly over the set with the detections of at least `score`."""
+    step = max(1, len(annotations.images) // count)
+    pictures = []
+    for record in annotations.images[::step][:count]:
+        strong = detections[record.id].above(score)
+        image = read_image(record.path)
+        pictures.append(draw_boxes(image, strong.boxes_xyxy, strong.labels, categories, strong.scores))
+    write_image(path, contact_sheet(pictures))

@@ -1,0 +1,120 @@
+"""Everything that changes while training, and how it survives on disk."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ctnet.config import Recipe
+from ctnet.devices import OpenDevice
+from ctnet.engine.optimizer import WeightAverage
+from ctnet.files import replacing
+from ctnet.types import Category
+
+SCHEMA = "ctnet.state/1"
+
+
+@dataclass
+class TrainingState:
+    """The network, what updates it, and how far it has come.
+
+    `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
+    """
+
+    network: nn.Module
+    average: WeightAverage | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    evaluation_due: bool = False
+    best: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def evaluated_network(self) -> nn.Module:
+        """The network whose weights are scored and deployed: the average where there is one."""
+        return self.network if self.average is None else self.average.network
+
+
+def save_state(
+    path: Path,
+    state: TrainingState,
+    recipe: Recipe,
+    categories: tuple[Category, ...],
+    data: str,
+    device: OpenDevice,
+) -> None:
+    """Write the state, whole or not at all: tensors and plain containers only. Raises StorageError."""
+    content = {
+        "schema": SCHEMA,
+        "recipe": recipe.model_dump(mode="json"),
+        "categories": [list(category) for category in categories],
+        "data": data,
+        "step": state.step,
+        "evaluation_due": state.evaluation_due,
+        "best": state.best,
+        "model": state.network.state_dict(),
+        "ema": {} if state.average is None else state.average.network.state_dict(),
+        "ema_updates": 0 if state.average is None else state.average.updates,
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "rng": _rng_state(device),
+    }
+    with replacing(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's zip writer reports a full disk this way
+            raise OSError(None, str(error).partition("\n")[0]) from error
+
+
+def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDevice) -> None:
+    """Put what `save_state` wrote back into freshly built parts."""
+    state.network.load_state_dict(content["model"])
+    if state.average is not None:
+        state.average.network.load_state_dict(content["ema"])
+        state.average.updates = content["ema_updates"]
+    state.optimizer.load_state_dict(content["optimizer"])
+    if content["scaler"]:
+        state.scaler.load_state_dict(content["scaler"])
+    state.step = content["step"]
+    state.evaluation_due = content["evaluation_due"]
+    state.best = content["best"]
+    rng = content["rng"]
+    torch.set_rng_state(rng["torch"])
+    kind, keys, position, has_gauss, cached = rng["numpy"]
+    np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
+    version, internal, gauss = rng["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if rng["device"] is not None:
+        device.plugin.set_rng_state(rng["device"])
+
+
+def _rng_state(device: OpenDevice) -> dict[str, Any]:
+    numpy_state = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": [numpy_state[0], [int(v) for v in numpy_state[1]], *(float(v) if i == 2 else int(v) for i, v in enumerate(numpy_state[2:]))],
+        "python": [version, list(internal), gauss],
+        "device": device.plugin.rng_state(),
+    }
+
+
+def keep_numbered(folder: Path, step: int, keep: int) -> None:
+    """Keep a copy of `last.pt` as `step_N.pt` and remove all but the newest `keep` of these."""
+    if keep == 0:
+        return
+    numbered = folder / f"step_{step:07d}.pt"
+    numbered.unlink(missing_ok=True)
+    try:
+        numbered.hardlink_to(folder / "last.pt")
+    except OSError:
+        with replacing(numbered) as temporary:
+            temporary.write_bytes((folder / "last.pt").read_bytes())
+    for old in sorted(folder.glob("step_*.pt"))[:-keep]:
+        old.unlink()

@@ -1,0 +1,158 @@
+"""From a recipe to a finished run: data, network, state, loop, summary."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctnet.config import Recipe, recipe_from_dict
+from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.demo import demo_folder
+from ctnet.data.loader import default_workers
+from ctnet.devices import OpenDevice, open_device
+from ctnet.engine.optimizer import WeightAverage, build_optimizer
+from ctnet.engine.precision import choose_precision
+from ctnet.engine.report import Reporter
+from ctnet.engine.run_folder import new_folder, newest_run, write_run_facts
+from ctnet.engine.schedule import peak_lr
+from ctnet.engine.state import TrainingState, restore_state
+from ctnet.engine.trainer import Trainer
+from ctnet.engine.validation import Validation
+from ctnet.errors import ConfigError, DataError
+from ctnet.files import write_file
+from ctnet.models.build import build_network
+from ctnet.types import AnnotationSet
+from ctnet.weights.ctnet_file import read_state, read_weights
+from ctnet.weights.fit import load_for_finetuning
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs beside its recipe."""
+
+    device: str = "auto"
+    out: Path | None = None
+    weights: Path | None = None
+    profile: bool = False
+
+
+def train(recipe: Recipe, options: RunOptions, reporter: Reporter) -> dict[str, Any]:
+    """Run a new training and return its summary, also written to `summary.json`.
+
+    Raises CtnetError for everything a user can mend; see `Trainer.run` for stops.
+    """
+    device = open_device(options.device)
+    folder_data = recipe.data.path or str(demo_folder())
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": folder_data})})
+    train_set, val_set = _open_sets(recipe, reporter)
+    _seed(recipe.seed)
+    folder = new_folder("train", recipe.name, options.out)
+    trainer = _build(recipe, folder, device, train_set, val_set, reporter, profile=options.profile)
+    if options.weights is not None:
+        tensors = read_weights(options.weights).tensors
+        report = load_for_finetuning(trainer.state.network, tensors, options.weights)
+        if trainer.state.average is not None:
+            trainer.state.average.network.load_state_dict(trainer.state.network.state_dict())
+        reporter.message(f"{options.weights}: {report.sentence()}")
+    sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
+    write_run_facts(folder, recipe, device, sets)
+    return _run(trainer)
+
+
+def resume(
+    run: Path | None, reporter: Reporter, *, device: str = "auto", max_steps: int | None = None, profile: bool = False
+) -> dict[str, Any]:
+    """Continue a run folder (None: the newest) to its end and return its summary.
+
+    Everything comes from the run, so that it ends as if it had never stopped.
+    """
+    folder = run or newest_run()
+    state_file = folder / "checkpoints" / "last.pt"
+    if not state_file.is_file():
+        raise ConfigError("the folder holds no run to resume", looked_for=state_file)
+    content = read_state(state_file)
+    recipe = recipe_from_dict(content["recipe"], str(state_file))
+    if max_steps is not None:
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": max_steps})})
+    opened = open_device(device)
+    train_set, val_set = _open_sets(recipe, reporter)
+    if [list(c) for c in train_set.categories] != [list(c) for c in content["categories"]]:
+        raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+    trainer = _build(recipe, folder, opened, train_set, val_set, reporter, profile=profile)
+    restore_state(content, trainer.state, opened)
+    reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
+    return _run(trainer)
+
+
+def _open_sets(recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
+    data = recipe.data
+    assert data.path is not None
+    train_set = open_dataset(data.path, data.train_split)
+    for warning in check_usable(train_set):
+        reporter.message(f"warning: {warning}")
+    try:
+        val_set = open_dataset(data.path, data.val_split)
+    except DataError as error:
+        reporter.message(f"warning: no evaluation while training: {error.message}")
+        return train_set, None
+    for warning in check_usable(val_set):
+        reporter.message(f"warning: {warning}")
+    return train_set, val_set
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _build(
+    recipe: Recipe,
+    folder: Path,
+    device: OpenDevice,
+    train_set: AnnotationSet,
+    val_set: AnnotationSet | None,
+    reporter: Reporter,
+    *,
+    profile: bool,
+) -> Trainer:
+    precision = choose_precision(recipe.train.amp, device)
+    network = build_network(recipe.model, len(train_set.categories))
+    network = device.plugin.prepare(network, channels_last=recipe.train.channels_last).to(device.torch_device)
+    lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate)
+    state = TrainingState(
+        network=network.train(),
+        average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
+        optimizer=build_optimizer(network, recipe.optimizer, lr),
+        scaler=precision.grad_scaler(),
+    )
+    workers = default_workers() if recipe.data.workers is None else recipe.data.workers
+    validation = Validation(recipe, train_set.categories, val_set, device, reporter, workers)
+    parameters = sum(p.numel() for p in network.parameters())
+    reporter.message(f"run folder {folder}")
+    reporter.message(
+        f"{recipe.name}: {parameters / 1e6:.1f} M parameters on {device.torch_device} ({device.reason}), "
+        f"{precision.sentence()}, {workers} loader processes"
+    )
+    reporter.message(
+        f"data: {len(train_set.images)} pictures with {train_set.num_boxes} boxes of "
+        f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
+    )
+    reporter.message(lr_sentence)
+    return Trainer(
+        folder, recipe, state, train_set, device, precision, lr, validation, reporter, profile
+    )
+
+
+def _run(trainer: Trainer) -> dict[str, Any]:
+    trainer.run()
+    page = trainer.validation.report(trainer.state, trainer.folder)
+    summary = {**trainer.summary(), "report": None if page is None else str(page)}
+    write_file(trainer.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary

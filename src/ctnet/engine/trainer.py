@@ -1,0 +1,265 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctnet.config import Recipe
+from ctnet.data.loader import Batch, EpochOrder, default_workers, training_loader
+from ctnet.data.sample import TrainingSamples
+from ctnet.devices import OpenDevice
+from ctnet.engine.precision import Precision
+from ctnet.engine.profile import StepProfiler
+from ctnet.engine.report import Reporter, RunLog
+from ctnet.engine.samples import write_target_sheet
+from ctnet.engine.schedule import lr_factor
+from ctnet.engine.speed import Speed
+from ctnet.engine.state import TrainingState, keep_numbered, save_state
+from ctnet.engine.step import StepResult, Updater
+from ctnet.engine.stop import StopRequest
+from ctnet.engine.validation import Validation
+from ctnet.errors import Diverged, Interrupted
+from ctnet.files import replacing
+from ctnet.models.build import STRIDE
+from ctnet.types import AnnotationSet
+
+
+@dataclass
+class Trainer:
+    """Takes a state from its step to the end of the schedule, leaving a trail in the run folder."""
+
+    folder: Path
+    recipe: Recipe
+    state: TrainingState
+    annotations: AnnotationSet
+    device: OpenDevice
+    precision: Precision
+    peak_lr: float
+    validation: Validation
+    reporter: Reporter
+    profile: bool = False
+
+    def __post_init__(self) -> None:
+        train = self.recipe.train
+        self.order = EpochOrder(
+            len(self.annotations.images), train.batch_size, self.recipe.schedule.epochs, self.recipe.seed
+        )
+        self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
+        self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs
+        self.total_steps = min(self.planned_steps, train.max_steps or self.planned_steps)
+        self.updater = Updater(self.state, self.recipe, self.device, self.precision)
+        self.speed = Speed()
+        self.last_losses: dict[str, float] = {}
+        self.started = time.perf_counter()
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite.
+        """
+        log = RunLog(self.folder, self.state.step)
+        profiler = StepProfiler(self.folder / "profile" if self.profile else None)
+        with StopRequest() as stop:
+            try:
+                self._loop(log, profiler, stop)
+            finally:
+                profiler.close(self.reporter)
+                log.close()
+
+    def _loop(self, log: RunLog, profiler: StepProfiler, stop: StopRequest) -> None:
+        if self.state.evaluation_due:
+            self._finish_epoch(log, stop, [])
+        steps = self._steps()
+        previous: tuple[StepResult, list[Batch]] | None = None
+        since_log: list[dict[str, Tensor]] = []
+        this_epoch: list[dict[str, Tensor]] = []
+        while self.state.step < self.total_steps:
+            with self.speed.waiting():
+                batches = next(steps)
+            self._draw_first(batches)
+            lr = self.peak_lr * lr_factor(
+                self.recipe.schedule, self.state.step, self.steps_per_epoch, self.planned_steps
+            )
+            result = self.updater.update(batches, lr)
+            # Looking at the step before this one lets the device work ahead of the host.
+            if previous is not None:
+                self._refuse_non_finite(*previous, step=self.state.step)
+            previous = (result, batches)
+            self.state.step += 1
+            self.speed.step(sum(len(batch.images) for batch in batches))
+            profiler.step()
+            since_log.append(result.losses)
+            this_epoch.append(result.losses)
+            at_end = self.state.step == self.total_steps
+            if self.state.step % self.recipe.train.log_every == 0 or at_end:
+                self.device.plugin.synchronize()
+                self._log_step(log, lr, since_log)
+                since_log = []
+            if self.state.step % self.steps_per_epoch == 0 or at_end:
+                self._refuse_non_finite(*previous, step=self.state.step)
+                previous = None
+                self._finish_epoch(log, stop, this_epoch, lr)
+                this_epoch = []
+            self._save_between(previous)
+            self._stop_if_told(stop, previous)
+
+    def _steps(self) -> Iterator[list[Batch]]:
+        """Yield the micro-batches of each update, from the state's step on; none crosses an epoch's end."""
+        accumulate = self.recipe.train.accumulate
+        epoch, step = divmod(self.state.step, self.steps_per_epoch)
+        order = EpochOrder(
+            self.order.samples, self.order.batch_size, self.order.epochs, self.order.seed, epoch, step * accumulate
+        )
+        data, loss = self.recipe.data, self.recipe.loss
+        samples = TrainingSamples(
+            self.annotations,
+            data.image_size,
+            STRIDE,
+            self.recipe.augment,
+            self.recipe.seed,
+            data.max_objects,
+            dense_size=loss.size_targets == "dense",
+        )
+        workers = default_workers() if data.workers is None else data.workers
+        pin = self.device.torch_device.type != "cpu"
+        batches = iter(training_loader(samples, order, workers, pin_memory=pin))
+        position = order.first_batch
+        while True:
+            wanted = min(accumulate, order.batches_per_epoch - position)
+            yield [next(batches) for _ in range(wanted)]
+            position = (position + wanted) % order.batches_per_epoch
+
+    def _draw_first(self, batches: list[Batch]) -> None:
+        if self.state.step < self.recipe.train.sample_batches:
+            path = self.folder / "samples" / f"train_batch_{self.state.step}.jpg"
+            write_target_sheet(path, batches[0], self.annotations.categories, STRIDE)
+
+    def _log_step(self, log: RunLog, lr: float, losses: list[dict[str, Tensor]]) -> None:
+        step = self.state.step
+        self.last_losses = _means(losses)
+        speed = self.speed.since_last_look()
+        log.event("step", step=step, lr=lr, **self.last_losses, **speed)
+        log.scalars("train", {**self.last_losses, "lr": lr, **speed}, step)
+        values = {name: f"{value:.3f}" for name, value in self.last_losses.items()}
+        values |= {
+            "lr": f"{lr:.2g}",
+            "images/s": f"{speed['images_per_s']:.1f}",
+            "epoch": f"{(step - 1) // self.steps_per_epoch + 1}/{self.recipe.schedule.epochs}",
+        }
+        self.reporter.progress("train", step, self.total_steps, values)
+
+    def _finish_epoch(
+        self, log: RunLog, stop: StopRequest, losses: list[dict[str, Tensor]], lr: float | None = None
+    ) -> None:
+        """Evaluate if it is time to, save, and add the epoch's row to the metrics."""
+        epoch = -(-self.state.step // self.steps_per_epoch)
+        every = self.recipe.train.eval_every
+        at_end = self.state.step == self.total_steps
+        self.state.evaluation_due = at_end or (every > 0 and epoch % every == 0)
+        row = {"epoch": epoch, "step": self.state.step, "lr": lr, **(_means(losses) if losses else {})}
+        overall = self.speed.overall()
+        row |= {"images_per_s": overall["images_per_s"], "data_wait": overall["data_wait"]}
+        if self.state.evaluation_due:
+            self.save()
+            with self.speed.paused():
+                numbers = self.validation.run(
+                    self.state, self.folder, epoch, on_picture=lambda: self._stop_if_told(stop, None, saved=True)
+                )
+            self.state.evaluation_due = False
+            row |= numbers
+            if numbers:
+                log.event("evaluation", step=self.state.step, epoch=epoch, **numbers)
+                log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
+            self.save()
+        elif epoch % self.recipe.train.save_every == 0:
+            self.save()
+        log.epoch({**row, "wall_s": time.perf_counter() - self.started})
+
+    def _save_between(self, previous: tuple[StepResult, list[Batch]] | None) -> None:
+        every = self.recipe.train.save_every_steps
+        if every and self.state.step % every == 0 and previous is not None:
+            self._refuse_non_finite(*previous, step=self.state.step)
+            self.save()
+
+    def save(self) -> None:
+        """Write `last.pt`, atomically, and keep numbered copies."""
+        with self.speed.paused():
+            checkpoints = self.folder / "checkpoints"
+            save_state(
+                checkpoints / "last.pt",
+                self.state,
+                self.recipe,
+                self.annotations.categories,
+                str(self.recipe.data.path or ""),
+                self.device,
+            )
+            keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
+
+    def _stop_if_told(
+        self, stop: StopRequest, previous: tuple[StepResult, list[Batch]] | None, *, saved: bool = False
+    ) -> None:
+        if stop.number is None:
+            return
+        if previous is not None:
+            self._refuse_non_finite(*previous, step=self.state.step)
+        if not saved:
+            self.save()
+        raise Interrupted(
+            f"stopped after step {self.state.step} of {self.total_steps}; everything is saved",
+            signal_number=stop.number,
+            run=self.folder,
+        )
+
+    def _refuse_non_finite(self, result: StepResult, batches: list[Batch], step: int) -> None:
+        if bool(result.finite):
+            return
+        path = self.folder / "nonfinite" / f"step_{step:07d}.pt"
+        with replacing(path) as temporary:
+            torch.save([tuple(batch) for batch in batches], temporary)
+        raise Diverged(
+            f"step {step}: the loss or its gradient is not finite",
+            losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
+            pictures=", ".join(str(int(i)) for batch in batches for i in batch.image_ids),
+            batch=path,
+            last_state=self.folder / "checkpoints" / "last.pt",
+            hint="lower --lr, lengthen schedule.warmup, or use --amp off",
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the run amounted to, for `summary.json`."""
+        overall = self.speed.overall()
+        train = self.recipe.train
+        return {
+            "schema": "ctnet.train/1",
+            "network": self.recipe.name,
+            "device": str(self.device.torch_device),
+            "world_size": 1,
+            "precision": self.precision.sentence(),
+            "batch_size": train.batch_size,
+            "effective_batch": train.batch_size * train.accumulate,
+            "epochs": self.state.step / self.steps_per_epoch,
+            "steps": self.state.step,
+            "images_per_s": overall["images_per_s"],
+            "ms_per_step": overall["ms_per_step"],
+            "data_wait": overall["data_wait"],
+            "peak_memory_bytes": self.device.plugin.peak_memory(),
+            "loss": self.last_losses.get("loss"),
+            **{name: self.state.best.get(name) for name in ("AP", "AP50", "AP75")},
+            "best_step": self.state.best.get("step"),
+            "protocol": self.validation.protocol,
+            "wall_s": time.perf_counter() - self.started,
+            "run": str(self.folder),
+        }
+
+
+def _means(losses: list[dict[str, Tensor]]) -> dict[str, float]:
+    names = losses[0]
+    stacked = torch.stack([torch.stack([one[name] for name in names]) for one in losses]).mean(0)
+    return dict(zip(names, stacked.tolist(), strict=True))

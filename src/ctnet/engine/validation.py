@@ -1,0 +1,111 @@
+"""Scoring the network between epochs, and keeping the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctnet.config import Recipe
+from ctnet.devices import OpenDevice
+from ctnet.engine.report import Reporter
+from ctnet.engine.samples import write_prediction_sheet
+from ctnet.engine.state import TrainingState
+from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent, relabel
+from ctnet.eval.evaluate import evaluate
+from ctnet.eval.protocol import describe, sentence
+from ctnet.eval.report import evaluation_document, write_report
+from ctnet.models.detector import Detector
+from ctnet.types import AnnotationSet, Category, Detections
+from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
+from ctnet.weights.fit import load_exactly
+
+
+@dataclass
+class Validation:
+    """Evaluates on one set; without a set it keeps the latest weights as the best."""
+
+    recipe: Recipe
+    categories: tuple[Category, ...]
+    annotations: AnnotationSet | None
+    device: OpenDevice
+    reporter: Reporter
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        images = len(self.annotations.images) if self.annotations else 0
+        self.protocol = describe(self.recipe, self.recipe.evaluation, images)
+        self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None
+        if self.annotations is not None:
+            self._alignment = align_categories(self.categories, self.annotations.categories)
+            for warning in self._alignment.warnings:
+                self.reporter.message(f"warning: {warning}")
+
+    def run(
+        self, state: TrainingState, folder: Path, epoch: int, on_picture: Callable[[], None]
+    ) -> dict[str, float | None]:
+        """Return the twelve numbers of the state's weights, saving these when no AP was higher.
+
+        `on_picture` is called now and then and may raise to stop. Empty without a validation set.
+        """
+        if self.annotations is None:
+            state.best = {"step": state.step}
+            self._save(state, folder, {})
+            return {}
+        metrics = self._measure(state, on_picture)
+        numbers = metrics.numbers()
+        ap = numbers["AP"] or 0.0
+        is_best = ap >= state.best.get("AP", -1.0)
+        if is_best:
+            state.best = {**numbers, "AP": ap, "step": state.step, "epoch": epoch}
+            self._save(state, folder, numbers)
+        assert self._latest is not None
+        sheet = folder / "samples" / f"val_epoch_{epoch:03d}.jpg"
+        write_prediction_sheet(sheet, self.annotations, self._latest[1], self.annotations.categories)
+        self.reporter.message(
+            f"epoch {epoch}: AP {percent(numbers['AP'])}  AP50 {percent(numbers['AP50'])}  "
+            f"AP75 {percent(numbers['AP75'])}" + ("  (best)" if is_best else "")
+        )
+        return numbers
+
+    def _measure(self, state: TrainingState, on_picture: Callable[[], None]) -> CocoMetrics:
+        assert self.annotations is not None
+        network = state.evaluated_network
+        detector = Detector(network, self.recipe, self.categories, self.device)
+
+        def progress(done: int, total: int) -> None:
+            self.reporter.progress("evaluate", done, total, {})
+            on_picture()
+
+        try:
+            found = evaluate(
+                detector, self.annotations, self.recipe.evaluation, workers=self.workers, progress=progress
+            )
+        finally:
+            state.network.train()
+        found = relabel(found, self._alignment)
+        metrics = coco_metrics(self.annotations, found, self.recipe.evaluation.max_detections)
+        self._latest = (state.step, found, metrics)
+        return metrics
+
+    def _save(self, state: TrainingState, folder: Path, numbers: dict[str, Any]) -> None:
+        info = {"metrics": numbers, "step": state.step, "protocol": self.protocol}
+        weights = Weights(state.evaluated_network.state_dict(), self.recipe, self.categories, info)
+        save_weights(folder / "checkpoints" / "best.safetensors", weights)
+
+    def report(self, state: TrainingState, folder: Path) -> Path | None:
+        """Return the page of a report on the best weights, written to `eval/`; None without a validation set."""
+        if self.annotations is None:
+            return None
+        best_file = folder / "checkpoints" / "best.safetensors"
+        if self._latest is None or self._latest[0] != state.best.get("step"):
+            load_exactly(state.evaluated_network, read_weights(best_file).tensors, best_file)
+            self._measure(state, on_picture=lambda: None)
+        assert self._latest is not None
+        _, found, metrics = self._latest
+        document = evaluation_document(
+            str(best_file), self.annotations, metrics, self.protocol, self._alignment.warnings
+        )
+        self.reporter.message(f"best weights: AP {percent(metrics.AP)}  ({sentence(self.protocol)})")
+        return write_report(folder / "eval", self.annotations, found, metrics, document, self.recipe.name)

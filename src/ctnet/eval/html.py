@@ -1,0 +1,99 @@
+"""The report's page: one HTML file that needs nothing but the pictures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ctnet.eval.coco import percent
+from ctnet.eval.protocol import sentence
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #282c32; }}
+body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.5rem; margin-bottom: .2rem; }}
+h2 {{ font-size: 1.1rem; margin: 2.2rem 0 .6rem; }}
+p {{ margin: .3rem 0; }}
+.quiet {{ color: #6a7079; }}
+.warning {{ border-left: 4px solid #f59e0b; background: #fffbeb; padding: .4rem .8rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .25rem .9rem; border-bottom: 1px solid #e3e5e8; text-align: right; }}
+th {{ font-weight: 600; }}
+.names th:first-child, .names td:first-child {{ text-align: left; }}
+.scroll {{ overflow-x: auto; }}
+img {{ max-width: 100%; height: auto; border: 1px solid #e3e5e8; border-radius: 4px; }}
+figure {{ margin: 0 0 1.6rem; }}
+figcaption {{ margin-bottom: .3rem; overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="quiet">{data}</p>
+<p>{protocol}</p>
+{warnings}
+<h2>COCO metrics, x100</h2>
+<div class="scroll"><table>
+<tr>{number_names}</tr>
+<tr>{numbers}</tr>
+</table></div>
+<h2>Classes</h2>
+<div class="scroll"><table class="names">
+<tr><th>class</th><th>boxes</th><th>AP</th><th>AP50</th></tr>
+{classes}
+</table></div>
+<h2>Precision and recall</h2>
+<p><img src="precision_recall.png" alt="precision over recall"></p>
+<p class="quiet">The values are in <a href="precision_recall.csv">precision_recall.csv</a>.</p>
+<h2>Confusion</h2>
+<p class="quiet">Pairs of IoU {iou} and more, detections of score {score} and more. A row is a true
+class; its last cell counts missed objects. The last row counts detections where nothing is.
+<a href="confusion.csv">confusion.csv</a></p>
+<p><img src="confusion.png" alt="confusion matrix"></p>
+<h2>Pictures with most errors</h2>
+{worst}
+</body>
+</html>
+"""
+
+
+def page(
+    title: str,
+    document: Mapping[str, Any],
+    matching: Mapping[str, float],
+    worst: Sequence[tuple[str, str]],
+) -> str:
+    """Return the page of an evaluation document.
+
+    `matching` has the confusion matrix's `iou` and `score`, `worst` lists (picture, caption).
+    """
+    data, metrics = document["data"], document["metrics"]
+    figures = [
+        f"<figure><figcaption>{escape(caption)}</figcaption>"
+        f'<img src="{escape(file)}" alt="" loading="lazy"></figure>'
+        for file, caption in worst
+    ]
+    classes = [
+        f"<tr><td>{escape(name)}</td><td>{row['count']}</td>"
+        f"<td>{percent(row['AP'])}</td><td>{percent(row['AP50'])}</td></tr>"
+        for name, row in document["per_class"].items()
+    ]
+    return PAGE.format(
+        title=escape(title),
+        data=escape(
+            f"{data['path']}, split {data['split']}: {data['images']} pictures, {data['boxes']} boxes"
+        ),
+        protocol=escape(sentence(document["protocol"])),
+        warnings="\n".join(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"]),
+        number_names="".join(f"<th>{name}</th>" for name in metrics),
+        numbers="".join(f"<td>{percent(value)}</td>" for value in metrics.values()),
+        classes="\n".join(classes),
+        worst="\n".join(figures) or "<p>No picture has an error.</p>",
+        **matching,
+    )

@@ -1,0 +1,40 @@
+"""The test settings beside every number: without them two APs cannot be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctnet.config import Evaluation, Recipe
+
+
+def describe(recipe: Recipe, settings: Evaluation, num_images: int) -> dict[str, Any]:
+    """Return the protocol, ready for JSON."""
+    soft = settings.nms == "soft" or (settings.nms == "none" and len(settings.scales) > 1)
+    return {
+        "resolution": "keep-res" if settings.keep_res else "fixed-res",
+        "image_size": None if settings.keep_res else list(recipe.data.image_size),
+        "flip": settings.flip,
+        "scales": list(settings.scales),
+        "nms": "soft" if soft else settings.nms,
+        "top_k": settings.top_k,
+        "max_detections": settings.max_detections,
+        "score_floor": settings.score_floor,
+        "images": num_images,
+        "iou": "0.50:0.95",
+    }
+
+
+def sentence(protocol: dict[str, Any]) -> str:
+    """Return the protocol in a line for people."""
+    size = protocol["image_size"]
+    parts = [
+        f"{protocol['images']} images",
+        f"fixed {size[0]}x{size[1]}" if size else "kept resolution",
+        "flip test" if protocol["flip"] else "no flip",
+        "scale " + ", ".join(f"{scale:g}" for scale in protocol["scales"]),
+        "no NMS" if protocol["nms"] == "none" else f"{protocol['nms']} NMS",
+        f"top {protocol['top_k']}, at most {protocol['max_detections']} detections",
+    ]
+    if protocol["score_floor"] > 0:
+        parts.append(f"scores from {protocol['score_floor']:g}")
+    return " · ".join(parts) + f" · IoU {protocol['iou']}"

@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctnet.errors import StorageError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, making its folder; a reader sees the old file or the new one, never a part.
+
+    Raises StorageError when the disk refuses.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well, what was written there takes its place.
+
+    The content is on the disk before the old file goes. Raises StorageError when the disk refuses, the old file
+    being as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError("cannot write the file", file=path, got=error.strerror or error) from None
+    finally:
+        temporary.unlink(missing_ok=True)

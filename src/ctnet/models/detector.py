@@ -1,0 +1,66 @@
+"""A network together with all that is needed to use it: recipe, categories, device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ctnet.config import Evaluation, Recipe
+from ctnet.devices import OpenDevice, open_device
+from ctnet.models.build import build_network
+from ctnet.models.inference import detect_stream, render_views
+from ctnet.types import Category, Detections
+from ctnet.weights.ctnet_file import read_weights
+from ctnet.weights.fit import load_exactly
+
+
+class Detector:
+    """Pictures in, detections out.
+
+    `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) batch on the detector's device and returns
+    a dict of raw head outputs.
+    """
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, categories: Sequence[Category], device: OpenDevice
+    ) -> None:
+        self.model = model.eval()
+        self.recipe = recipe
+        self.categories = tuple(categories)
+        self.device = device
+
+    def detect(
+        self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None
+    ) -> list[Detections]:
+        """Return the detections of each picture (H,W,3) BGR uint8, boxes in its pixels, strongest first.
+
+        `settings` default to the recipe's; pictures of any sizes may be mixed, and the batch size in `settings`
+        changes speed only.
+        """
+        settings = settings or self.recipe.evaluation
+        size = self.recipe.data.image_size
+        rendered = ((i, render_views(image, size, settings)) for i, image in enumerate(images_bgr))
+        found = dict(detect_stream(self, rendered, settings))
+        return [found[i] for i in range(len(images_bgr))]
+
+    def with_image_size(self, image_size: tuple[int, int]) -> Detector:
+        """Return a detector over the same network that shows it pictures at another (height, width)."""
+        data = self.recipe.data.model_copy(update={"image_size": image_size})
+        return Detector(self.model, self.recipe.model_copy(update={"data": data}), self.categories, self.device)
+
+
+def load_detector(file: str | Path, device: str = "auto") -> Detector:
+    """Return the detector stored in a ctnet file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
+
+    Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
+    """
+    weights = read_weights(Path(file))
+    opened = open_device(device)
+    network = build_network(weights.recipe.model, len(weights.categories))
+    load_exactly(network, weights.tensors, file)
+    network = opened.plugin.prepare(network, channels_last=True).to(opened.torch_device)
+    return Detector(network, weights.recipe, weights.categories, opened)

@@ -1,0 +1,144 @@
+"""From pictures to detections: views of each picture, batches of equal views, decoding, merging.
+
+This is CenterNet's test procedure ("Objects as Points", section 5, and its published evaluation code): keep-res or
+fixed-res views, several scales, flip test, soft-NMS, the strongest detections per picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctnet.codec.affine import View, fixed_view, keep_view, render_view, transform_boxes
+from ctnet.codec.decode import peak_boxes
+from ctnet.codec.pixels import normalise
+from ctnet.config import Evaluation
+from ctnet.models.build import STRIDE
+from ctnet.ops import decode_peaks, nms, soft_nms
+from ctnet.types import Detections
+
+if TYPE_CHECKING:
+    from ctnet.models.detector import Detector
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class RenderedView(NamedTuple):
+    """A view and its pixels, (H,W,3) BGR uint8 of `view.input_hw`."""
+
+    view: View
+    pixels: NDArray[np.uint8]
+
+
+def render_views(
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], settings: Evaluation
+) -> list[RenderedView]:
+    """Return one rendered view of the picture per test scale."""
+    image_hw = (image_bgr.shape[0], image_bgr.shape[1])
+    views = [
+        keep_view(image_hw, scale) if settings.keep_res else fixed_view(image_hw, image_size, scale)
+        for scale in settings.scales
+    ]
+    return [RenderedView(view, render_view(image_bgr, view)) for view in views]
+
+
+def detect_stream(
+    detector: Detector, pictures: Iterable[tuple[Key, list[RenderedView]]], settings: Evaluation
+) -> Iterator[tuple[Key, Detections]]:
+    """Yield (key, detections) for each rendered picture, in the order in which they are finished.
+
+    Views of equal size are batched across pictures, so at most a batch of each size is waiting at any time.
+    """
+    waiting: dict[tuple[int, int], list[tuple[Key, int, RenderedView]]] = {}
+    unfinished: dict[Key, list[Detections | None]] = {}
+
+    def run(batch: list[tuple[Key, int, RenderedView]]) -> Iterator[tuple[Key, Detections]]:
+        results = _detect_views(detector, [view for _, _, view in batch], settings)
+        for (key, scale, _), detections in zip(batch, results, strict=True):
+            unfinished[key][scale] = detections
+            parts = [part for part in unfinished[key] if part is not None]
+            if len(parts) == len(settings.scales):
+                del unfinished[key]
+                yield key, merge_views(parts, settings)
+
+    for key, views in pictures:
+        unfinished[key] = [None] * len(views)
+        for scale, view in enumerate(views):
+            batch = waiting.setdefault(view.view.input_hw, [])
+            batch.append((key, scale, view))
+            if len(batch) == settings.batch_size:
+                del waiting[view.view.input_hw]
+                yield from run(batch)
+    for batch in waiting.values():
+        yield from run(batch)
+
+
+@torch.inference_mode()
+def _detect_views(
+    detector: Detector, views: Sequence[RenderedView], settings: Evaluation
+) -> list[Detections]:
+    data = detector.recipe.data
+    pixels = torch.from_numpy(np.stack([view.pixels for view in views])).to(detector.device.torch_device)
+    x = normalise(pixels, data.mean, data.std, color_order=data.color_order)
+    if settings.flip:
+        x = torch.cat([x, x.flip(3)])
+    outputs = detector.model(x)
+    heads = outputs[-1] if isinstance(outputs, list) else outputs
+    if settings.flip:
+        heads = _average_flipped(heads)
+    peaks = decode_peaks(heads["heatmap_logits"], settings.top_k)
+    boxes = peak_boxes(peaks, heads["size"], heads.get("offset")).cpu().numpy()
+    scores, labels = peaks.scores.cpu().numpy(), peaks.labels.cpu().numpy()
+    found = []
+    for i, view in enumerate(views):
+        keep = (scores[i] > 0) & (scores[i] >= settings.score_floor)
+        in_picture = transform_boxes(boxes[i][keep], view.view.from_cells(STRIDE))
+        found.append(Detections(in_picture, scores[i][keep], labels[i][keep]))
+    return found
+
+
+def _average_flipped(heads: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return heads of N pictures from those of N pictures and their N mirror images.
+
+    Probabilities and sizes are averaged, the offset is the unflipped picture's.
+    """
+    first, mirrored = heads["heatmap_logits"].float().sigmoid().chunk(2)
+    size, mirrored_size = heads["size"].chunk(2)
+    averaged = {
+        "heatmap_logits": torch.logit((first.double() + mirrored.double().flip(3)) / 2).float(),
+        "size": (size + mirrored_size.flip(3)) / 2,
+    }
+    if "offset" in heads:
+        averaged["offset"] = heads["offset"].chunk(2)[0]
+    return averaged
+
+
+def merge_views(parts: Sequence[Detections], settings: Evaluation) -> Detections:
+    """Return the detections of one picture from those of its views: suppressed if asked for, strongest first.
+
+    As upstream, several views are merged by soft-NMS per class unless `nms` is hard, and ties at the last place
+    are all kept.
+    """
+    boxes = np.concatenate([part.boxes_xyxy for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    if settings.nms == "hard":
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels)).numpy()
+        boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    elif settings.nms == "soft" or len(parts) > 1:
+        scores = scores.copy()
+        for label in np.unique(labels):
+            mine = labels == label
+            decayed = soft_nms(torch.from_numpy(boxes[mine]), torch.from_numpy(scores[mine]))
+            scores[mine] = decayed.numpy()
+    if len(scores) > settings.max_detections:
+        last = np.sort(scores)[-settings.max_detections]
+        strong = scores >= last
+        boxes, scores, labels = boxes[strong], scores[strong], labels[strong]
+    order = np.argsort(-scores, kind="stable")
+    return Detections(boxes[order], scores[order], labels[order])

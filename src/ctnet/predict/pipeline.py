@@ -1,0 +1,93 @@
+"""From frames to detections, drawings and `predictions.json`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+from ctnet.config import Evaluation, Recipe
+from ctnet.data.draw import draw_boxes
+from ctnet.data.image import Image
+from ctnet.files import write_file
+from ctnet.predict.drawings import Drawings
+from ctnet.predict.sources import Frame
+from ctnet.types import Category, Detections
+
+
+class Detects(Protocol):
+    """What a detector must offer here; `ctnet.models.detector.Detector` does."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was trained with."""
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Its classes in label order."""
+
+    def detect(self, images_bgr: Sequence[Image], settings: Evaluation | None = None) -> list[Detections]:
+        """Return the detections of each picture."""
+
+
+def run_predict(
+    detector: Detects,
+    frames: Iterable[Frame],
+    out: Path | None,
+    score: float,
+    draw: bool = True,
+    batch_size: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Return detections of at least `score` as the document that `out/predictions.json` holds.
+
+    With `draw` each picture goes to `out` under its own name, a video as an mp4 of its name; without `out`
+    nothing is written. `batch_size` None takes that of the recipe; it changes no detection. `on_progress`
+    gets the number of frames done. Raises StorageError when the disk refuses.
+    """
+    settings = detector.recipe.evaluation
+    if batch_size is not None:
+        settings = settings.model_copy(update={"batch_size": batch_size})
+    pictures: list[dict[str, Any]] = []
+    with Drawings(out) if out and draw else nullcontext() as drawings:
+        for batch in _batches(frames, settings.batch_size):
+            results = detector.detect([frame.image_bgr for frame in batch], settings)
+            for frame, found in zip(batch, results, strict=True):
+                kept = found.above(score)
+                entry = _entry(frame, kept, detector.categories)
+                if drawings:
+                    entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector.categories))
+                pictures.append(entry)
+            if on_progress:
+                on_progress(len(pictures))
+    document = {
+        "schema": "ctnet.predict/1",
+        "model": detector.recipe.name,
+        "score": score,
+        "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        "pictures": pictures,
+    }
+    if out:
+        write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
+    return document
+
+
+def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    stream = iter(frames)
+    while batch := list(itertools.islice(stream, size)):
+        yield batch
+
+
+def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> dict[str, Any]:
+    height, width = frame.image_bgr.shape[:2]
+    entry: dict[str, Any] = {"file": str(frame.path), "width": width, "height": height}
+    if frame.frame_number is not None:
+        entry["frame"] = frame.frame_number
+    return {**entry, "detections": found.to_dicts(categories)}
+
+
+def _draw(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> Image:
+    return draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, categories, found.scores)

@@ -1,0 +1,131 @@
+"""What stands behind the arguments of `ctnet predict`: pictures and videos as one stream of frames."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ctnet.data.image import Image, read_image
+from ctnet.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture, or one frame of a video; `image_bgr` is (H,W,3) uint8.
+
+    `index` counts all frames of the stream from 0. `frame_number` counts those of one video from 0 and `fps`
+    is its frames per second; both are None for a picture.
+    """
+
+    path: Path
+    index: int
+    image_bgr: Image
+    frame_number: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files to read, in order, each once. Iterating reads them lazily.
+
+    A file that cannot be read is left out and its error kept in `failures`: one bad file does not cost the
+    others.
+    """
+
+    files: tuple[Path, ...]
+    failures: list[DataError] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Frame]:
+        index = 0
+        for path in self.files:
+            try:
+                for frame in _read_video(path, index) if _is_video(path) else _read_picture(path, index):
+                    yield frame
+                    index += 1
+            except DataError as error:
+                self.failures.append(error)
+
+    def count_frames(self) -> int:
+        """Return the number of frames; that of a video is what its header says, which may be off."""
+        return sum(_count_video(path) if _is_video(path) else 1 for path in self.files)
+
+
+def open_sources(arguments: Sequence[str]) -> Sources:
+    """Return the frames behind files, folders (their pictures, not subfolders) and globs (also `**`).
+
+    Folders and globs are sorted by name. Raises DataError, naming the argument, when nothing is behind it.
+    """
+    files = [path for argument in arguments for path in _find(argument)]
+    return Sources(tuple({path.resolve(): path for path in reversed(files)}.values())[::-1])
+
+
+def _find(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if _is_picture(p))
+        if not found:
+            raise DataError(
+                "no pictures in the folder",
+                folder=argument,
+                expected=" ".join(sorted(IMAGE_SUFFIXES)),
+                hint=f"subfolders are not searched; for those: '{argument.rstrip('/')}/**/*.jpg'",
+            )
+        return found
+    if path.exists():
+        return [path]
+    # Path.glob knows neither absolute patterns nor links to folders below `**`.
+    matched = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207
+    found = [p for p in matched if _is_picture(p) or _is_video(p)]
+    if not found:
+        what = "no picture or video matches" if glob.has_magic(argument) else "no such file or folder"
+        raise DataError(what, source=argument)
+    return found
+
+
+def _is_picture(path: Path) -> bool:
+    # Names like ._cell.jpg are what macOS leaves beside pictures on foreign disks.
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+
+
+def _read_picture(path: Path, index: int) -> Iterator[Frame]:
+    yield Frame(path, index, read_image(path))
+
+
+def _read_video(path: Path, first_index: int) -> Iterator[Frame]:
+    """Yield the frames until the video ends. Raises DataError when there is not a single one."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        # Some containers state no rate, or nonsense such as NaN or 90000.
+        stated = capture.get(cv2.CAP_PROP_FPS)
+        fps = stated if 0 < stated <= 1000 else 25.0
+        number = 0
+        while True:
+            read, image = capture.read()
+            if not read:
+                break
+            yield Frame(path, first_index + number, np.asarray(image, np.uint8), number, fps)
+            number += 1
+    finally:
+        capture.release()
+    if number == 0:
+        raise DataError("the video cannot be decoded", file=path)
+
+
+def _count_video(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    finally:
+        capture.release()

@@ -1,0 +1,108 @@
+import json
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ctnet.cli.predict import predict
+from ctnet.config import Recipe
+from ctnet.errors import ConfigError, DataError
+from ctnet.types import Category, Detections
+
+
+class Whole:
+    """A detector that finds the whole picture as a cell, twice."""
+
+    recipe = Recipe(name="whole")
+    categories = (Category(1, "cell"), Category(2, "dust"))
+
+    def detect(self, images_bgr, settings=None):
+        return [
+            Detections(
+                np.array([[0, 0, image.shape[1], image.shape[0]]] * 2, np.float32),
+                np.array([0.9, 0.4], np.float32),
+                np.zeros(2, np.int64),
+            )
+            for image in images_bgr
+        ]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs the command in an empty folder, its detector a stand-in."""
+    module = types.ModuleType("ctnet.models.detector")
+    module.load_detector = lambda file, device="auto": Whole()
+    monkeypatch.setitem(sys.modules, "ctnet.models.detector", module)
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(predict)
+    return lambda *arguments: CliRunner().invoke(app, ["--weights", "best.safetensors", *map(str, arguments)])
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("[a].png", "b.jpg"):
+        cv2.imwrite(str(folder / name), np.full((33, 57, 3), 128, np.uint8))
+    return folder
+
+
+def test_prints_a_line_a_picture_and_the_folder_and_never_overwrites(run, pictures, tmp_path):
+    first, second = run("in"), run("in")
+    assert first.exit_code == second.exit_code == 0
+    assert first.stdout == "in/[a].png  2 cell\nin/b.jpg    2 cell\nruns/predict/whole-1\n"
+    assert second.stdout.endswith("runs/predict/whole-2\n")
+    for number in (1, 2):
+        written = {p.name for p in (tmp_path / f"runs/predict/whole-{number}").iterdir()}
+        assert written == {"[a].png", "b.jpg", "predictions.json"}
+
+
+def test_score_and_out_are_obeyed(run, pictures, tmp_path):
+    result = run("in/b.jpg", "--score", "0.5", "--out", "found/deep", "--no-draw")
+    assert result.stdout == "in/b.jpg  1 cell\nfound/deep\n"
+    assert [p.name for p in (tmp_path / "found/deep").iterdir()] == ["predictions.json"]
+
+
+def test_json_prints_one_document_and_writes_only_with_out(run, pictures, tmp_path):
+    result = run("in", "--json")
+    document = json.loads(result.stdout)
+    assert document["schema"] == "ctnet.predict/1"
+    assert [len(p["detections"]) for p in document["pictures"]] == [2, 2]
+    assert {p.name for p in tmp_path.iterdir()} == {"in"}
+    run("in", "--json", "--out", "found")
+    assert len(list((tmp_path / "found").iterdir())) == 3
+
+
+def test_a_broken_picture_is_named_the_others_go_on_and_the_exit_code_tells(run, pictures, tmp_path):
+    (pictures / "aa.png").write_bytes(b"broken")
+    result = run("in", "--out", "found")
+    assert result.exit_code == 3
+    assert "in/aa.png" in result.stderr
+    assert "in/aa.png" not in result.stdout
+    assert len(json.loads((tmp_path / "found/predictions.json").read_text())["pictures"]) == 2
+
+
+def test_a_folder_with_files_in_it_is_refused_so_that_no_source_is_overwritten(run, pictures):
+    before = (pictures / "b.jpg").read_bytes()
+    result = run("in", "--out", "in")
+    assert isinstance(result.exception, ConfigError)
+    assert (pictures / "b.jpg").read_bytes() == before
+
+
+def test_a_source_that_is_not_there_is_an_error_before_anything_is_written(run, pictures, tmp_path):
+    result = run("in", "nowhere.jpg")
+    assert isinstance(result.exception, DataError)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_long_list_is_cut_on_screen_only(run, pictures, tmp_path):
+    for number in range(30):
+        cv2.imwrite(str(pictures / f"c{number:02d}.png"), np.full((33, 57, 3), 128, np.uint8))
+    result = run("in")
+    assert result.stdout.splitlines()[-2:] == ["and 12 more in predictions.json", "runs/predict/whole-1"]
+    assert len(json.loads((tmp_path / "runs/predict/whole-1/predictions.json").read_text())["pictures"]) == 32

@@ -1,0 +1,128 @@
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from ctnet.data.image import read_image, write_image
+from ctnet.data.image_size import read_image_size
+from ctnet.errors import DataError, StorageError
+
+
+def picture(height=37, width=53, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def exif(orientation, order="<"):
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    tiff = mark + struct.pack(f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+
+
+def with_exif(path, orientation, order="<"):
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + exif(orientation, order) + content[2:])
+
+
+def test_png_comes_back_as_written_from_a_path_in_any_script(tmp_path):
+    path = tmp_path / "Bilder 图" / "ä.png"
+    write_image(path, picture())
+    assert np.array_equal(read_image(path), picture())
+    assert [p.name for p in path.parent.iterdir()] == ["ä.png"]
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (37, 53, 4)], ids=["grey", "alpha"])
+def test_grey_and_alpha_become_bgr(tmp_path, shape):
+    path = tmp_path / "a.png"
+    write_image(path, np.full(shape, 77, np.uint8))
+    assert read_image(path).shape == (37, 53, 3)
+
+
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little-endian", "big-endian"])
+@pytest.mark.parametrize(
+    ("orientation", "size"), [(1, (37, 53)), (3, (37, 53)), (6, (53, 37)), (8, (53, 37))]
+)
+def test_exif_rotation_is_applied_and_known_from_the_header(tmp_path, orientation, size, order):
+    path = tmp_path / "a.jpg"
+    write_image(path, picture())
+    with_exif(path, orientation, order)
+    assert read_image(path).shape[:2] == size
+    assert read_image_size(path) == size
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+def test_size_is_that_of_the_decoded_picture(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_image(path, picture())
+    assert read_image_size(path) == (37, 53)
+
+
+def test_size_of_a_progressive_jpeg(tmp_path):
+    path = tmp_path / "a.jpg"
+    _, content = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    path.write_bytes(content.tobytes())
+    assert read_image_size(path) == (37, 53)
+    assert read_image(path).shape == (37, 53, 3)
+
+
+def test_jpeg_with_bytes_behind_its_end_is_whole(tmp_path):
+    path = tmp_path / "a.jpg"
+    write_image(path, picture())
+    path.write_bytes(path.read_bytes() + b"\0 camera maker's notes")
+    assert read_image(path).shape == (37, 53, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_cut_short_is_refused(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_image(path, picture(211, 307))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="cut short") as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_thumbnail_does_not_hide_that_a_jpeg_is_cut_short(tmp_path):
+    path = tmp_path / "a.jpg"
+    write_image(path, picture())
+    whole = path.read_bytes()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole
+    path.write_bytes((whole[:2] + thumbnail + whole[2:])[:-40])
+    with pytest.raises(DataError, match="cut short"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "missing"),
+        (b"", "zero bytes"),
+        (b"<html>not found</html>", "not a picture"),
+        (b"\xff\xd8", "not a picture"),
+    ],
+    ids=["missing", "empty", "html", "only-a-start"],
+)
+@pytest.mark.parametrize("read", [read_image, read_image_size])
+def test_what_is_no_picture_is_named(tmp_path, read, content, message):
+    path = tmp_path / "cat.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(path)
+    assert "cat.jpg" in str(caught.value)
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(StorageError, match="cannot write") as caught:
+        write_image(tmp_path / "folder.png", picture())
+    assert "folder.png" in str(caught.value)
+    with pytest.raises(StorageError, match="encode"):
+        write_image(tmp_path / "a.docx", picture())
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_a_folder_is_not_a_picture(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image(tmp_path)

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from ctnet.data.dataset import open_dataset
+from ctnet.data.demo import write_demo
+from ctnet.data.image import write_image
+from ctnet.data.voc import read_voc
+from ctnet.errors import DataError
+from ctnet.types import Category
+
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
+<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"""
+
+
+def xml(*objects, size="<size><width>53</width><height>37</height></size>", file_name="a.jpg"):
+    return f"<annotation><filename>{file_name}</filename>{size}{''.join(objects)}</annotation>"
+
+
+def obj(name, x1, y1, x2, y2, difficult=0):
+    return OBJECT.format(name=name, x1=x1, y1=y1, x2=x2, y2=y2, difficult=difficult)
+
+
+def folder_with(root, documents, splits):
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / name).mkdir(parents=True)
+    for stem, document in documents.items():
+        (root / "Annotations" / f"{stem}.xml").write_text(document, encoding="utf-8")
+        write_image(root / "JPEGImages" / f"{stem}.png", np.zeros((37, 53, 3), np.uint8))
+    for split, stems in splits.items():
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems) + "\n")
+    return root
+
+
+@pytest.fixture
+def voc(tmp_path):
+    documents = {
+        "a": xml(obj("dog", 1, 2, 30, 20), obj("cat", 5.5, 6, 7, 8, difficult=1)),
+        "b": xml(size="", file_name="b.jpg"),
+        "c": xml(obj("ant", 3, 3, 3, 3), size="<size><width>0</width><height>0</height></size>"),
+    }
+    return folder_with(
+        tmp_path / "VOC2012", documents, {"train": ["a", "b"], "val": ["c"], "dog_train": ["a 1"]}
+    )
+
+
+def test_boxes_are_taken_as_they_are_and_difficult_ones_kept(voc):
+    split = read_voc(voc, "train")
+    assert split.images[0].boxes_xyxy.tolist() == [[1, 2, 30, 20], [5.5, 6, 7, 8]]
+    assert split.images[0].areas.tolist() == [29 * 18, 3]
+    assert not split.images[0].crowd.any()
+    assert split.images[0].path == voc / "JPEGImages" / "a.png"
+
+
+def test_categories_are_sorted_names_and_the_same_in_every_split(voc):
+    train, val = read_voc(voc, "train"), read_voc(voc, "val")
+    assert train.categories == val.categories == (Category(1, "ant"), Category(2, "cat"), Category(3, "dog"))
+    assert train.images[0].labels.tolist() == [2, 1]
+    assert val.images[0].labels.tolist() == [0]
+    assert [image.id for image in train.images] == [1, 2]
+
+
+@pytest.mark.parametrize(("split", "index"), [("train", 1), ("val", 0)], ids=["no-size", "zero-size"])
+def test_a_size_that_is_not_stated_is_read_from_the_picture(voc, split, index):
+    image = read_voc(voc, split).images[index]
+    assert (image.height, image.width) == (37, 53)
+
+
+def test_the_parent_folder_opens_it_and_class_lists_are_no_splits(voc):
+    assert open_dataset(voc.parent, "val").num_boxes == 1
+    with pytest.raises(DataError, match="train or val"):
+        open_dataset(voc.parent, "dog_train")
+
+
+def test_several_years_must_be_told_apart(voc):
+    folder_with(voc.parent / "VOC2007", {}, {"train": []})
+    with pytest.raises(DataError, match="several"):
+        open_dataset(voc.parent, "train")
+
+
+BOMB = (
+    '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]><annotation><filename>&c;</filename></annotation>'
+)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ("<annotation><object>", "not XML"),
+        (BOMB, "document type"),
+        (BOMB.encode("utf-16").decode("latin-1"), "not XML|document type"),
+        (xml(obj("dog", 1, 2, "nan", 4)), "object 1"),
+        (xml(obj("dog", 1, 2, 3, 4), obj("dog", "x", 2, 3, 4)), "object 2"),
+        (xml("<object><name>dog</name></object>"), "bndbox"),
+        (xml(obj("", 1, 2, 3, 4)), "name ''"),
+        (xml(size="<size><width>wide</width><height>9</height></size>"), "size"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(tmp_path, document, words):
+    folder_with(tmp_path / "voc", {"bad": document}, {"train": ["bad"]})
+    with pytest.raises(DataError, match=words) as caught:
+        read_voc(tmp_path / "voc", "train")
+    assert "bad.xml" in str(caught.value)
+
+
+def test_a_listed_picture_without_annotations_is_named(tmp_path):
+    folder_with(tmp_path / "voc", {"a": xml()}, {"train": ["a", "ghost"]})
+    with pytest.raises(DataError, match="ghost"):
+        read_voc(tmp_path / "voc", "train")
+
+
+def test_coco_boxes_survive_as_voc(tmp_path):
+    demo = open_dataset(write_demo(tmp_path / "demo", 3, 1), "train")
+    documents = {}
+    for image in demo.images:
+        boxes = zip(image.labels, image.boxes_xyxy.tolist(), strict=True)
+        objects = [obj(demo.categories[label].name, *box) for label, box in boxes]
+        documents[image.path.stem] = xml(*objects)
+    split = read_voc(folder_with(tmp_path / "voc", documents, {"train": list(documents)}), "train")
+    for old, new in zip(demo.images, split.images, strict=True):
+        assert np.array_equal(old.boxes_xyxy, new.boxes_xyxy)
