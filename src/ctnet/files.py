@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ctnet.errors import StorageError
@@ -36,4 +36,5 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError("cannot write the file", file=path, got=error.strerror or error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

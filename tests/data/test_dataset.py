@@ -64,6 +64,16 @@ def test_a_json_file_by_itself_serves_as_any_split(tmp_path, file, folder):
     assert split.split == "val"
 
 
+def test_a_mended_copy_finds_the_pictures_of_its_split(tmp_path):
+    put(
+        tmp_path,
+        {"annotations/val_mended.json": coco_text(["a.png"])},
+        ["images/train/a.png", "images/val/a.png"],
+    )
+    split = open_dataset(tmp_path / "annotations" / "val_mended.json", "val")
+    assert split.images[0].path == tmp_path / "images" / "val" / "a.png"
+
+
 def test_a_yaml_names_files_relative_to_itself(tmp_path):
     text = "train: {annotations: a/x.json, images: pics}\nval:\n  annotations: a/y.json\n  images: pics\n"
     put(tmp_path, {"my.yaml": text, "a/x.json": coco_text(["a.png"]), "a/y.json": coco_text(["b.png"])})

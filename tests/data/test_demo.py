@@ -47,7 +47,7 @@ def test_training_can_use_it(folder):
 
 
 def test_boxes_fit_the_drawn_shapes(folder):
-    """Around a lone shape the picture is smooth outside of the box and differs from the surroundings inside."""
+    """A lone shape differs from what surrounds its box."""
     tested = 0
     for image in open_dataset(folder, "train").images:
         if len(image.labels) != 1 or image.areas[0] < 40**2:

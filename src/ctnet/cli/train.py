@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Option
 
 from ctnet.cli.config import Arguments, split_arguments
@@ -19,12 +18,16 @@ def train(
     arguments: Arguments = None,
     data: Annotated[
         str | None,
-        Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
+        Option(
+            help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA
+        ),
     ] = None,
     image_size: Annotated[
         str | None, Option(help="network input, N or HxW, multiples of 32", rich_help_panel=_DATA)
     ] = None,
-    epochs: Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)] = None,
+    epochs: Annotated[
+        int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)
+    ] = None,
     max_steps: Annotated[
         int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)
     ] = None,
@@ -34,13 +37,17 @@ def train(
     lr: Annotated[
         float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)
     ] = None,
-    seed: Annotated[int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)] = None,
+    seed: Annotated[
+        int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)
+    ] = None,
     weights: Annotated[
         Path | None, Option(help="fine-tune from this ctnet file", rich_help_panel=_OPTIMISATION)
     ] = None,
     resume: Annotated[
         str | None,
-        Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
+        Option(
+            help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     device: Annotated[
         str, Option(help="auto, cpu, cuda or a plug-in's name; add :N for a card", rich_help_panel=_DEVICE)
@@ -49,7 +56,9 @@ def train(
     profile: Annotated[
         bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
     ] = False,
-    out: Annotated[Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)] = None,
+    out: Annotated[
+        Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)
+    ] = None,
     as_json: Annotated[
         bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)
     ] = False,
@@ -59,7 +68,6 @@ def train(
     CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value.
 
     Examples:
-
     ctnet train --epochs 20
 
     ctnet train centernet_resdcn18 --data PATH --image-size 512 augment.flip_vertical=0.5
@@ -131,7 +139,9 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
     ap = "-" if summary["AP"] is None else f"{100 * summary['AP']:.1f}"
     print(f"run      {summary['run']}")
     print(f"best     AP {ap} at step {summary['best_step']}  ({summary['run']}/checkpoints/best.safetensors)")
-    print(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
+    print(
+        f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data"
+    )
     print(f"time     {summary['wall_s'] / 60:.1f} min")
     if summary["report"]:
         print(f"report   {summary['report']}")

@@ -38,11 +38,17 @@ def random_matrix(
         low, high = settings.scale
         scale *= rng.choice(np.arange(low, high + 0.05, 0.1))
         border_x, border_y = _border(settings.border, width), _border(settings.border, height)
-        center = np.array([rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)])
+        center = np.array(
+            [rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)]
+        )
     elif settings.crop == "shift":
         reach = 2 * settings.shift
         center = center + scale * np.clip(rng.normal(0, settings.shift, 2), -reach, reach)
-        scale *= float(np.clip(rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter))
+        scale *= float(
+            np.clip(
+                rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter
+            )
+        )
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
     matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
     # Mirroring the input instead of the picture gives the same set of views with one matrix.

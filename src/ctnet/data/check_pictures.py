@@ -19,13 +19,13 @@ from ctnet.data.image import decode_image
 from ctnet.errors import DataError
 
 _SUFFIXES_OF = {
-    b"\xff\xd8\xff": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    b"\x89PNG": {".png"},
-    b"BM": {".bmp"},
-    b"GIF8": {".gif"},
-    b"RIFF": {".webp"},
-    b"II*\0": {".tif", ".tiff"},
-    b"MM\0*": {".tif", ".tiff"},
+    b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    b"\x89PNG": (".png",),
+    b"BM": (".bmp",),
+    b"GIF8": (".gif",),
+    b"RIFF": (".webp",),
+    b"II*\0": (".tif", ".tiff"),
+    b"MM\0*": (".tif", ".tiff"),
 }
 """first bytes of a format: its suffixes"""
 
@@ -97,9 +97,9 @@ def _look(picture: Picture) -> Look:
         return Look([("image-unreadable", f"{picture.name}: {reason}")])
     height, width = image.shape[:2]
     problems = []
-    suffixes = next((s for start, s in _SUFFIXES_OF.items() if content.startswith(start)), None)
+    suffixes = next((s for start, s in _SUFFIXES_OF.items() if content.startswith(start)), ())
     if suffixes and Path(picture.name).suffix.lower() not in suffixes:
-        problems.append(("image-suffix", f"{picture.name} holds {min(suffixes)[1:]}"))
+        problems.append(("image-suffix", f"{picture.name} is a {suffixes[0]} picture"))
     if picture.width and picture.height and (picture.width, picture.height) != (width, height):
         words = f"{picture.name}: stated {picture.width} x {picture.height}, is {width} x {height}"
         if (picture.width, picture.height) == (height, width) and _is_turned(content, image.shape[:2]):

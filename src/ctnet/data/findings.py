@@ -25,7 +25,9 @@ _MENDED = "--fix OUT.json mends it"
 KINDS: dict[str, Kind] = {
     "annotations-unreadable": Kind("error", "annotation file that cannot be understood"),
     "entry-malformed": Kind("error", "entries that are not as COCO describes them", _MENDED),
-    "image-missing": Kind("error", "pictures that are missing", f"put them in place, or {_MENDED}"),
+    "image-missing": Kind(
+        "error", "pictures that are missing", "put them in place, or name their folder in a YAML"
+    ),
     "image-empty": Kind("error", "pictures of zero bytes", _MENDED),
     "image-unreadable": Kind("error", "pictures that cannot be decoded", _MENDED),
     "image-suffix": Kind("error", "pictures whose suffix is that of another format", "rename them"),

@@ -10,7 +10,6 @@ from ctnet.config.load import read_yaml
 from ctnet.errors import ConfigError, DataError
 
 _DATA_YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
-_VOC_FOLDERS = (".", "VOC20*", "VOCdevkit/VOC20*")
 _ORDER = ("train", "val", "test")
 _LOOKED_FOR = (
     "annotations/instances_*.json",
@@ -59,6 +58,12 @@ def pick_split(path: Path, splits: dict[str, SplitFiles], split: str) -> SplitFi
     return splits[split]
 
 
+def json_image_folders(file: Path) -> tuple[Path, ...]:
+    """Return the folders in which the pictures of a COCO json may lie when nothing else is known of them."""
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
+    return (*_image_folders(root, file.stem.removeprefix("instances_")), file.parent)
+
+
 def read_data_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping of a YAML that describes data. Raises DataError."""
     try:
@@ -93,25 +98,24 @@ def _roboflow_folder(folder: Path) -> dict[str, SplitFiles]:
 
 def _json_file(file: Path) -> dict[str, SplitFiles]:
     name = file.stem.removeprefix("instances_")
-    root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    return {name: SplitFiles("coco", file, (*_image_folders(root, name), file.parent))}
+    return {name: SplitFiles("coco", file, json_image_folders(file))}
 
 
 def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
-    """Return the folders in which pictures of a split may lie, the root last; `name` may end in a year."""
+    """Return the folders in which pictures of a split may lie, the root last.
+
+    `name` may end in a year, or go on behind the split: the pictures of val_mended are those of val.
+    """
     brief = re.sub(r"\d{4}$", "", name)
-    guesses = [*dict.fromkeys([name, f"{brief}2017", brief])]
+    start = re.match("train|valid|val|test", name)
+    guesses = [*dict.fromkeys([name, f"{brief}2017", brief, *([start.group()] if start else [])])]
     folders = [root / guess for guess in guesses] + [root / "images" / guess for guess in guesses]
     return (*(folder for folder in [*folders, root / "images"] if folder.is_dir()), root)
 
 
 def _voc_folder(folder: Path) -> dict[str, SplitFiles]:
-    roots = [
-        root
-        for pattern in _VOC_FOLDERS
-        for root in sorted(folder.glob(pattern))
-        if (root / "Annotations").is_dir()
-    ]
+    candidates = [folder, *sorted(folder.glob("VOC20*")), *sorted(folder.glob("VOCdevkit/VOC20*"))]
+    roots = [root for root in candidates if (root / "Annotations").is_dir()]
     if len(roots) > 1:
         raise DataError(
             "several Pascal VOC folders", expected="the path of one", got=", ".join(map(str, roots))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 from ctnet.data.box_form import looks_like_corners, looks_normalised
 from ctnet.data.check_entries import Picture, Tables, tabulate
 from ctnet.data.check_pictures import Look, look_at_pictures
-from ctnet.data.coco import Box, is_integer, load_coco_json, read_box, write_coco_json
-from ctnet.data.layout import SplitFiles, find_splits
+from ctnet.data.coco import Box, find_image, is_integer, load_coco_json, read_box, write_coco_json
+from ctnet.data.layout import SplitFiles, find_splits, json_image_folders
 from ctnet.errors import ConfigError, DataError
 
 Entry = dict[str, Any]
@@ -22,13 +23,21 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
 
     Pictures that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
     classes. Boxes are clipped, sizes corrected, repeated annotation ids numbered anew, corner and normalised
-    boxes converted where most look so. Other fields stay; file names become absolute when `out` lies in
-    another folder. Raises DataError when `path` is not one COCO json, StorageError.
+    boxes converted where most look so. Other fields stay; file names become relative to `out` where the
+    pictures would not be found otherwise. Raises DataError when `path` is not one COCO json or
+    none of its pictures can be read, StorageError.
     """
     files = _only_json(Path(path).expanduser(), out)
     content = load_coco_json(files.file)
     tables, _ = tabulate(content, files.file, files.image_folders, "")
     looks = look_at_pictures(tables.pictures, advance=advance)
+    if not any(look.width for look in looks):
+        raise DataError(
+            f"none of {len(looks)} pictures can be read",
+            file=files.file,
+            first=tables.pictures[0].path if tables.pictures else None,
+            hint="name their folder in a YAML: train: {annotations: FILE.json, images: FOLDER}",
+        )
     looks_by_id = {p.id: (p, look) for p, look in zip(tables.pictures, looks, strict=True)}
     done: Counter[str] = Counter()
     images = _mend_images(content["images"], looks_by_id, done)
@@ -49,9 +58,11 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
         used.add(annotation["id"])
         annotations.append(annotation)
     mended = {"images": [*images.values()], "annotations": annotations, "categories": [*categories.values()]}
-    if out.resolve().parent != files.file.resolve().parent:
-        for image in mended["images"]:
-            image["file_name"] = str(looks_by_id[image["id"]][0].path.resolve())
+    folders = json_image_folders(out)
+    for image in images.values():
+        path = looks_by_id[image["id"]][0].path.resolve()
+        if find_image(image["file_name"], folders).resolve() != path:
+            image["file_name"] = Path(os.path.relpath(path, out.resolve().parent)).as_posix()
     write_coco_json({**content, **mended}, out)
     return [f"{count} {what}" for what, count in done.items()]
 

@@ -69,7 +69,7 @@ def _parse(file: Path) -> ElementTree.Element:
         content = file.read_bytes()
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
             raise DataError(
-                "the annotations declare a document type", file=file, expected="plain XML in UTF-8"
+                "the annotations are not plain XML", file=file, expected="UTF-8, no document type"
             )
         return ElementTree.fromstring(content)
     except (OSError, ElementTree.ParseError) as error:

@@ -99,7 +99,11 @@ def _rng_state(device: OpenDevice) -> dict[str, Any]:
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "numpy": [numpy_state[0], [int(v) for v in numpy_state[1]], *(float(v) if i == 2 else int(v) for i, v in enumerate(numpy_state[2:]))],
+        "numpy": [
+            numpy_state[0],
+            [int(v) for v in numpy_state[1]],
+            *(float(v) if i == 2 else int(v) for i, v in enumerate(numpy_state[2:])),
+        ],
         "python": [version, list(internal), gauss],
         "device": device.plugin.rng_state(),
     }

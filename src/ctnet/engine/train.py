@@ -66,7 +66,12 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter) -> dict[str, 
 
 
 def resume(
-    run: Path | None, reporter: Reporter, *, device: str = "auto", max_steps: int | None = None, profile: bool = False
+    run: Path | None,
+    reporter: Reporter,
+    *,
+    device: str = "auto",
+    max_steps: int | None = None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
@@ -145,9 +150,7 @@ def _build(
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
-    return Trainer(
-        folder, recipe, state, train_set, device, precision, lr, validation, reporter, profile
-    )
+    return Trainer(folder, recipe, state, train_set, device, precision, lr, validation, reporter, profile)
 
 
 def _run(trainer: Trainer) -> dict[str, Any]:

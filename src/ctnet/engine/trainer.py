@@ -115,7 +115,12 @@ class Trainer:
         accumulate = self.recipe.train.accumulate
         epoch, step = divmod(self.state.step, self.steps_per_epoch)
         order = EpochOrder(
-            self.order.samples, self.order.batch_size, self.order.epochs, self.order.seed, epoch, step * accumulate
+            self.order.samples,
+            self.order.batch_size,
+            self.order.epochs,
+            self.order.seed,
+            epoch,
+            step * accumulate,
         )
         data, loss = self.recipe.data, self.recipe.loss
         samples = TrainingSamples(
@@ -170,7 +175,10 @@ class Trainer:
             self.save()
             with self.speed.paused():
                 numbers = self.validation.run(
-                    self.state, self.folder, epoch, on_picture=lambda: self._stop_if_told(stop, None, saved=True)
+                    self.state,
+                    self.folder,
+                    epoch,
+                    on_picture=lambda: self._stop_if_told(stop, None, saved=True),
                 )
             self.state.evaluation_due = False
             row |= numbers

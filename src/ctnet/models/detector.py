@@ -50,7 +50,9 @@ class Detector:
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
         """Return a detector over the same network that shows it pictures at another (height, width)."""
         data = self.recipe.data.model_copy(update={"image_size": image_size})
-        return Detector(self.model, self.recipe.model_copy(update={"data": data}), self.categories, self.device)
+        return Detector(
+            self.model, self.recipe.model_copy(update={"data": data}), self.categories, self.device
+        )
 
 
 def load_detector(file: str | Path, device: str = "auto") -> Detector:

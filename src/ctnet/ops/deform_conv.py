@@ -70,7 +70,9 @@ def deform_conv2d(
         bias = None if bias is None else bias.to(dtype)
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(input, offset, weight, bias, mask, stride, padding, dilation)
-    result: Tensor = torch.ops.ctnet.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
+    result: Tensor = torch.ops.ctnet.deform_conv2d(
+        input, offset, weight, bias, mask, stride, padding, dilation
+    )
     return result
 
 
@@ -115,7 +117,8 @@ def _check(
     need(filters % groups == 0, f"output channels must divide into {groups} groups", filters)
     taps = kernel[0] * kernel[1]
     out = tuple(
-        _out_size(*numbers) for numbers in zip((height, width), kernel, stride, padding, dilation, strict=True)
+        _out_size(*numbers)
+        for numbers in zip((height, width), kernel, stride, padding, dilation, strict=True)
     )
     need(min(out) > 0, "the kernel must fit into the padded input", tuple(input.shape))
     need(
@@ -211,7 +214,9 @@ def _sampling(
 def _columns(table: Tensor, at: _Sampling) -> Tensor:
     """Return the sampled, modulated input, (N,P,T,G,C/G)."""
     weights = at.bilinear if at.mask is None else at.bilinear * at.mask[..., None]
-    rows = F.embedding_bag(at.row.reshape(-1, 4), table, per_sample_weights=weights.reshape(-1, 4), mode="sum")
+    rows = F.embedding_bag(
+        at.row.reshape(-1, 4), table, per_sample_weights=weights.reshape(-1, 4), mode="sum"
+    )
     return rows.reshape(*at.row.shape[:-1], -1)
 
 
@@ -382,7 +387,9 @@ def _grads_like(
         torch.empty(input.shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last),
         torch.empty_like(offset, memory_format=contiguous),
         torch.empty_like(weight, memory_format=contiguous),
-        offset.new_empty((offset.shape[0], 0)) if mask is None else torch.empty_like(mask, memory_format=contiguous),
+        offset.new_empty((offset.shape[0], 0))
+        if mask is None
+        else torch.empty_like(mask, memory_format=contiguous),
     )
 
 

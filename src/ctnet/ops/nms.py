@@ -60,7 +60,9 @@ def soft_nms(
 
 def _check(boxes: Tensor, scores: Tensor) -> None:
     if boxes.dim() != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(f"boxes (N,4) and scores (N,) expected, got {tuple(boxes.shape)}, {tuple(scores.shape)}")
+        raise ValueError(
+            f"boxes (N,4) and scores (N,) expected, got {tuple(boxes.shape)}, {tuple(scores.shape)}"
+        )
 
 
 def _iou_with(box: Tensor, boxes: Tensor, extra: float) -> Tensor:

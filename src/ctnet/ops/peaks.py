@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 torch.library.define(
-    "ctnet::decode_peaks", "(Tensor heatmap_logits, int top_k) -> (Tensor scores, Tensor labels, Tensor cells)"
+    "ctnet::decode_peaks",
+    "(Tensor heatmap_logits, int top_k) -> (Tensor scores, Tensor labels, Tensor cells)",
 )
 
 
@@ -35,7 +36,9 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
         ValueError: the map is not four-dimensional or `top_k` is below 1.
     """
     if heatmap_logits.dim() != 4 or top_k < 1:
-        raise ValueError(f"decode_peaks: B,C,H,W and top_k >= 1 expected, got {tuple(heatmap_logits.shape)}, {top_k}")
+        raise ValueError(
+            f"decode_peaks: B,C,H,W and top_k >= 1 expected, got {tuple(heatmap_logits.shape)}, {top_k}"
+        )
     return Peaks(*torch.ops.ctnet.decode_peaks(heatmap_logits.detach(), top_k))
 
 

@@ -73,7 +73,10 @@ def _read_safetensors(path: Path) -> Weights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            "the file is not whole or holds no weights", file=path, got=error, hint="ctnet writes .safetensors files"
+            "the file is not whole or holds no weights",
+            file=path,
+            got=error,
+            hint="ctnet writes .safetensors files",
         ) from None
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         raise WeightsError("the file was not written by ctnet", file=path, expected=f"metadata of {SCHEMA}")
@@ -105,5 +108,7 @@ def _weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
         recipe = recipe_from_dict(about["recipe"], str(path))
         categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError("the recipe in the file does not suit this version", file=path, got=error) from None
+        raise WeightsError(
+            "the recipe in the file does not suit this version", file=path, got=error
+        ) from None
     return Weights(tensors, recipe, categories, about.get("info", {}))

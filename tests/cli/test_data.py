@@ -1,0 +1,139 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ctnet.cli.data import app
+from ctnet.data.dataset import open_dataset
+from ctnet.data.demo import write_demo
+from ctnet.data.image import read_image
+from ctnet.errors import CtnetError
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return write_demo(tmp_path_factory.mktemp("cli") / "demo", 6, 3)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    folder = write_demo(tmp_path / "broken", 3, 2)
+    path = folder / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [1, 2, 0, 0]
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_check_of_sound_data_ends_with_0_and_a_table(demo):
+    result = run("check", demo)
+    assert result.exit_code == 0
+    assert "6 pictures" in result.stdout
+    assert "disc" in result.stdout
+    assert "0 errors" in result.stdout
+
+
+def test_check_of_broken_data_ends_with_3_and_names_it(broken):
+    result = run("check", broken)
+    assert result.exit_code == 3
+    assert "box-empty" in result.stdout
+    assert "1 error," in result.stdout
+
+
+def test_check_prints_one_json_document(broken):
+    result = run("check", broken, "--json")
+    assert result.exit_code == 3
+    document = json.loads(result.stdout)
+    assert document["schema"] == "ctnet.data.check/1"
+    assert document["findings"][0]["code"] == "box-empty"
+    assert result.stderr == ""
+
+
+def test_check_without_images_overlooks_a_broken_one(broken):
+    (broken / "images" / "val" / "val_00000.jpg").write_text("no picture")
+    codes = [
+        {finding["code"] for finding in json.loads(run("check", broken, "--json", *more).stdout)["findings"]}
+        for more in ([], ["--no-images"])
+    ]
+    assert codes[0] - codes[1] == {"image-unreadable"}
+
+
+def test_image_size_moves_the_limits(demo):
+    small = json.loads(run("check", demo, "--json", "--image-size", 32).stdout)
+    assert "box-tiny" in {finding["code"] for finding in small["findings"]}
+    assert small["counts"]["warning"] > json.loads(run("check", demo, "--json").stdout)["counts"]["warning"]
+
+
+def test_fix_writes_a_mended_copy_and_says_what_it_did(broken):
+    source, mended = broken / "annotations" / "instances_train.json", broken / "annotations" / "mended.json"
+    result = run("check", source, "--fix", mended)
+    assert result.exit_code == 3
+    assert "1 boxes dropped, without width or height" in result.stdout.replace("\n", " ")
+    assert run("check", mended).exit_code == 0
+    document = json.loads(run("check", source, "--fix", mended, "--json").stdout)
+    assert document["fixed"] == {"file": str(mended), "done": ["1 boxes dropped, without width or height"]}
+
+
+def test_convert_writes_a_folder_that_opens(demo, tmp_path):
+    result = run("convert", demo, "--out", tmp_path / "copy", "--link")
+    assert result.exit_code == 0
+    assert "train, 6 pictures" in result.stdout
+    assert open_dataset(tmp_path / "copy", "train").num_boxes == open_dataset(demo, "train").num_boxes
+
+
+def test_view_writes_a_sheet_and_prints_its_name(demo, tmp_path):
+    out = tmp_path / "sheet.png"
+    result = run("view", demo, "--split", "val", "--out", out, "--count", 2)
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(out)
+    assert read_image(out).shape[1] > 600
+
+
+def test_view_names_its_picture_after_the_split(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("view", demo).stdout.strip() == "view_train.png"
+    assert (tmp_path / "view_train.png").is_file()
+
+
+def test_demo_draws_the_counts_that_are_asked_for(tmp_path):
+    result = run("demo", "--out", tmp_path / "d", "--images-train", 2, "--images-val", 1, "--seed", 4)
+    assert result.stdout.strip() == str(tmp_path / "d")
+    assert len(open_dataset(tmp_path / "d", "train").images) == 2
+
+
+def test_demo_without_a_folder_is_the_cached_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTNET_HOME", str(tmp_path))
+    write_demo(tmp_path / "demo-v1", 1, 1)
+    assert run("demo").stdout.strip() == str(tmp_path / "demo-v1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["check", "nowhere"], 3),
+        (["view", "DEMO", "--split", "tset"], 3),
+        (["convert", "DEMO", "--out", "DEMO"], 2),
+        (["convert", "DEMO", "--out", "new", "--from", "voc"], 3),
+        (["demo", "--seed", "3"], 2),
+        (["demo", "--out", "DEMO"], 2),
+        (["check", "DEMO", "--fix", "x.json"], 3),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_mistakes_carry_their_exit_code(demo, tmp_path, monkeypatch, arguments, exit_code):
+    monkeypatch.chdir(tmp_path)
+    result = run(*[demo if argument == "DEMO" else argument for argument in arguments])
+    assert isinstance(result.exception, CtnetError)
+    assert result.exception.exit_code == exit_code
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["check", "convert", "view", "demo"])
+def test_help_has_an_example(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"ctnet data {command}" in result.stdout

@@ -1,0 +1,114 @@
+"""Training targets against the original, and their way back."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctnet.codec.affine import affine_matrix, transform_boxes
+from ctnet.codec.decode import peak_boxes
+from ctnet.codec.encode import encode_centers
+from ctnet.codec.gaussian import draw_gaussians, gaussian_radius
+from ctnet.ops import decode_peaks
+
+
+def targets_of(file, name, **options):
+    field = lambda key: file[f"{name}/{key}"]  # noqa: E731
+    xywh = field("boxes_xywh").astype(np.float32)
+    boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)[:128]
+    map_hw = tuple(int(side) // 4 for side in field("input_hw"))
+    matrix = affine_matrix(field("c"), float(np.ravel(field("s"))[0]), map_hw[::-1])
+    return encode_centers(
+        transform_boxes(boxes, matrix), field("cls")[:128].astype(np.int64), 5, map_hw, **options
+    )
+
+
+def dense(file, name, field):
+    heatmap = np.zeros(tuple(file[f"{name}/hm_shape"]), np.float32)
+    if field == "hm":
+        heatmap.reshape(-1)[file[f"{name}/hm_idx"]] = file[f"{name}/hm_val"]
+        return heatmap
+    spread = np.zeros((2, *heatmap.shape[1:]), np.float32)
+    spread.reshape(-1)[file[f"{name}/{field}_idx"]] = file[f"{name}/{field}_val"]
+    return spread
+
+
+def check_case(file, name):
+    targets = targets_of(file, name)
+    rows = len(targets.valid)
+    assert np.array_equal(targets.heatmap, dense(file, name, "hm"))
+    assert np.allclose(targets.size, file[f"{name}/wh"][:rows], atol=4e-5)
+    assert np.allclose(targets.offset, file[f"{name}/reg"][:rows], atol=2e-5)
+    assert np.array_equal(targets.cell, file[f"{name}/ind"][:rows])
+    assert np.array_equal(targets.valid, file[f"{name}/reg_mask"][:rows].astype(bool))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["case00", "case01", "case02", "case03", "case05", "case06", "case07", "case09", "case17", "case19"],
+)
+def test_targets_equal_the_original(name, golden):
+    check_case(golden("ctdet_targets"), name)
+
+
+def test_all_twenty_pictures_of_the_full_set(shared):
+    file = np.load(shared / "golden" / "ctdet_targets.npz")
+    for number in range(20):
+        check_case(file, f"case{number:02d}")
+
+
+def test_sizes_over_footprints_equal_the_original(golden):
+    file = golden("ctdet_targets")
+    spread = targets_of(file, "case01", dense_size=True).dense_size
+    assert np.allclose(spread, dense(file, "case01", "dense_wh"), atol=4e-5)
+
+
+@pytest.mark.parametrize("overlap", [0.3, 0.5, 0.7, 0.9])
+def test_radii_equal_the_original(overlap, golden):
+    file = golden("ctdet_targets")
+    sizes = file["radius/sizes"].astype(float)
+    radii = gaussian_radius(sizes[:, None], sizes[None, :], overlap)
+    assert np.allclose(radii, file[f"radius/min_overlap_{overlap}"], atol=1e-12)
+
+
+def test_drawn_gaussians_equal_the_original_also_outside_the_map(golden):
+    file = golden("ctdet_targets")
+    listed = file["draw/list_xyr"].astype(np.int64)
+    heatmap = np.zeros((1, 24, 40), np.float32)
+    for i, row in enumerate(listed):
+        draw_gaussians(heatmap, np.zeros(1, np.int64), row[None, :2], row[2:])
+        assert np.allclose(heatmap[0], file[f"draw/after{i}"], atol=1e-7)
+
+
+def test_objects_sharing_a_cell_both_keep_their_size():
+    boxes = np.array([[4, 4, 9, 9], [3, 3, 10, 10]], np.float32)
+    targets = encode_centers(boxes, np.array([0, 0]), 1, (17, 21))
+    assert targets.cell[0] == targets.cell[1] == 6 * 21 + 6
+    assert targets.size.tolist() == [[5, 5], [7, 7]]
+    assert (targets.heatmap == 1).sum() == 1
+
+
+def test_boxes_without_area_or_outside_teach_nothing():
+    boxes = np.array([[5, 5, 5, 9], [-9, 2, -1, 6], [30, 3, 44, 8]], np.float32)
+    targets = encode_centers(boxes, np.zeros(3, np.int64), 2, (17, 21))
+    assert not targets.valid.any()
+    assert targets.heatmap.max() == 0
+    assert targets.cell.tolist() == [0, 0, 0]
+
+
+def test_decoding_perfect_outputs_returns_the_boxes():
+    rng = np.random.default_rng(1)
+    middles = np.array([[3, 4], [15, 3], [8, 13], [18, 12]])
+    half = rng.uniform(1.1, 2.4, (4, 2))
+    boxes = np.concatenate([middles + 0.3 - half, middles + 0.3 + half], 1).astype(np.float32)
+    labels = np.array([2, 0, 1, 1])
+    targets = encode_centers(boxes, labels, 3, (17, 21))
+    size, offset = torch.zeros(1, 2, 17, 21), torch.zeros(1, 2, 17, 21)
+    for n, cell in enumerate(targets.cell):
+        size[0, :, cell // 21, cell % 21] = torch.from_numpy(targets.size[n])
+        offset[0, :, cell // 21, cell % 21] = torch.from_numpy(targets.offset[n])
+    peaks = decode_peaks(torch.logit(torch.from_numpy(targets.heatmap)[None], eps=1e-6), 4)
+    found = peak_boxes(peaks, size, offset)[0].numpy()
+    order = found[:, 0].argsort()
+    expected = np.clip(boxes, 0, [20, 16, 20, 16])
+    assert np.allclose(found[order], expected[expected[:, 0].argsort()], atol=1e-5)
+    assert peaks.labels[0].numpy()[order].tolist() == labels[expected[:, 0].argsort()].tolist()

@@ -1,0 +1,93 @@
+"""Recipes: files, overrides, provenance, mistakes."""
+
+from pathlib import Path
+
+import pytest
+
+from ctnet.config import Recipe, load_recipe, recipe_from_dict, recipe_names
+from ctnet.config.load import to_yaml
+from ctnet.errors import ConfigError
+
+
+def test_later_sources_win_and_are_remembered(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "extends: centernet_resdcn18\nschedule: {epochs: 7}\noptimizer:\n  lr: 3e-4\n  momentum: 0.8\n"
+    )
+    loaded = load_recipe(
+        str(file),
+        ["optimizer.lr=5e-4", "schedule.epochs=9"],
+        {"--epochs schedule.epochs": 11, "--seed seed": None},
+    )
+    assert loaded.recipe.schedule.epochs == 11
+    assert loaded.recipe.optimizer.lr == pytest.approx(5e-4)
+    assert loaded.recipe.name == "mine"
+    assert loaded.sources["schedule.epochs"] == "--epochs"
+    assert loaded.sources["optimizer.lr"] == "command line"
+    assert loaded.sources["optimizer.momentum"] == str(file)
+    assert loaded.sources["model.neck"] == "centernet_resdcn18.yaml"
+    assert loaded.sources["seed"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "nearest"),
+    [
+        ("optim.lr=3", "unknown setting 'optim.lr'", "optimizer.lr"),
+        ("optimizer.lrr=3", "unknown setting", "optimizer.lr"),
+        ("train.batchsize=3", "unknown setting", "train.batch_size"),
+        ("optimizer=3", "is a section", None),
+        ("schedule.epochs=0", "bad value for schedule.epochs", None),
+        ("data.image_size=100", "bad value for data.image_size", None),
+        ("data.std=[1,0,1]", "disagree", None),
+        ("train.amp=fast", "bad value for train.amp", None),
+        ("epochs", "dotted.key=value", None),
+        ("seed=[", "cannot be parsed", None),
+    ],
+)
+def test_mistakes_are_named_with_the_nearest_key(override, message, nearest):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")) as caught:
+        load_recipe(overrides=[override])
+    assert caught.value.exit_code == 2
+    assert caught.value.facts.get("nearest") == nearest
+
+
+def test_unknown_recipes_and_broken_files(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("centernet_resdn18")
+    assert caught.value.facts["nearest"] == "centernet_resdcn18"
+    for name, text in (("list.yaml", "- 1\n"), ("broken.yaml", "a: [1\n"), ("latin.yaml", b"a: \xff\n")):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ConfigError) as caught:
+            load_recipe(str(path))
+        assert name in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_recipe(str(tmp_path / "absent.yaml"))
+
+
+def test_a_recipe_extends_only_one_other(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: centernet_resdcn18\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(ConfigError, match="extends nothing"):
+        load_recipe(str(tmp_path / "b.yaml"))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid_and_says_how_it_is_used(name):
+    assert load_recipe(name).recipe.name == name
+    text = (Path(__file__).parents[2] / "configs" / f"{name}.yaml").read_text()
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert any("ctnet train" in line for line in header)
+
+
+def test_yaml_and_json_round_trips(tmp_path):
+    recipe = load_recipe(overrides=["data.image_size=[96,160]", "evaluation.scales=[0.5,1]"]).recipe
+    file = tmp_path / "back.yaml"
+    file.write_text(to_yaml(recipe))
+    assert load_recipe(str(file)).recipe == recipe
+    assert recipe_from_dict(recipe.model_dump(mode="json"), "x") == recipe
+
+
+def test_recipes_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().seed = 3

@@ -1,0 +1,44 @@
+"""Fixtures that every test shares."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of full reference data and real pictures; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("CTNET_SHARED", Path(__file__).parents[1] / ".." / "shared")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}; set CTNET_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Open a golden file by name: arrays addressed as `case/field`."""
+    return lambda name: np.load(Path(__file__).parent / "golden" / f"{name}.npz")
+
+
+@pytest.fixture(scope="session")
+def golden_cases() -> dict:
+    """The parameters of golden cases."""
+    return json.loads((Path(__file__).parent / "golden" / "cases.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    """Run in an empty folder with a cache of its own, so that no test writes into the project or the user's home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTNET_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def small_set(tmp_path) -> Path:
+    """A demo set of 12 and 6 little pictures."""
+    from ctnet.data.demo import write_demo
+
+    return write_demo(tmp_path / "shapes", images_train=12, images_val=6, seed=3, size=(96, 120))

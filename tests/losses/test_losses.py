@@ -1,0 +1,109 @@
+"""Losses and their gradients against the original."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctnet.losses import (
+    CenterBatch,
+    cell_regression_loss,
+    centernet_loss,
+    dense_size_loss,
+    heatmap_focal_loss,
+)
+
+
+def double(file, key):
+    return torch.tensor(file[key]).double()
+
+
+def check(loss, expected, gradients):
+    loss.backward()
+    assert loss.item() == pytest.approx(float(expected), rel=1e-6)
+    for tensor, gradient in gradients:
+        assert np.allclose(tensor.grad.numpy(), gradient, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["focal_a", "focal_nopos", "focal_extreme"])
+def test_focal_loss(name, golden):
+    file = golden("losses")
+    logits = double(file, f"{name}/logit").requires_grad_()
+    loss = heatmap_focal_loss(logits, double(file, f"{name}/gt"))
+    check(loss, file[f"{name}/loss"], [(logits, file[f"{name}/dlogit"])])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("regl1_a", "l1"), ("regl1_empty", "l1"), ("regl1_d10", "l1"), ("reg_smoothl1_a", "smooth_l1")],
+)
+def test_regression_at_cells(name, kind, golden):
+    file = golden("losses")
+    head = double(file, f"{name}/output").requires_grad_()
+    cells = torch.tensor(file[f"{name}/ind"]).long()
+    valid = torch.tensor(file[f"{name}/mask"]).bool()
+    loss = cell_regression_loss(head, cells, double(file, f"{name}/target"), valid, kind=kind)
+    check(loss, file[f"{name}/loss"], [(head, file[f"{name}/doutput"])])
+
+
+@pytest.mark.parametrize("name", ["ctdet_l1", "ctdet_sl1", "ctdet_catspec", "ctdet_two_stacks"])
+def test_whole_loss_over_stacks(name, golden):
+    file = golden("losses")
+    names = {"heatmap_logits": "hm", "size": "wh", "offset": "reg"}
+    stacks, gradients = [], []
+    while f"{name}/stack{len(stacks)}/hm" in file.files:
+        prefix = f"{name}/stack{len(stacks)}"
+        stacks.append(
+            {ours: double(file, f"{prefix}/{theirs}").requires_grad_() for ours, theirs in names.items()}
+        )
+        gradients += [(stacks[-1][ours], file[f"{prefix}/d{theirs}"]) for ours, theirs in names.items()]
+    size = double(file, f"{name}/gt_wh")
+    label = torch.zeros(size.shape[:2], dtype=torch.long)
+    if name == "ctdet_catspec":
+        pairs = torch.tensor(file[f"{name}/cat_spec_mask"]).unflatten(-1, (-1, 2))
+        label = pairs[..., 0].long().argmax(-1)
+        by_class = double(file, f"{name}/cat_spec_wh").unflatten(-1, (-1, 2))
+        size = by_class.gather(2, label[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
+    target = CenterBatch(
+        heatmap=double(file, f"{name}/gt_hm"),
+        size=size,
+        offset=double(file, f"{name}/gt_reg"),
+        cell=torch.tensor(file[f"{name}/ind"]).long(),
+        label=label,
+        valid=torch.tensor(file[f"{name}/reg_mask"]).bool(),
+    )
+    total, parts = centernet_loss(stacks, target, regression="smooth_l1" if name == "ctdet_sl1" else "l1")
+    check(total, file[f"{name}/loss"], gradients)
+    for ours, theirs in (("heatmap", "hm_loss"), ("size", "wh_loss"), ("offset", "off_loss")):
+        assert parts[ours].item() == pytest.approx(float(file[f"{name}/{theirs}"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_extreme_logits_in_reduced_precision_stay_finite(dtype):
+    logits = torch.tensor([-50.0, 50.0, 0.0, 50.0]).view(1, 1, 2, 2).to(dtype).requires_grad_()
+    target = torch.tensor([1.0, 0.0, 0.5, 1.0]).view(1, 1, 2, 2)
+    loss = heatmap_focal_loss(logits, target)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_a_batch_without_objects_has_a_finite_loss_and_no_regression():
+    heads = {
+        "heatmap_logits": torch.randn(2, 3, 5, 7),
+        "size": torch.randn(2, 2, 5, 7),
+        "offset": torch.randn(2, 2, 5, 7),
+    }
+    rows = torch.zeros(2, 1, dtype=torch.long)
+    target = CenterBatch(
+        torch.zeros(2, 3, 5, 7), torch.zeros(2, 1, 2), torch.zeros(2, 1, 2), rows, rows, rows.bool()
+    )
+    total, parts = centernet_loss([heads], target)
+    assert total.isfinite()
+    assert parts["size"] == parts["offset"] == 0
+
+
+def test_dense_size_loss_is_a_weighted_mean():
+    head, truth = torch.full((1, 2, 1, 2), 3.0), torch.full((1, 2, 1, 2), 1.0)
+    weight = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    assert dense_size_loss(head, truth, weight).item() == pytest.approx(4 / (2 + 1e-4))

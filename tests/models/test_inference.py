@@ -1,0 +1,146 @@
+"""Merging views as the original does, and detectors end to end."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ctnet import Detections, Detector, load_detector
+from ctnet.codec.affine import fixed_view, keep_view, transform_boxes
+from ctnet.codec.decode import peak_boxes
+from ctnet.config import Evaluation, Model, Recipe
+from ctnet.devices import open_device
+from ctnet.errors import WeightsError
+from ctnet.models.build import build_network
+from ctnet.models.inference import _average_flipped, merge_views
+from ctnet.ops import decode_peaks
+from ctnet.types import Category
+from ctnet.weights.ctnet_file import Weights, save_weights
+
+
+@pytest.mark.parametrize("name", ["det_flip", "det_nms", "det_ms"])
+def test_merged_detections_equal_the_original(name, golden, golden_cases):
+    file, case = golden("decode"), golden_cases["decode"][name]
+    parts = []
+    for i, scale in enumerate(case["scales"]):
+        head = {ours: torch.tensor(file[f"{name}/s{i}/{theirs}"]) for ours, theirs in
+                (("heatmap_logits", "hm"), ("size", "wh"), ("offset", "reg"))}  # fmt: skip
+        if case["flip"]:
+            head = _average_flipped(head)
+        peaks = decode_peaks(head["heatmap_logits"], 100)
+        boxes = peak_boxes(peaks, head["size"], head["offset"])[0].numpy()
+        fixed = case["fix_res_input_hw"]
+        view = keep_view((110, 150), scale) if case["keep"] else fixed_view((110, 150), tuple(fixed), scale)
+        in_picture = transform_boxes(boxes, view.from_cells(4))
+        parts.append(Detections(in_picture, peaks.scores[0].numpy(), peaks.labels[0].numpy()))
+    settings = Evaluation(nms="soft" if case["nms"] else "none", scales=case["scales"])
+    merged = merge_views(parts, settings)
+    expected = file[f"{name}/merged"]
+    expected = expected[np.argsort(-expected[:, 5], kind="stable")]
+    assert np.allclose(merged.scores, expected[:, 5], atol=3e-7)
+    assert np.allclose(merged.boxes_xyxy, expected[:, 1:5], atol=1e-4)
+    assert np.array_equal(merged.labels + 1, expected[:, 0])
+
+
+def test_only_the_strongest_are_kept_with_ties_at_the_last_place():
+    boxes = np.zeros((4, 4), np.float32)
+    part = Detections(boxes, np.array([0.9, 0.5, 0.5, 0.1], np.float32), np.zeros(4, np.int64))
+    assert merge_views([part], Evaluation(max_detections=2)).scores.tolist() == pytest.approx([0.9, 0.5, 0.5])
+
+
+@pytest.fixture
+def detector() -> Detector:
+    torch.manual_seed(0)
+    recipe = Recipe.model_validate(
+        {"data": {"image_size": (64, 96)}, "model": {"neck_channels": (16, 16, 16)}}
+    )
+    network = build_network(recipe.model, 3)
+    categories = (Category(3, "cup"), Category(7, "spoon"), Category(90, "plate"))
+    return Detector(network, recipe, categories, open_device("cpu"))
+
+
+@pytest.fixture
+def pictures() -> list:
+    rng = np.random.default_rng(0)
+    return [
+        rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        for h, w in ((50, 70), (97, 41), (64, 96), (33, 33), (50, 70))
+    ]
+
+
+def close(a: Detections, b: Detections) -> None:
+    assert len(a) == len(b) > 0
+    assert np.allclose(a.scores, b.scores, atol=1e-5)
+    assert np.allclose(a.boxes_xyxy, b.boxes_xyxy, atol=1e-2)
+
+
+@pytest.mark.parametrize("keep_res", [False, True])
+def test_batch_size_changes_no_detection(detector, pictures, keep_res):
+    settings = Evaluation(keep_res=keep_res, top_k=7, scales=(0.7, 1.0))
+    one = detector.detect(pictures, settings.model_copy(update={"batch_size": 1}))
+    three = detector.detect(pictures, settings.model_copy(update={"batch_size": 3}))
+    for a, b in zip(one, three, strict=True):
+        close(a, b)
+
+
+def test_flip_test_of_a_mirrored_picture_is_the_mirrored_result(detector, pictures):
+    # Without an offset the result is symmetric; with it, upstream uses the unflipped picture's.
+    recipe = Recipe.model_validate(
+        {"data": {"image_size": (64, 96)}, "model": {"predict_offset": False, "neck_channels": (16, 16, 16)}}
+    )
+    torch.manual_seed(1)
+    detector = Detector(build_network(recipe.model, 3), recipe, detector.categories, detector.device)
+    picture = pictures[2]
+    settings = Evaluation(flip=True, top_k=5)
+    straight, mirrored = detector.detect([picture, np.ascontiguousarray(picture[:, ::-1])], settings)
+    assert np.allclose(straight.scores, mirrored.scores, atol=1e-5)
+    assert np.allclose(straight.boxes_xyxy[:, 0], 96 - mirrored.boxes_xyxy[:, 2], atol=1.1)
+
+
+def test_score_floor_and_no_pictures(detector, pictures):
+    assert detector.detect([], Evaluation()) == []
+    found = detector.detect(pictures[:1], Evaluation(score_floor=1.0))
+    assert len(found[0]) == 0
+
+
+def test_a_saved_detector_loads_with_no_further_information(detector, pictures, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_weights(
+        file, Weights(detector.model.state_dict(), detector.recipe, detector.categories, {"AP": 0.5})
+    )
+    loaded = load_detector(file, device="cpu")
+    assert loaded.categories == detector.categories
+    assert loaded.recipe == detector.recipe
+    close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
+    heads = loaded.model(torch.zeros(1, 3, 64, 96))
+    assert set(heads) == {"heatmap_logits", "size", "offset"}
+
+
+def test_another_image_size_shares_the_network(detector, pictures):
+    larger = detector.with_image_size((128, 128))
+    assert larger.model is detector.model
+    assert larger.recipe.data.image_size == (128, 128)
+    assert len(larger.detect(pictures[:1])[0]) > 0
+
+
+def test_weights_of_another_architecture_are_refused(detector, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    recipe = detector.recipe.model_copy(update={"model": Model(backbone="resnet34")})
+    save_weights(file, Weights(detector.model.state_dict(), recipe, detector.categories))
+    with pytest.raises(WeightsError, match="another architecture") as caught:
+        load_detector(file, device="cpu")
+    assert str(file) in str(caught.value)
+
+
+def test_networks_with_stacks_are_read_from_the_last(detector, pictures):
+    class Stacked(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            heads = self.network(x)
+            return [{k: torch.zeros_like(v) for k, v in heads.items()}, heads]
+
+    stacked = Detector(Stacked(detector.model), detector.recipe, detector.categories, detector.device)
+    close(stacked.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])

@@ -1,0 +1,109 @@
+"""ctnet's weight files: what they carry, and what is refused."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ctnet.config import Model, Recipe
+from ctnet.errors import StorageError, WeightsError
+from ctnet.models.build import build_network
+from ctnet.types import Category
+from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
+from ctnet.weights.fit import load_for_finetuning
+
+
+@pytest.fixture
+def weights() -> Weights:
+    return Weights(
+        {"a": torch.arange(6.0).view(2, 3)},
+        Recipe(seed=5),
+        (Category(3, "cup"), Category(90, "Tasse ü")),
+        {"AP": 0.25},
+    )
+
+
+def test_round_trip(weights, tmp_path):
+    file = tmp_path / "folder" / "w.safetensors"
+    save_weights(file, weights)
+    back = read_weights(file)
+    assert torch.equal(back.tensors["a"], weights.tensors["a"])
+    assert (back.recipe, back.categories, back.info) == (weights.recipe, weights.categories, weights.info)
+
+
+class _Bomb:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch exploded",)
+
+
+def test_broken_and_foreign_files_are_refused_and_nothing_runs(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = tmp_path / "whole.safetensors"
+    save_weights(whole, weights)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign, metadata={"format": "pt"})
+    newer = tmp_path / "newer.safetensors"
+    save_file(
+        {"a": torch.zeros(1)},
+        newer,
+        metadata={
+            "ctnet": json.dumps({"schema": "ctnet.weights/1", "recipe": {"new_key": 1}, "categories": []})
+        },
+    )
+    files = {
+        "cut.safetensors": whole.read_bytes()[:200],
+        "text.pth": b"hello, I am not a network at all",
+        "empty.pt": b"",
+        "pickle.pt": pickle.dumps(_Bomb()),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save(_Bomb(), tmp_path / "bomb.pt")
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    for name in (*files, "bomb.pt", "other.pt", "foreign.safetensors", "newer.safetensors", "missing.pt"):
+        with pytest.raises(WeightsError) as caught:
+            read_weights(tmp_path / name)
+        assert name in str(caught.value)
+        assert caught.value.exit_code == 3
+    with pytest.raises(WeightsError):
+        read_weights(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_disk_that_refuses_leaves_the_old_file(weights, tmp_path, monkeypatch):
+    file = tmp_path / "w.safetensors"
+    save_weights(file, weights)
+    before = file.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ctnet.weights.ctnet_file.save_file", full)
+    with pytest.raises(StorageError, match="cannot write") as caught:
+        save_weights(file, weights)
+    assert "No space left" in str(caught.value)
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_other_classes_start_afresh_by_name():
+    old, new = build_network(Model(), 3), build_network(Model(), 5)
+    report = load_for_finetuning(new, old.state_dict(), "old")
+    assert report.fresh == (
+        "heads.heatmap_logits.2.weight (3, 64, 1, 1) -> (5, 64, 1, 1)",
+        "heads.heatmap_logits.2.bias (3,) -> (5,)",
+    )
+    assert "heads.heatmap_logits.2.bias" in report.sentence()
+    assert torch.equal(new.backbone.conv1.weight, old.backbone.conv1.weight)
+    assert len(report.loaded) == len(old.state_dict()) - 2
+
+
+def test_fine_tuning_refuses_another_trunk():
+    tensors = build_network(Model(backbone="resnet34"), 3).state_dict()
+    with pytest.raises(WeightsError, match="another architecture") as caught:
+        load_for_finetuning(build_network(Model(), 3), tensors, "deep.safetensors")
+    assert "unexpected" in caught.value.facts
