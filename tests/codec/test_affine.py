@@ -20,10 +20,7 @@ from ctnet.codec.pixels import normalise
 
 def test_matrices_equal_the_original(golden):
     file = golden("affine")
-    field = {
-        key: file[f"affine/{key}"]
-        for key in ("center", "scale", "out_wh", "rot_deg", "shift", "inv", "matrix")
-    }
+    field = {key: file[f"affine/{key}"] for key in ("center", "scale", "out_wh", "rot_deg", "shift", "inv", "matrix")}
     unshifted = np.flatnonzero((field["shift"] == 0).all(1))
     assert len(unshifted) > 20
     for i in unshifted:
@@ -72,11 +69,7 @@ def test_normalised_photos_equal_the_original(shared):
     for case in cases:
         image = cv2.imread(str(shared / "data" / "photos" / case["photo"]))
         hw = image.shape[:2]
-        view = (
-            fixed_view(hw, (512, 512), case["scale"])
-            if case["mode"] == "fix"
-            else keep_view(hw, case["scale"])
-        )
+        view = fixed_view(hw, (512, 512), case["scale"]) if case["mode"] == "fix" else keep_view(hw, case["scale"])
         pixels = torch.from_numpy(render_view(image, view))[None]
         x = normalise(pixels, (0.408, 0.447, 0.470), (0.289, 0.274, 0.278))[0].numpy()
         key = case["key"]

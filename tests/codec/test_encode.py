@@ -17,9 +17,7 @@ def targets_of(file, name, **options):
     boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)[:128]
     map_hw = tuple(int(side) // 4 for side in field("input_hw"))
     matrix = affine_matrix(field("c"), float(np.ravel(field("s"))[0]), map_hw[::-1])
-    return encode_centers(
-        transform_boxes(boxes, matrix), field("cls")[:128].astype(np.int64), 5, map_hw, **options
-    )
+    return encode_centers(transform_boxes(boxes, matrix), field("cls")[:128].astype(np.int64), 5, map_hw, **options)
 
 
 def dense(file, name, field):

@@ -11,9 +11,7 @@ from ctnet.errors import ConfigError
 
 def test_later_sources_win_and_are_remembered(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text(
-        "extends: centernet_resdcn18\nschedule: {epochs: 7}\noptimizer:\n  lr: 3e-4\n  momentum: 0.8\n"
-    )
+    file.write_text("extends: centernet_resdcn18\nschedule: {epochs: 7}\noptimizer:\n  lr: 3e-4\n  momentum: 0.8\n")
     loaded = load_recipe(
         str(file),
         ["optimizer.lr=5e-4", "schedule.epochs=9"],

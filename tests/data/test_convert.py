@@ -30,8 +30,7 @@ def as_yolo(demo, root):
             sides = (image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]) / (image.width, image.height)
             rows = np.column_stack([centres, sides])
             lines = [
-                f"{label} {' '.join(f'{v:.9f}' for v in row)}"
-                for label, row in zip(image.labels, rows, strict=True)
+                f"{label} {' '.join(f'{v:.9f}' for v in row)}" for label, row in zip(image.labels, rows, strict=True)
             ]
             label_file.write_text("\n".join(lines))
     (root / "data.yaml").write_text(
@@ -60,9 +59,7 @@ def as_voc(demo, root):
     return root
 
 
-@pytest.mark.parametrize(
-    ("make", "source"), [(as_yolo, "auto"), (as_yolo, "yolo"), (as_voc, "auto"), (as_voc, "voc")]
-)
+@pytest.mark.parametrize(("make", "source"), [(as_yolo, "auto"), (as_yolo, "yolo"), (as_voc, "auto"), (as_voc, "voc")])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_counts_boxes_and_names_survive(tmp_path, demo, make, source, split):
     convert(make(demo, tmp_path / "other"), tmp_path / "coco", source)
@@ -73,9 +70,7 @@ def test_counts_boxes_and_names_survive(tmp_path, demo, make, source, split):
         assert (after.width, after.height) == (before.width, before.height)
         assert read_image(after.path).shape == (before.height, before.width, 3)
         assert np.allclose(after.boxes_xyxy, before.boxes_xyxy, atol=1e-3)
-        assert [new.categories[i].name for i in after.labels] == [
-            old.categories[i].name for i in before.labels
-        ]
+        assert [new.categories[i].name for i in after.labels] == [old.categories[i].name for i in before.labels]
 
 
 def test_coco_keeps_its_ids(tmp_path, demo):

@@ -15,9 +15,7 @@ def coco_text(names, boxes=((10, 5, 20, 10),)):
         for image in images
         for k, box in enumerate(boxes)
     ]
-    return json.dumps(
-        {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}]}
-    )
+    return json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}]})
 
 
 def put(root, files, pictures=()):
@@ -30,9 +28,7 @@ def put(root, files, pictures=()):
     return root
 
 
-@pytest.mark.parametrize(
-    "folder", ["train2017/", "train/", "images/train2017/", "images/train/", "images/", ""]
-)
+@pytest.mark.parametrize("folder", ["train2017/", "train/", "images/train2017/", "images/train/", "images/", ""])
 @pytest.mark.parametrize("file", ["instances_train.json", "instances_train2017.json"])
 def test_coco_folders_are_found(tmp_path, folder, file):
     put(tmp_path, {f"annotations/{file}": coco_text(["a.png"])}, [f"{folder}a.png"])

@@ -111,10 +111,7 @@ def test_processes_may_race_for_it(small_default):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert [p.name for p in small_default.iterdir()] == ["demo-v1"]
-    assert (
-        len(json.loads((small_default / "demo-v1/annotations/instances_train.json").read_text())["images"])
-        == 2
-    )
+    assert len(json.loads((small_default / "demo-v1/annotations/instances_train.json").read_text())["images"]) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

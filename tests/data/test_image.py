@@ -40,9 +40,7 @@ def test_grey_and_alpha_become_bgr(tmp_path, shape):
 
 
 @pytest.mark.parametrize("order", ["<", ">"], ids=["little-endian", "big-endian"])
-@pytest.mark.parametrize(
-    ("orientation", "size"), [(1, (37, 53)), (3, (37, 53)), (6, (53, 37)), (8, (53, 37))]
-)
+@pytest.mark.parametrize(("orientation", "size"), [(1, (37, 53)), (3, (37, 53)), (6, (53, 37)), (8, (53, 37))])
 def test_exif_rotation_is_applied_and_known_from_the_header(tmp_path, orientation, size, order):
     path = tmp_path / "a.jpg"
     write_image(path, picture())

@@ -39,9 +39,7 @@ def voc(tmp_path):
         "b": xml(size="", file_name="b.jpg"),
         "c": xml(obj("ant", 3, 3, 3, 3), size="<size><width>0</width><height>0</height></size>"),
     }
-    return folder_with(
-        tmp_path / "VOC2012", documents, {"train": ["a", "b"], "val": ["c"], "dog_train": ["a 1"]}
-    )
+    return folder_with(tmp_path / "VOC2012", documents, {"train": ["a", "b"], "val": ["c"], "dog_train": ["a 1"]})
 
 
 def test_boxes_are_taken_as_they_are_and_difficult_ones_kept(voc):
@@ -78,9 +76,7 @@ def test_several_years_must_be_told_apart(voc):
         open_dataset(voc.parent, "train")
 
 
-BOMB = (
-    '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]><annotation><filename>&c;</filename></annotation>'
-)
+BOMB = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]><annotation><filename>&c;</filename></annotation>'
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,7 @@ def test_a_report_cut_short_has_no_page(make_set, tmp_path):
 
 @pytest.mark.parametrize("num_classes", [1, 12, 81])
 def test_any_number_of_classes_nothing_found_and_names_of_any_script(make_set, tmp_path, num_classes):
-    names = [
-        f"Größe einer sehr langen Klasse {i}" if i % 2 else f"a very long name {i}"
-        for i in range(num_classes)
-    ]
+    names = [f"Größe einer sehr langen Klasse {i}" if i % 2 else f"a very long name {i}" for i in range(num_classes)]
     objects = [[([10, 10, 60, 60], i % num_classes)] for i in range(3)]
     page, document = report(tmp_path / "report", make_set(objects, names), {})
     assert document["metrics"]["AP"] == 0

@@ -32,9 +32,7 @@ for model in ("res_18", "resdcn_18"):
     models |= {f"{model}/{head}": full[f"2x3x96x160/{head}"] for head in ("hm", "wh", "reg")}
     models[f"{model}/hm"] = models[f"{model}/hm"][:, ::10]
     keys = json.loads((FULL / "models" / f"{model}.keys.json").read_text())["entries"]
-    models[f"{model}/keys"] = np.array(
-        [entry["key"] if isinstance(entry, dict) else entry[0] for entry in keys]
-    )
+    models[f"{model}/keys"] = np.array([entry["key"] if isinstance(entry, dict) else entry[0] for entry in keys])
 np.savez_compressed(HERE / "models.npz", **models)
 cases = {case["name"]: {k: case[k] for k in ("stride", "padding", "dilation")}
          for case in json.loads((FULL / "dcn_op.json").read_text())}  # fmt: skip

@@ -52,9 +52,7 @@ def test_whole_loss_over_stacks(name, golden):
     stacks, gradients = [], []
     while f"{name}/stack{len(stacks)}/hm" in file.files:
         prefix = f"{name}/stack{len(stacks)}"
-        stacks.append(
-            {ours: double(file, f"{prefix}/{theirs}").requires_grad_() for ours, theirs in names.items()}
-        )
+        stacks.append({ours: double(file, f"{prefix}/{theirs}").requires_grad_() for ours, theirs in names.items()})
         gradients += [(stacks[-1][ours], file[f"{prefix}/d{theirs}"]) for ours, theirs in names.items()]
     size = double(file, f"{name}/gt_wh")
     label = torch.zeros(size.shape[:2], dtype=torch.long)
@@ -95,9 +93,7 @@ def test_a_batch_without_objects_has_a_finite_loss_and_no_regression():
         "offset": torch.randn(2, 2, 5, 7),
     }
     rows = torch.zeros(2, 1, dtype=torch.long)
-    target = CenterBatch(
-        torch.zeros(2, 3, 5, 7), torch.zeros(2, 1, 2), torch.zeros(2, 1, 2), rows, rows, rows.bool()
-    )
+    target = CenterBatch(torch.zeros(2, 3, 5, 7), torch.zeros(2, 1, 2), torch.zeros(2, 1, 2), rows, rows, rows.bool())
     total, parts = centernet_loss([heads], target)
     assert total.isfinite()
     assert parts["size"] == parts["offset"] == 0

@@ -62,10 +62,7 @@ def test_gradients_of_the_deformable_network_equal_the_original(shared):
     own = network.state_dict()
     names = {key: original_name(key, True) for key in own}
     network.load_state_dict(
-        {
-            k: torch.tensor(recipe.recipe_tensor(names[k], v.shape, v.is_floating_point()))
-            for k, v in own.items()
-        }
+        {k: torch.tensor(recipe.recipe_tensor(names[k], v.shape, v.is_floating_point())) for k, v in own.items()}
     )
     network.double().train()
     heads = network(torch.tensor(recipe.recipe_image((2, 3, 128, 128))).double())

@@ -51,9 +51,7 @@ def test_only_the_strongest_are_kept_with_ties_at_the_last_place():
 @pytest.fixture
 def detector() -> Detector:
     torch.manual_seed(0)
-    recipe = Recipe.model_validate(
-        {"data": {"image_size": (64, 96)}, "model": {"neck_channels": (16, 16, 16)}}
-    )
+    recipe = Recipe.model_validate({"data": {"image_size": (64, 96)}, "model": {"neck_channels": (16, 16, 16)}})
     network = build_network(recipe.model, 3)
     categories = (Category(3, "cup"), Category(7, "spoon"), Category(90, "plate"))
     return Detector(network, recipe, categories, open_device("cpu"))
@@ -63,8 +61,7 @@ def detector() -> Detector:
 def pictures() -> list:
     rng = np.random.default_rng(0)
     return [
-        rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
-        for h, w in ((50, 70), (97, 41), (64, 96), (33, 33), (50, 70))
+        rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 70), (97, 41), (64, 96), (33, 33), (50, 70))
     ]
 
 
@@ -105,9 +102,7 @@ def test_score_floor_and_no_pictures(detector, pictures):
 
 def test_a_saved_detector_loads_with_no_further_information(detector, pictures, tmp_path):
     file = tmp_path / "weights.safetensors"
-    save_weights(
-        file, Weights(detector.model.state_dict(), detector.recipe, detector.categories, {"AP": 0.5})
-    )
+    save_weights(file, Weights(detector.model.state_dict(), detector.recipe, detector.categories, {"AP": 0.5}))
     loaded = load_detector(file, device="cpu")
     assert loaded.categories == detector.categories
     assert loaded.recipe == detector.recipe

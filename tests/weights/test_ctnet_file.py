@@ -50,9 +50,7 @@ def test_broken_and_foreign_files_are_refused_and_nothing_runs(weights, tmp_path
     save_file(
         {"a": torch.zeros(1)},
         newer,
-        metadata={
-            "ctnet": json.dumps({"schema": "ctnet.weights/1", "recipe": {"new_key": 1}, "categories": []})
-        },
+        metadata={"ctnet": json.dumps({"schema": "ctnet.weights/1", "recipe": {"new_key": 1}, "categories": []})},
     )
     files = {
         "cut.safetensors": whole.read_bytes()[:200],

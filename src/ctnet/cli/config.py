@@ -11,9 +11,7 @@ app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
 
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]..."
-    ),
+    typer.Argument(help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]..."),
 ]
 
 
@@ -51,9 +49,7 @@ def show(
     loaded = load_recipe(name, overrides)
     if as_json:
         recipe = loaded.recipe.model_dump(mode="json")
-        print(
-            json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)})
-        )
+        print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))
         return
     from rich.console import Console
     from rich.table import Table

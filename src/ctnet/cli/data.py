@@ -45,9 +45,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
     fix: Annotated[
         Path | None,
-        typer.Option(
-            help="Also write a mended copy of the COCO json here; the exit code stays", metavar="FILE"
-        ),
+        typer.Option(help="Also write a mended copy of the COCO json here; the exit code stays", metavar="FILE"),
     ] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture")] = True,
     image_size: Annotated[
@@ -119,12 +117,8 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
     ] = None,
-    images_train: Annotated[
-        int | None, typer.Option(min=1, help="Pictures to train on  [default: 240]")
-    ] = None,
-    images_val: Annotated[
-        int | None, typer.Option(min=1, help="Pictures to evaluate on  [default: 80]")
-    ] = None,
+    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on  [default: 240]")] = None,
+    images_val: Annotated[int | None, typer.Option(min=1, help="Pictures to evaluate on  [default: 80]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings  [default: 0]")] = None,
 ) -> None:
     """Draw a small data set of shapes and print its folder."""

@@ -27,9 +27,7 @@ def predict(
     score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is kept")] = 0.3,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="New or empty folder for the results (default: runs/predict/NAME-N)"
-        ),
+        typer.Option(metavar="DIR", help="New or empty folder for the results (default: runs/predict/NAME-N)"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card")] = "auto",
     batch_size: Annotated[

@@ -18,25 +18,17 @@ def train(
     arguments: Arguments = None,
     data: Annotated[
         str | None,
-        Option(
-            help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA
-        ),
+        Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
     ] = None,
     image_size: Annotated[
         str | None, Option(help="network input, N or HxW, multiples of 32", rich_help_panel=_DATA)
     ] = None,
-    epochs: Annotated[
-        int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)
-    ] = None,
-    max_steps: Annotated[
-        int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)
-    ] = None,
+    epochs: Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)] = None,
+    max_steps: Annotated[int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)] = None,
     batch_size: Annotated[
         int | None, Option(help="pictures a step; the learning rate follows", rich_help_panel=_OPTIMISATION)
     ] = None,
-    lr: Annotated[
-        float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)
-    ] = None,
+    lr: Annotated[float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)] = None,
     seed: Annotated[
         int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)
     ] = None,
@@ -45,9 +37,7 @@ def train(
     ] = None,
     resume: Annotated[
         str | None,
-        Option(
-            help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT
-        ),
+        Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
     ] = None,
     device: Annotated[
         str, Option(help="auto, cpu, cuda or a plug-in's name; add :N for a card", rich_help_panel=_DEVICE)
@@ -56,9 +46,7 @@ def train(
     profile: Annotated[
         bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
     ] = False,
-    out: Annotated[
-        Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)
-    ] = None,
+    out: Annotated[Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)] = None,
     as_json: Annotated[
         bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)
     ] = False,
@@ -117,9 +105,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
-def _refuse_changes(
-    arguments: list[str] | None, flags: dict[str, Any], weights: Path | None, out: Path | None
-) -> None:
+def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], weights: Path | None, out: Path | None) -> None:
     given = [*(arguments or [])]
     given += [key.split()[0] for key, value in flags.items() if value is not None and "max-steps" not in key]
     given += [flag for flag, value in (("--weights", weights), ("--out", out)) if value is not None]
@@ -139,9 +125,7 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
     ap = "-" if summary["AP"] is None else f"{100 * summary['AP']:.1f}"
     print(f"run      {summary['run']}")
     print(f"best     AP {ap} at step {summary['best_step']}  ({summary['run']}/checkpoints/best.safetensors)")
-    print(
-        f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data"
-    )
+    print(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
     print(f"time     {summary['wall_s'] / 60:.1f} min")
     if summary["report"]:
         print(f"report   {summary['report']}")

@@ -37,5 +37,4 @@ def peak_boxes(peaks: Peaks, size: Tensor, offset: Tensor | None) -> Tensor:
     if wh.shape[-1] > 2:
         wh = select_class_pair(wh, peaks.labels)
     half_w, half_h = wh[..., 0] / 2, wh[..., 1] / 2
-    corners = (x - half_w, y - half_h, x + half_w, y + half_h)
     return torch.stack([x - half_w, y - half_h, x + half_w, y + half_h], -1)

@@ -135,9 +135,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
     try:
         return key, yaml.safe_load(raw)
     except yaml.YAMLError as error:
-        raise ConfigError(
-            "the value cannot be parsed", got=text, detail=" ".join(str(error).split())
-        ) from None
+        raise ConfigError("the value cannot be parsed", got=text, detail=" ".join(str(error).split())) from None
 
 
 def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:

@@ -38,16 +38,12 @@ def random_matrix(
         low, high = settings.scale
         scale *= rng.choice(np.arange(low, high + 0.05, 0.1))
         border_x, border_y = _border(settings.border, width), _border(settings.border, height)
-        center = np.array(
-            [rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)]
-        )
+        center = np.array([rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)])
     elif settings.crop == "shift":
         reach = 2 * settings.shift
         center = center + scale * np.clip(rng.normal(0, settings.shift, 2), -reach, reach)
         scale *= float(
-            np.clip(
-                rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter
-            )
+            np.clip(rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter)
         )
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
     matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
@@ -85,9 +81,7 @@ def lighting_shift(rng: np.random.Generator, std: float) -> Float32:
     return (_EIGENVECTORS @ (_EIGENVALUES * rng.normal(0, std, 3))).astype(np.float32)
 
 
-def jitter_colors(
-    rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float
-) -> NDArray[np.uint8]:
+def jitter_colors(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
     """Return the picture with brightness, contrast and saturation scaled by 1 +- strength, in random order."""
     transform = _color_jitter(strength)
     transform.set_random_seed(int(rng.integers(2**31)))

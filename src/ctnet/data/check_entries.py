@@ -89,9 +89,7 @@ def tabulate(
             continue
         where = f"{where} in {pictures[picture].name}"
         if category is None:
-            problems["category-unknown"].append(
-                f"{where}: category_id {_short(annotation.get('category_id'))}"
-            )
+            problems["category-unknown"].append(f"{where}: category_id {_short(annotation.get('category_id'))}")
         if box is None:
             problems["box-malformed"].append(f"{where}: bbox {_short(annotation.get('bbox'))}")
         if category is not None and box is not None:

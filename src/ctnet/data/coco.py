@@ -105,9 +105,7 @@ def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
     next_id = iter(ids)
     images, annotations = [], []
     for image in annotation_set.images:
-        images.append(
-            {"id": image.id, "file_name": str(image.path), "width": image.width, "height": image.height}
-        )
+        images.append({"id": image.id, "file_name": str(image.path), "width": image.width, "height": image.height})
         corners = image.boxes_xyxy.astype(np.float64)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         for box, label, crowd, area in zip(

@@ -41,9 +41,7 @@ def convert(
     wanted = {"voc": "voc", "yolo": "yolo", "xyxy": "coco"}.get(source)
     layouts = {files.layout for files in splits.values()}
     if wanted and layouts != {wanted}:
-        raise DataError(
-            f"the data is not {wanted}", got=f"{path}: {', '.join(sorted(layouts))}", expected=wanted
-        )
+        raise DataError(f"the data is not {wanted}", got=f"{path}: {', '.join(sorted(layouts))}", expected=wanted)
     sets = {split: read_split(files, split) for split, files in splits.items()}
     if source == "xyxy":
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}

@@ -59,9 +59,7 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
     warnings = []
     if empty.any():
         where = _where(annotation_set, int(np.argmax(empty)))
-        warnings.append(
-            f"{_count(empty.sum(), 'box', 'boxes')} without width or height left out, first: {where}"
-        )
+        warnings.append(f"{_count(empty.sum(), 'box', 'boxes')} without width or height left out, first: {where}")
     if outside.any():
         where = _where(annotation_set, int(np.argmax(outside)))
         warnings.append(f"{_count(outside.sum(), 'box', 'boxes')} clipped to the picture, first: {where}")

@@ -153,9 +153,7 @@ def _centres_apart(mask: Mask, others: list[Mask]) -> bool:
     return True
 
 
-def _shape(
-    generator: Generator, name: str, size: tuple[int, int], centre: tuple[float, float], side: float
-) -> Mask:
+def _shape(generator: Generator, name: str, size: tuple[int, int], centre: tuple[float, float], side: float) -> Mask:
     """Return the (H,W) mask of a shape, turned at random and a little narrower in one direction."""
     turn = generator.uniform(0, 2 * np.pi)
     stretch = np.array([1.0, generator.uniform(0.75, 1.0)])[generator.permutation(2)]

@@ -57,9 +57,7 @@ def label_color(label: int) -> Color:
     return round(blue * 255), round(green * 255), round(red * 255)
 
 
-def contact_sheet(
-    images: Sequence[Image], columns: int | None = None, cell: tuple[int, int] = (320, 320)
-) -> Image:
+def contact_sheet(images: Sequence[Image], columns: int | None = None, cell: tuple[int, int] = (320, 320)) -> Image:
     """Return one picture with all `images` in a grid, each fitted into a cell of (height, width) pixels.
 
     Without `columns` the grid is about square. Raises DataError when there is nothing to show.
@@ -99,16 +97,12 @@ def annotation_sheet(annotation_set: AnnotationSet, count: int, seed: int = 0) -
 def fit_into(image: Image, cell: tuple[int, int]) -> tuple[Image, float]:
     """Return the picture scaled to touch two sides of a (height, width) cell, and the scale used."""
     scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1])
-    size = tuple(
-        max(1, min(limit, round(n * scale))) for n, limit in zip(image.shape[1::-1], cell[::-1], strict=True)
-    )
+    size = tuple(max(1, min(limit, round(n * scale))) for n, limit in zip(image.shape[1::-1], cell[::-1], strict=True))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8), scale
 
 
-def _write(
-    canvas: Image, text: str, corner: Sequence[int], color: Color, scale: float, thickness: int
-) -> None:
+def _write(canvas: Image, text: str, corner: Sequence[int], color: Color, scale: float, thickness: int) -> None:
     """Write `text` on a filled background above the box corner, or below it at the picture's upper edge."""
     pad = thickness + 1
     (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)

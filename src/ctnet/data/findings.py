@@ -25,9 +25,7 @@ _MENDED = "--fix OUT.json mends it"
 KINDS: dict[str, Kind] = {
     "annotations-unreadable": Kind("error", "annotation file that cannot be understood"),
     "entry-malformed": Kind("error", "entries that are not as COCO describes them", _MENDED),
-    "image-missing": Kind(
-        "error", "pictures that are missing", "put them in place, or name their folder in a YAML"
-    ),
+    "image-missing": Kind("error", "pictures that are missing", "put them in place, or name their folder in a YAML"),
     "image-empty": Kind("error", "pictures of zero bytes", _MENDED),
     "image-unreadable": Kind("error", "pictures that cannot be decoded", _MENDED),
     "image-suffix": Kind("error", "pictures whose suffix is that of another format", "rename them"),
@@ -40,9 +38,7 @@ KINDS: dict[str, Kind] = {
     "annotation-id-repeated": Kind("error", "annotation ids used more than once", _MENDED),
     "box-malformed": Kind("error", "boxes that are not four finite numbers", _MENDED),
     "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_MENDED}"),
-    "box-outside": Kind(
-        "error", "boxes reaching outside of their picture", f"training clips them; {_MENDED}"
-    ),
+    "box-outside": Kind("error", "boxes reaching outside of their picture", f"training clips them; {_MENDED}"),
     "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _MENDED),
     "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _MENDED),
     "class-missing": Kind("warning", "classes with boxes in another split and none in this"),
@@ -86,6 +82,4 @@ def found(code: str, file: Path, examples: Sequence[str], *, of: int | None = No
     if of:
         share = f" of {of}" + (f" ({len(examples) / of:.0%})" if len(examples) * 100 >= of else "")
     message = f"{file.name}: {len(examples)}{share} {kind.what}; first: {examples[0]}"
-    yield Finding(
-        kind.severity, code, str(file), len(examples), message, kind.hint, tuple(examples[:_EXAMPLES])
-    )
+    yield Finding(kind.severity, code, str(file), len(examples), message, kind.hint, tuple(examples[:_EXAMPLES]))

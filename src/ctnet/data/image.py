@@ -33,17 +33,13 @@ def decode_image(content: bytes, path: Path) -> Image:
     if not content:
         raise DataError("the picture has zero bytes", file=path)
     if _is_cut_short(content):
-        raise DataError(
-            "the picture is cut short", file=path, got=f"{len(content)} bytes without an end marker"
-        )
+        raise DataError("the picture is cut short", file=path, got=f"{len(content)} bytes without an end marker")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:
-        raise DataError(
-            "the file is not a picture that can be decoded", file=path, got=f"{len(content)} bytes"
-        )
+        raise DataError("the file is not a picture that can be decoded", file=path, got=f"{len(content)} bytes")
     return np.asarray(image, np.uint8)
 
 

@@ -43,9 +43,7 @@ def find_splits(path: Path) -> dict[str, SplitFiles]:
     if not splits and data_yaml:
         splits = _yaml_file(data_yaml)
     if not splits:
-        raise DataError(
-            "the folder has no layout that is known", folder=path, looked_for=", ".join(_LOOKED_FOR)
-        )
+        raise DataError("the folder has no layout that is known", folder=path, looked_for=", ".join(_LOOKED_FOR))
     return {name: splits[name] for name in sorted(splits, key=_rank)}
 
 
@@ -117,9 +115,7 @@ def _voc_folder(folder: Path) -> dict[str, SplitFiles]:
     candidates = [folder, *sorted(folder.glob("VOC20*")), *sorted(folder.glob("VOCdevkit/VOC20*"))]
     roots = [root for root in candidates if (root / "Annotations").is_dir()]
     if len(roots) > 1:
-        raise DataError(
-            "several Pascal VOC folders", expected="the path of one", got=", ".join(map(str, roots))
-        )
+        raise DataError("several Pascal VOC folders", expected="the path of one", got=", ".join(map(str, roots)))
     # Main/ also lists the pictures of each class (aeroplane_train.txt); those are no splits.
     return {
         file.stem: SplitFiles("voc", root)

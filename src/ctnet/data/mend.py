@@ -100,9 +100,7 @@ def _from_fractions(box: Box, image: Entry) -> Box:
     return x * image["width"], y * image["height"], width * image["width"], height * image["height"]
 
 
-def _mend_images(
-    entries: list[Any], looks: dict[int, tuple[Picture, Look]], done: Counter[str]
-) -> dict[int, Entry]:
+def _mend_images(entries: list[Any], looks: dict[int, tuple[Picture, Look]], done: Counter[str]) -> dict[int, Entry]:
     images: dict[int, Entry] = {}
     for entry in entries:
         image_id = entry.get("id") if isinstance(entry, dict) else None

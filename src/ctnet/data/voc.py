@@ -38,9 +38,7 @@ def read_voc(folder: Path, split: str) -> AnnotationSet:
     first_box = 1
     for image_id, name in enumerate(names, start=1):
         if name not in roots:
-            raise DataError(
-                "a listed picture has no annotations", file=split_file, got=f"{name}: no {name}.xml"
-            )
+            raise DataError("a listed picture has no annotations", file=split_file, got=f"{name}: no {name}.xml")
         path = _picture(folder, name, roots[name])
         objects = rows[name]
         boxes = np.array([box for _, box in objects], np.float32).reshape(-1, 4)
@@ -68,9 +66,7 @@ def _parse(file: Path) -> ElementTree.Element:
     try:
         content = file.read_bytes()
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
-            raise DataError(
-                "the annotations are not plain XML", file=file, expected="UTF-8, no document type"
-            )
+            raise DataError("the annotations are not plain XML", file=file, expected="UTF-8, no document type")
         return ElementTree.fromstring(content)
     except (OSError, ElementTree.ParseError) as error:
         raise DataError("the annotations are not XML", file=file, got=error) from None

@@ -55,9 +55,7 @@ def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(type(key) is int for key in names):
-        raise DataError(
-            "names is not as it must be", file=data_yaml, expected="a list, or number: name", got=names
-        )
+        raise DataError("names is not as it must be", file=data_yaml, expected="a list, or number: name", got=names)
     return tuple(Category(key, str(names[key])) for key in sorted(names))
 
 
@@ -66,9 +64,7 @@ def _pictures(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path
     entry = content.get(split)
     entries: list[Any] = entry if isinstance(entry, list) else [entry]
     if not entry or not all(isinstance(text, str) for text in entries):
-        raise DataError(
-            f"there is no split {split!r}", file=data_yaml, got=entry, expected="a folder of pictures"
-        )
+        raise DataError(f"there is no split {split!r}", file=data_yaml, got=entry, expected="a folder of pictures")
     root = data_yaml.parent / str(content.get("path") or ".")
     pictures: list[Path] = []
     for text in entries:
@@ -102,9 +98,7 @@ def _read_labels(file: Path, label_of: dict[int, int]) -> tuple[Int64, Float32]:
         lines = []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("cannot read the labels", file=file, got=error) from None
-    rows = [
-        _read_line(file, number, line, label_of) for number, line in enumerate(lines, start=1) if line.strip()
-    ]
+    rows = [_read_line(file, number, line, label_of) for number, line in enumerate(lines, start=1) if line.strip()]
     labels = np.array([label for label, _ in rows], np.int64)
     return labels, np.array([box for _, box in rows], np.float32).reshape(-1, 4)
 

@@ -64,9 +64,7 @@ def _load(name: str) -> Device:
     if not points:
         names = device_names()
         close = difflib.get_close_matches(name, names, n=1)
-        raise ConfigError(
-            f"unknown device {name!r}", known=", ".join(names), nearest=close[0] if close else None
-        )
+        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=close[0] if close else None)
     try:
         plugin: Device = points[0].load()()
     except Exception as error:  # a broken plug-in must not take the command line down with a traceback

@@ -38,9 +38,7 @@ def new_folder(command: str, name: str, out: Path | None) -> Path:
     """Return a new folder: `out`, which must not hold a run yet, or the next free `runs/COMMAND/NAME-N`."""
     if out is not None:
         if (out / "config.yaml").exists():
-            raise ConfigError(
-                "the folder already holds a run", folder=out, hint=f"continue it with --resume {out}"
-            )
+            raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
         _make(out, exist_ok=True)
         return out
     number = 1

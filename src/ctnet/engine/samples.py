@@ -27,9 +27,7 @@ def write_target_sheet(path: Path, batch: Batch, categories: Sequence[Category],
         half = targets.size[i].numpy()[valid] / 2
         boxes = np.concatenate([middle - half, middle + half], 1) * stride
         glowing = _glow(image, targets.heatmap[i].amax(0).numpy())
-        pictures.append(
-            draw_boxes(glowing, boxes.astype(np.float32), targets.label[i].numpy()[valid], categories)
-        )
+        pictures.append(draw_boxes(glowing, boxes.astype(np.float32), targets.label[i].numpy()[valid], categories))
     write_image(path, contact_sheet(pictures))
 
 

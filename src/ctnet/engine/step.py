@@ -27,9 +27,7 @@ class StepResult(NamedTuple):
 class Updater:
     """Runs updates: forward, loss, backward, clipping, optimizer, average."""
 
-    def __init__(
-        self, state: TrainingState, recipe: Recipe, device: OpenDevice, precision: Precision
-    ) -> None:
+    def __init__(self, state: TrainingState, recipe: Recipe, device: OpenDevice, precision: Precision) -> None:
         self._state = state
         self._recipe = recipe
         self._device = device
@@ -50,9 +48,7 @@ class Updater:
         finite = sums["loss"].isfinite()
         state.scaler.unscale_(optimizer) if state.scaler.is_enabled() else None
         norm = self._clip()
-        if (
-            not state.scaler.is_enabled()
-        ):  # the scaler looks for itself, skips the update and lowers its scale
+        if not state.scaler.is_enabled():  # the scaler looks for itself, skips the update and lowers its scale
             finite = finite & norm.isfinite()
         state.scaler.step(optimizer)
         state.scaler.update()

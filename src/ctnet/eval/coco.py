@@ -139,21 +139,15 @@ def relabel(detections: Mapping[int, Detections], alignment: Alignment) -> dict[
     return relabelled
 
 
-def results_list(
-    detections: Mapping[int, Detections], categories: Sequence[Category]
-) -> list[dict[str, Any]]:
+def results_list(detections: Mapping[int, Detections], categories: Sequence[Category]) -> list[dict[str, Any]]:
     """Return COCO results: `image_id`, `category_id`, `bbox` (xywh, 0.01 pixel) and `score` (0.00001)."""
     rows = []
     for image_id, found in detections.items():
         corners = found.boxes_xyxy.astype(np.float64)
-        boxes_xywh = (
-            np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(2).tolist()
-        )
+        boxes_xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(2).tolist()
         scores = found.scores.astype(np.float64).round(5).tolist()
         for box, score, label in zip(boxes_xywh, scores, found.labels.tolist(), strict=True):
-            rows.append(
-                {"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score}
-            )
+            rows.append({"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score})
     return rows
 
 

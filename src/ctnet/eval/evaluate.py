@@ -46,9 +46,7 @@ def evaluate(
     DataError for a picture that cannot be read.
     """
     pictures = _Pictures(annotations, detector.recipe.data.image_size, settings)
-    loader = DataLoader(
-        pictures, batch_size=1, num_workers=workers, collate_fn=_only, worker_init_fn=start_worker
-    )
+    loader = DataLoader(pictures, batch_size=1, num_workers=workers, collate_fn=_only, worker_init_fn=start_worker)
     found: dict[int, Detections] = {}
     for image_id, detections in detect_stream(detector, loader, settings):
         found[image_id] = detections

@@ -75,8 +75,7 @@ def page(
     """
     data, metrics = document["data"], document["metrics"]
     figures = [
-        f"<figure><figcaption>{escape(caption)}</figcaption>"
-        f'<img src="{escape(file)}" alt="" loading="lazy"></figure>'
+        f'<figure><figcaption>{escape(caption)}</figcaption><img src="{escape(file)}" alt="" loading="lazy"></figure>'
         for file, caption in worst
     ]
     classes = [
@@ -86,9 +85,7 @@ def page(
     ]
     return PAGE.format(
         title=escape(title),
-        data=escape(
-            f"{data['path']}, split {data['split']}: {data['images']} pictures, {data['boxes']} boxes"
-        ),
+        data=escape(f"{data['path']}, split {data['split']}: {data['images']} pictures, {data['boxes']} boxes"),
         protocol=escape(sentence(document["protocol"])),
         warnings="\n".join(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"]),
         number_names="".join(f"<th>{name}</th>" for name in metrics),

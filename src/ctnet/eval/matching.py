@@ -74,8 +74,7 @@ def match_all(
 ) -> dict[int, Match]:
     """Return the match of every picture by image id; without detections all its objects are missed."""
     return {
-        image.id: match(image, detections.get(image.id, Detections()), iou, score)
-        for image in annotation_set.images
+        image.id: match(image, detections.get(image.id, Detections()), iou, score) for image in annotation_set.images
     }
 
 

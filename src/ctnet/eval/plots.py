@@ -81,9 +81,7 @@ def confusion_plot(counts: Int64, categories: Sequence[Category]) -> Image:
         cv2.rectangle(canvas, (x, y), (x + cell - 1, y + cell - 1), shade, cv2.FILLED)
         if cell >= 34 and counts[row, column]:
             ink = WHITE if share > 0.5 else INK
-            _text(
-                canvas, _count(int(counts[row, column])), (x + cell // 2, y + cell // 2), ink, scale, "middle"
-            )
+            _text(canvas, _count(int(counts[row, column])), (x + cell // 2, y + cell // 2), ink, scale, "middle")
     for index, name in enumerate(names):
         middle = margin + index * cell + cell // 2
         _text(canvas, name, (margin - 8, middle), INK, scale, "right")
@@ -229,9 +227,7 @@ def _with_key(canvas: Image, entries: Sequence[tuple[str, Color, bool]]) -> Imag
     return np.concatenate([strip, canvas])
 
 
-def _text(
-    canvas: Image, text: str, at: tuple[int, int], color: Color, scale: float, anchor: str = "left"
-) -> None:
+def _text(canvas: Image, text: str, at: tuple[int, int], color: Color, scale: float, anchor: str = "left") -> None:
     """Draw text whose left, middle or right end is at a point, centred on it vertically."""
     width, height = _text_size(text, scale)
     x = at[0] - {"left": 0, "middle": width // 2, "right": width}[anchor]

@@ -64,9 +64,7 @@ def write_report(
     write_file(folder / "metrics.json", f"{json.dumps(document, indent=2)}\n".encode())
     write_file(folder / "precision_recall.csv", _csv(_curve_rows(metrics)))
     write_file(folder / "confusion.csv", _csv(_confusion_rows(counts, annotation_set)))
-    write_image(
-        folder / "precision_recall.png", plots.precision_recall_plot(metrics, annotation_set.categories)
-    )
+    write_image(folder / "precision_recall.png", plots.precision_recall_plot(metrics, annotation_set.categories))
     write_image(folder / "confusion.png", plots.confusion_plot(counts, annotation_set.categories))
     worst = _write_worst(folder, annotation_set, matches)
     thresholds = {"iou": matching.IOU, "score": matching.SCORE}

@@ -50,9 +50,7 @@ def centernet_loss(
             )
             size = size + at_cells / len(stacks)
         if "offset" in heads:
-            at_cells = cell_regression_loss(
-                heads["offset"], target.cell, target.offset, target.valid, kind=regression
-            )
+            at_cells = cell_regression_loss(heads["offset"], target.cell, target.offset, target.valid, kind=regression)
             offset = offset + at_cells / len(stacks)
     total = heatmap_weight * heatmap + size_weight * size + offset_weight * offset
     return total, {"heatmap": heatmap, "size": size, "offset": offset}

@@ -25,17 +25,13 @@ class Detector:
     a dict of raw head outputs.
     """
 
-    def __init__(
-        self, model: nn.Module, recipe: Recipe, categories: Sequence[Category], device: OpenDevice
-    ) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, categories: Sequence[Category], device: OpenDevice) -> None:
         self.model = model.eval()
         self.recipe = recipe
         self.categories = tuple(categories)
         self.device = device
 
-    def detect(
-        self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None
-    ) -> list[Detections]:
+    def detect(self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None) -> list[Detections]:
         """Return the detections of each picture (H,W,3) BGR uint8, boxes in its pixels, strongest first.
 
         `settings` default to the recipe's; pictures of any sizes may be mixed, and the batch size in `settings`
@@ -50,9 +46,7 @@ class Detector:
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
         """Return a detector over the same network that shows it pictures at another (height, width)."""
         data = self.recipe.data.model_copy(update={"image_size": image_size})
-        return Detector(
-            self.model, self.recipe.model_copy(update={"data": data}), self.categories, self.device
-        )
+        return Detector(self.model, self.recipe.model_copy(update={"data": data}), self.categories, self.device)
 
 
 def load_detector(file: str | Path, device: str = "auto") -> Detector:

@@ -24,9 +24,7 @@ class Heads(nn.ModuleDict):
 
 
 def _branch(in_channels: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1))
 
 
 def _initialise(branch: nn.Module, *, heatmap: bool) -> None:

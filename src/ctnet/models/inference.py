@@ -35,9 +35,7 @@ class RenderedView(NamedTuple):
     pixels: NDArray[np.uint8]
 
 
-def render_views(
-    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], settings: Evaluation
-) -> list[RenderedView]:
+def render_views(image_bgr: NDArray[np.uint8], image_size: tuple[int, int], settings: Evaluation) -> list[RenderedView]:
     """Return one rendered view of the picture per test scale."""
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
     views = [
@@ -79,9 +77,7 @@ def detect_stream(
 
 
 @torch.inference_mode()
-def _detect_views(
-    detector: Detector, views: Sequence[RenderedView], settings: Evaluation
-) -> list[Detections]:
+def _detect_views(detector: Detector, views: Sequence[RenderedView], settings: Evaluation) -> list[Detections]:
     data = detector.recipe.data
     pixels = torch.from_numpy(np.stack([view.pixels for view in views])).to(detector.device.torch_device)
     x = normalise(pixels, data.mean, data.std, color_order=data.color_order)

@@ -32,7 +32,5 @@ class UpsamplingNeck(nn.Sequential):
 
     def __init__(self, in_channels: int, channels: Sequence[int], *, deform: bool) -> None:
         widths = [in_channels, *channels]
-        super().__init__(
-            *(UpsamplingStage(a, b, deform=deform) for a, b in zip(widths, channels, strict=False))
-        )
+        super().__init__(*(UpsamplingStage(a, b, deform=deform) for a, b in zip(widths, channels, strict=False)))
         self.out_channels = channels[-1]

@@ -70,9 +70,7 @@ def deform_conv2d(
         bias = None if bias is None else bias.to(dtype)
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(input, offset, weight, bias, mask, stride, padding, dilation)
-    result: Tensor = torch.ops.ctnet.deform_conv2d(
-        input, offset, weight, bias, mask, stride, padding, dilation
-    )
+    result: Tensor = torch.ops.ctnet.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     return result
 
 
@@ -116,10 +114,7 @@ def _check(
     groups = channels // max(group_channels, 1)
     need(filters % groups == 0, f"output channels must divide into {groups} groups", filters)
     taps = kernel[0] * kernel[1]
-    out = tuple(
-        _out_size(*numbers)
-        for numbers in zip((height, width), kernel, stride, padding, dilation, strict=True)
-    )
+    out = tuple(_out_size(*numbers) for numbers in zip((height, width), kernel, stride, padding, dilation, strict=True))
     need(min(out) > 0, "the kernel must fit into the padded input", tuple(input.shape))
     need(
         offset.shape[0] == images and tuple(offset.shape[2:]) == out,
@@ -214,9 +209,7 @@ def _sampling(
 def _columns(table: Tensor, at: _Sampling) -> Tensor:
     """Return the sampled, modulated input, (N,P,T,G,C/G)."""
     weights = at.bilinear if at.mask is None else at.bilinear * at.mask[..., None]
-    rows = F.embedding_bag(
-        at.row.reshape(-1, 4), table, per_sample_weights=weights.reshape(-1, 4), mode="sum"
-    )
+    rows = F.embedding_bag(at.row.reshape(-1, 4), table, per_sample_weights=weights.reshape(-1, 4), mode="sum")
     return rows.reshape(*at.row.shape[:-1], -1)
 
 
@@ -271,9 +264,7 @@ def _forward(
     matrices = _group_matrices(weight, groups, dtype)
     for images in _image_chunks(input, offset, dtype):
         chunk_mask = None if mask is None else mask[images]
-        at = _sampling(
-            offset[images], chunk_mask, _hw(input), kernel, _pt(stride), _pt(padding), _pt(dilation), dtype
-        )
+        at = _sampling(offset[images], chunk_mask, _hw(input), kernel, _pt(stride), _pt(padding), _pt(dilation), dtype)
         columns = _by_group(_columns(_table(input[images], dtype, deform_groups), at), groups)
         product = torch.bmm(columns, matrices).permute(1, 0, 2).reshape(-1, weight.shape[0])
         if bias is not None:
@@ -309,9 +300,7 @@ def _backward(
     grad_matrices = torch.zeros_like(matrices)
     for images in _image_chunks(input, offset, dtype):
         chunk_mask = None if mask is None else mask[images]
-        at = _sampling(
-            offset[images], chunk_mask, _hw(input), kernel, _pt(stride), _pt(padding), _pt(dilation), dtype
-        )
+        at = _sampling(offset[images], chunk_mask, _hw(input), kernel, _pt(stride), _pt(padding), _pt(dilation), dtype)
         table = _table(input[images], dtype, deform_groups)
         grad_rows = grad_output[images].to(dtype).permute(0, 2, 3, 1).reshape(-1, groups, matrices.shape[2])
         grad_rows = grad_rows.permute(1, 0, 2)
@@ -341,9 +330,7 @@ def _scatter_rows(grad_samples: Tensor, at: _Sampling, rows: int) -> Tensor:
     order = torch.argsort(row, stable=True)
     counts = torch.bincount(row, minlength=rows)
     starts = counts.cumsum(0) - counts
-    return F.embedding_bag(
-        order // 4, grad_samples, starts, per_sample_weights=weights.reshape(-1)[order], mode="sum"
-    )
+    return F.embedding_bag(order // 4, grad_samples, starts, per_sample_weights=weights.reshape(-1)[order], mode="sum")
 
 
 def _offset_gradients(
@@ -387,9 +374,7 @@ def _grads_like(
         torch.empty(input.shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last),
         torch.empty_like(offset, memory_format=contiguous),
         torch.empty_like(weight, memory_format=contiguous),
-        offset.new_empty((offset.shape[0], 0))
-        if mask is None
-        else torch.empty_like(mask, memory_format=contiguous),
+        offset.new_empty((offset.shape[0], 0)) if mask is None else torch.empty_like(mask, memory_format=contiguous),
     )
 
 

@@ -52,17 +52,13 @@ def soft_nms(
     _check(boxes_xyxy, scores)
     if method not in ("gaussian", "linear"):
         raise ValueError(f"soft_nms: method must be gaussian or linear, got {method!r}")
-    decayed: Tensor = torch.ops.ctnet.soft_nms(
-        boxes_xyxy, scores, method, sigma, iou_threshold, score_floor, plus_one
-    )
+    decayed: Tensor = torch.ops.ctnet.soft_nms(boxes_xyxy, scores, method, sigma, iou_threshold, score_floor, plus_one)
     return decayed
 
 
 def _check(boxes: Tensor, scores: Tensor) -> None:
     if boxes.dim() != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"boxes (N,4) and scores (N,) expected, got {tuple(boxes.shape)}, {tuple(scores.shape)}"
-        )
+        raise ValueError(f"boxes (N,4) and scores (N,) expected, got {tuple(boxes.shape)}, {tuple(scores.shape)}")
 
 
 def _iou_with(box: Tensor, boxes: Tensor, extra: float) -> Tensor:

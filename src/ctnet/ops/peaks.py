@@ -36,15 +36,13 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
         ValueError: the map is not four-dimensional or `top_k` is below 1.
     """
     if heatmap_logits.dim() != 4 or top_k < 1:
-        raise ValueError(
-            f"decode_peaks: B,C,H,W and top_k >= 1 expected, got {tuple(heatmap_logits.shape)}, {top_k}"
-        )
+        raise ValueError(f"decode_peaks: B,C,H,W and top_k >= 1 expected, got {tuple(heatmap_logits.shape)}, {top_k}")
     return Peaks(*torch.ops.ctnet.decode_peaks(heatmap_logits.detach(), top_k))
 
 
 @torch.library.impl("ctnet::decode_peaks", "default")
 def _decode_peaks(heatmap_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
-    images, classes, height, width = heatmap_logits.shape
+    images, _, height, width = heatmap_logits.shape
     probability = heatmap_logits.float().sigmoid()
     if probability.numel() == 0:
         empty = torch.zeros((images, top_k), dtype=torch.int64, device=probability.device)

@@ -77,9 +77,7 @@ class _Video:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._partial), codec, fps, (width, height))
         if not self._writer.isOpened():
-            raise StorageError(
-                "cannot write the video", file=path, hint="--no-draw writes the detections alone"
-            )
+            raise StorageError("cannot write the video", file=path, hint="--no-draw writes the detections alone")
 
     def write(self, drawing: Image) -> None:
         self._writer.write(drawing)

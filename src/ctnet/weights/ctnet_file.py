@@ -108,7 +108,5 @@ def _weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
         recipe = recipe_from_dict(about["recipe"], str(path))
         categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            "the recipe in the file does not suit this version", file=path, got=error
-        ) from None
+        raise WeightsError("the recipe in the file does not suit this version", file=path, got=error) from None
     return Weights(tensors, recipe, categories, about.get("info", {}))
