@@ -42,3 +42,22 @@ def small_set(tmp_path) -> Path:
     from ctnet.data.demo import write_demo
 
     return write_demo(tmp_path / "shapes", images_train=12, images_val=6, seed=3, size=(96, 120))
+
+
+@pytest.fixture
+def ctnet(monkeypatch, capsys):
+    """Run the command line in this process: `ctnet("train", ...)` returns (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        from ctnet.cli.app import main
+
+        monkeypatch.setattr("sys.argv", ["ctnet", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as leave:
+            code = leave.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

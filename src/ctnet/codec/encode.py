@@ -68,7 +68,7 @@ def encode_centers(
 
 
 def _spread_size(size: Float32, cell_xy: Int64, radii: Int64, map_hw: tuple[int, int]) -> Float32:
-    """Return sizes over the footprints, (2,H,W): in each cell the object whose gaussian is highest, the later of equals.
+    """Return sizes over the footprints, (2,H,W): in each cell that of the highest gaussian, the later of equals.
 
     As upstream, an object's own float64 value must reach the float32 heatmap, so that about half of the cells of a
     footprint, those where rounding went up, stay zero.

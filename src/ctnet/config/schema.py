@@ -99,6 +99,9 @@ class Optimizer(_Section):
     """batch that `lr` is meant for"""
     lr_scaling: Literal["sqrt", "linear", "none"] = "sqrt"
     """how the rate follows another effective batch (sqrt suits Adam, linear SGD and upstream's recipes)"""
+    offset_lr: NonNegative = 0.1
+    """rate of the layers that say where deformable convolutions look, relative to `lr`; at the full rate Adam moves
+    them by pixels a step, before there is anything to look at"""
     weight_decay: NonNegative = 0.05
     """decay of weights with two or more dimensions; norms and biases are left alone"""
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ctnet.config import Optimizer
+from ctnet.nn import DeformConv2d
 
 
 def build_optimizer(network: nn.Module, settings: Optimizer, lr: float) -> torch.optim.Optimizer:
-    """Return the optimizer at rate `lr`; only weights with two or more dimensions decay."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    """Return the optimizer at rate `lr`.
+
+    Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
+    layers. Only weights with two or more dimensions decay.
+    """
+    deformable = [m for m in network.modules() if isinstance(m, DeformConv2d)]
+    side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": decay, "lr_scale": scale}
+        for scale in (1.0, settings.offset_lr)
+        for decay in (settings.weight_decay, 0.0)
     ]
+    for parameter in network.parameters():
+        groups[2 * (id(parameter) in side) + (parameter.dim() <= 1)]["params"].append(parameter)
+    groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum)
     if settings.name == "adam":

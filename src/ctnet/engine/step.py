@@ -37,7 +37,7 @@ class Updater:
         """Take one optimizer step over micro-batches at the given rate. Moves nothing to the host."""
         state, optimizer = self._state, self._state.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
         optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for batch in batches:

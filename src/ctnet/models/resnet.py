@@ -84,6 +84,9 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            # A block that starts as its shortcut trains faster from random weights (Goyal et al., 2017, 5.1).
+            elif isinstance(module, (BasicBlock, Bottleneck)):
+                nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N,out_channels,H/32,W/32) of a normalised picture batch (N,3,H,W)."""

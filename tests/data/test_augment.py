@@ -1,0 +1,68 @@
+"""Random views and colours."""
+
+import numpy as np
+import pytest
+
+from ctnet.codec.affine import transform_points
+from ctnet.config import Augment
+from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes
+
+
+def matrices(settings, count=40, image_hw=(120, 200), input_hw=(64, 96)):
+    return [random_matrix(np.random.default_rng(i), image_hw, input_hw, settings) for i in range(count)]
+
+
+def test_whole_picture_without_mirroring_is_the_letterbox():
+    plain = Augment(crop="none", flip=0)
+    for matrix in matrices(plain, 3):
+        assert np.allclose(matrix, [[0.48, 0, 0], [0, 0.48, 32 - 0.48 * 60]])
+
+
+def test_random_crops_span_the_scales_and_stay_off_the_border():
+    settings = Augment(flip=0, scale=(0.6, 1.3))
+    scales, centers = [], []
+    for matrix in matrices(settings, 300):
+        scales.append(96 / matrix[0, 0] / 200)
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        centers.append(transform_points(np.array([[48.0, 32.0]]), inverse)[0])
+    assert sorted({round(s, 2) for s in scales}) == [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
+    x, y = np.array(centers).T
+    # a border of 128 is halved to 64 for a side of 200 and to 32 for one of 120
+    assert (x.min() > 63, x.max() < 136.5, y.min() > 31, y.max() < 88.5) == (True,) * 4
+    assert np.ptp(x) > 60
+    assert np.ptp(y) > 45
+
+
+@pytest.mark.parametrize(("name", "axis", "size"), [("flip", 0, 96), ("flip_vertical", 1, 64)])
+def test_mirror_images_put_the_first_pixel_last(name, axis, size):
+    straight = matrices(Augment(crop="none", flip=0), 1)[0]
+    mirrored = matrices(Augment(crop="none", **{"flip": 0, name: 1}), 1)[0]
+    points = np.array([[10.0, 20.0], [150.0, 70.0]])
+    expected = transform_points(points, straight)
+    expected[:, axis] = size - 1 - expected[:, axis]
+    assert np.allclose(transform_points(points, mirrored), expected)
+
+
+def test_rotated_boxes_are_bounded():
+    turn = np.array([[0.0, -1, 30], [1, 0, 5]])
+    assert warp_boxes(np.array([[2, 4, 10, 8]], np.float32), turn).tolist() == [[22, 7, 26, 15]]
+    assert warp_boxes(np.zeros((0, 4), np.float32), turn).shape == (0, 4)
+
+
+def test_rotation_and_shift_vary_the_view():
+    shifted = np.array(matrices(Augment(crop="shift", rotate=10), 20))
+    assert np.std(shifted[:, 0, 1]) > 0
+    assert np.std(shifted[:, 0, 2]) > 0
+
+
+def test_colours_depend_on_the_generator_alone():
+    image = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    first, again, other = (jitter_colors(np.random.default_rng(s), image, 0.4) for s in (1, 1, 2))
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.allclose(jitter_colors(np.random.default_rng(1), image, 0.0), image, atol=1)
+    shift = lighting_shift(np.random.default_rng(0), 0.1)
+    assert shift.shape == (3,)
+    assert 0 < np.abs(shift).max() < 0.2
+    assert np.abs(lighting_shift(np.random.default_rng(0), 0.0)).max() == 0

@@ -1,0 +1,103 @@
+"""Samples and batches: deterministic, complete, safe to send to other processes."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ctnet.config import Augment
+from ctnet.data.dataset import open_dataset
+from ctnet.data.loader import Batch, EpochOrder, collate, training_loader
+from ctnet.data.sample import TrainingSamples
+from ctnet.errors import DataError
+
+
+@pytest.fixture
+def samples(small_set) -> TrainingSamples:
+    return TrainingSamples(open_dataset(small_set, "train"), (64, 96), 4, Augment(), seed=5, max_objects=100)
+
+
+def tensors(batch: Batch) -> list:
+    return [batch.images, batch.lighting, batch.image_ids, *(t for t in batch.targets if t is not None)]
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only(samples):
+    first, again = samples[0, 3], pickle.loads(pickle.dumps(samples))[0, 3]
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.targets.heatmap, again.targets.heatmap)
+    assert not np.array_equal(first.image, samples[1, 3].image)
+    assert not np.array_equal(first.image, replace(samples, seed=6)[0, 3].image)
+
+
+def test_targets_lie_on_the_objects_they_belong_to(samples):
+    """A plain view of a drawn shape: its box in cells is its box in the picture, scaled."""
+    plain = replace(samples, augment=Augment(crop="none", flip=0, photometric=0, lighting=0))
+    for index, record in enumerate(samples.annotations.images):
+        targets = plain[0, index].targets
+        scale = 96 / max(record.width, record.height) / 4
+        sides = record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]
+        assert len(targets.size) == len(sides)
+        uncut = targets.valid & (np.abs(targets.size - sides * scale).max(1, initial=0) < 0.01)
+        assert uncut.sum() >= 0.8 * len(sides)
+
+
+def test_every_picture_comes_once_an_epoch_in_another_order():
+    order = EpochOrder(samples=11, batch_size=4, epochs=3, seed=1)
+    batches = list(order)
+    assert len(batches) == len(order) == 9
+    assert [len(b) for b in batches[:3]] == [4, 4, 3]
+    epochs = [[i for batch in batches[e * 3 : e * 3 + 3] for _, i in batch] for e in range(3)]
+    assert all(sorted(epoch) == list(range(11)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_an_order_can_be_entered_anywhere():
+    order = EpochOrder(samples=11, batch_size=4, epochs=3, seed=1)
+    assert list(replace(order, first_epoch=1, first_batch=2)) == list(order)[5:]
+
+
+@pytest.mark.parametrize("context", [None, "spawn"])
+def test_worker_processes_change_nothing(samples, context):
+    order = EpochOrder(len(samples), 5, 1, seed=2)
+    alone = list(training_loader(samples, order, 0, pin_memory=False))
+    loader = training_loader(samples, order, 2, pin_memory=False)
+    loader.multiprocessing_context = context
+    together = list(loader)
+    assert len(alone) == len(together) == 3
+    for a, b in zip(alone, together, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+
+
+def test_objects_are_padded_to_the_most_in_the_batch(samples):
+    drawn = [samples[0, i] for i in range(4)]
+    batch = collate(drawn)
+    most = max(len(s.targets.valid) for s in drawn)
+    assert batch.targets.size.shape == (4, most, 2)
+    for i, sample in enumerate(drawn):
+        assert batch.targets.valid[i].sum() == sample.targets.valid.sum()
+    assert batch.images.dtype == torch.uint8
+
+
+def test_crowds_and_objects_beyond_the_limit_are_left_out(samples):
+    annotations = samples.annotations
+    index = int(np.argmax([len(r.labels) for r in annotations.images]))
+    record = annotations.images[index]
+    assert len(record.labels) >= 2
+    assert len(replace(samples, max_objects=1)[0, index].targets.valid) == 1
+    crowded = replace(record, crowd=np.ones(len(record.labels), bool))
+    images = (*annotations.images[:index], crowded, *annotations.images[index + 1 :])
+    without = replace(samples, annotations=replace(annotations, images=images))
+    assert without[0, index].targets.heatmap.max() == 0
+
+
+def test_a_broken_picture_is_named_with_its_annotations(samples):
+    record = samples.annotations.images[2]
+    record.path.write_bytes(b"not a picture")
+    with pytest.raises(DataError) as caught:
+        samples[0, 2]
+    text = str(caught.value)
+    assert record.path.name in text
+    assert samples.annotations.source.name in text
+    assert f"{record.id}" in caught.value.facts["image_id"]

@@ -1,0 +1,57 @@
+"""Finding devices."""
+
+import pytest
+import torch
+
+from ctnet.devices import device_names, open_device
+from ctnet.errors import ConfigError, DeviceUnavailable
+
+
+def test_built_in_devices_come_through_entry_points():
+    assert {"cpu", "cuda"} <= set(device_names())
+
+
+def test_auto_always_finds_something():
+    opened = open_device("auto")
+    assert opened.torch_device.type in device_names()
+    assert opened.reason
+
+
+@pytest.mark.parametrize("spec", ["cpu", "cpu:0"])
+def test_cpu(spec):
+    opened = open_device(spec)
+    assert opened.torch_device == torch.device("cpu")
+    assert opened.plugin.probe().count == 1
+
+
+def test_unknown_devices_name_the_nearest():
+    with pytest.raises(ConfigError, match="unknown device 'cuad'") as caught:
+        open_device("cuad")
+    assert caught.value.facts["nearest"] == "cuda"
+
+
+@pytest.mark.parametrize(("spec", "error"), [("cpu:x", ConfigError), ("cpu:1", DeviceUnavailable)])
+def test_wrong_numbers(spec, error):
+    with pytest.raises(error):
+        open_device(spec)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a cuda device")
+def test_a_device_that_is_not_here_says_why():
+    with pytest.raises(DeviceUnavailable, match="no cuda device") as caught:
+        open_device("cuda")
+    assert caught.value.exit_code == 4
+    assert caught.value.facts["reason"]
+
+
+def test_a_plug_in_that_fails_to_load_is_named(monkeypatch):
+    class Broken:
+        name = "broken"
+
+        def load(self):
+            raise ImportError("libbroken.so not found")
+
+    monkeypatch.setattr("ctnet.devices.registry.entry_points", lambda **_: [Broken()])
+    with pytest.raises(DeviceUnavailable, match="'broken'") as caught:
+        open_device("broken")
+    assert "libbroken.so" in caught.value.facts["reason"]

@@ -1,0 +1,262 @@
+"""`ctnet train` on real files: what a run leaves behind, and what users get wrong."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctnet import load_detector
+from ctnet.data.image import read_image
+from ctnet.weights.ctnet_file import read_weights
+
+# A narrow neck and small pictures: the code is that of any run, in seconds.
+TINY = (
+    "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0",
+    "train.batch_size=4", "augment.photometric=0", "train.log_every=1",
+)  # fmt: skip
+
+
+def edit(annotation_file: Path, change) -> None:
+    content = json.loads(annotation_file.read_text())
+    change(content)
+    annotation_file.write_text(json.dumps(content))
+
+
+def train_file(data: Path) -> Path:
+    return next((data / "annotations").glob("*train*.json"))
+
+
+def val_file(data: Path) -> Path:
+    return next((data / "annotations").glob("*val*.json"))
+
+
+def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_set, tmp_path):
+    out = tmp_path / "run"
+    arguments = ("--data", small_set, "--epochs", 2, "--out", out, "--json", "train.eval_every=1", *TINY)
+    code, stdout, stderr = ctnet("train", *arguments)
+    assert code == 0, stderr
+    summary = json.loads(stdout)
+    assert summary["schema"] == "ctnet.train/1"
+    assert (summary["steps"], summary["effective_batch"], summary["world_size"]) == (6, 4, 1)
+    assert summary["images_per_s"] > 0
+    assert summary["AP"] is not None
+    assert json.loads((out / "summary.json").read_text()) == summary
+    for name in (
+        "config.yaml", "env.json", "log.jsonl", "metrics.csv", "checkpoints/last.pt", "checkpoints/best.safetensors",
+        "samples/train_batch_0.jpg", "samples/train_batch_1.jpg", "samples/val_epoch_001.jpg", "eval/index.html",
+    ):  # fmt: skip
+        assert (out / name).stat().st_size > 0, name
+    assert list((out / "tensorboard").glob("events*"))
+    assert "learning rate" in stderr
+    assert "effective batch of 4" in stderr
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row["loss"]) > 0 and row["AP"] != "" for row in rows)
+    events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((out / "env.json").read_text())["data"]["train"]["images"] == 12
+
+    best = out / "checkpoints" / "best.safetensors"
+    picture = next((small_set / "images").rglob("*.jpg"))
+    found = load_detector(best, device="cpu").detect([read_image(picture)])
+    assert len(found) == 1
+    code, stdout, stderr = ctnet("eval", "--weights", best, "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["metrics"]["AP"] == pytest.approx(summary["AP"], abs=1e-6)
+    code, stdout, stderr = ctnet("predict", "--weights", best, picture, "--out", tmp_path / "seen", "--score", 0)
+    assert code == 0, stderr
+    assert (tmp_path / "seen" / picture.name).exists()
+    assert (tmp_path / "seen" / "predictions.json").exists()
+
+
+def test_last_pt_is_usable_and_holds_plain_containers(ctnet, small_set, tmp_path):
+    code, _, stderr = ctnet("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", *TINY)
+    assert code == 0, stderr
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    torch.load(last, weights_only=True)
+    assert read_weights(last).info["step"] == 1
+    assert load_detector(last, device="cpu").categories[0].name
+
+
+def test_category_ids_and_names_survive_training_evaluation_and_prediction(ctnet, small_set, tmp_path):
+    ids = {1: 3, 2: 7, 3: 90}
+
+    def renumber(content):
+        content["categories"] = [c for c in content["categories"] if c["id"] in ids]
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in ids]
+        for item in content["categories"]:
+            item["id"] = ids[item["id"]]
+        for item in content["annotations"]:
+            item["category_id"] = ids[item["category_id"]]
+
+    for file in (train_file(small_set), val_file(small_set)):
+        edit(file, renumber)
+    names = {c["id"]: c["name"] for c in json.loads(train_file(small_set).read_text())["categories"]}
+    assert set(names) == {3, 7, 90}
+    code, _, stderr = ctnet("train", "--data", small_set, "--max-steps", 2, "--out", tmp_path / "run", *TINY)
+    assert code == 0, stderr
+    best = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    results = tmp_path / "results.json"
+    assert ctnet("eval", "--weights", best, "--save-results", results)[0] == 0
+    assert {row["category_id"] for row in json.loads(results.read_text())} <= {3, 7, 90}
+    picture = next((small_set / "images").rglob("*.jpg"))
+    code, stdout, _ = ctnet("predict", "--weights", best, picture, "--score", 0, "--json")
+    assert code == 0
+    entries = json.loads(stdout)
+    found = next(v for v in entries.values() if isinstance(v, list))[0]["detections"]
+    assert found
+    assert all(names[d["category_id"]] == d["category_name"] for d in found)
+
+
+def test_an_epoch_of_empty_pictures_trains_with_a_finite_loss(ctnet, small_set, tmp_path):
+    edit(train_file(small_set), lambda content: content.update(annotations=[]))
+    arguments = ("--data", small_set, "--epochs", 1, "--out", tmp_path / "run", "--json", *TINY)
+    code, stdout, stderr = ctnet("train", *arguments)
+    assert code == 0, stderr
+    assert "none of 12 pictures has a box" in stderr
+    assert 0 < json.loads(stdout)["loss"] < float("inf")
+
+
+def test_accumulated_micro_steps_make_one_update(ctnet, small_set, tmp_path):
+    tiny = [setting.replace("batch_size=4", "batch_size=2") for setting in TINY]
+    arguments = ("--data", small_set, "--epochs", 1, "--out", tmp_path / "run", "--json", *tiny)
+    code, stdout, stderr = ctnet("train", *arguments, "train.accumulate=4")
+    assert code == 0, stderr
+    summary = json.loads(stdout)
+    # six micro-batches: one update of four, one of the two that are left
+    assert (summary["steps"], summary["effective_batch"]) == (2, 8)
+
+
+def test_profile_writes_a_trace(ctnet, small_set, tmp_path):
+    arguments = ("--data", small_set, "--max-steps", 9, "--profile", "--out", tmp_path / "run", *TINY)
+    code, _, stderr = ctnet("train", *arguments)
+    assert code == 0, stderr
+    trace = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())
+    assert any("deform_conv2d" in str(event.get("name")) for event in trace["traceEvents"])
+    assert "trace.json" in stderr
+
+
+def test_training_without_a_validation_split_keeps_the_last_weights(ctnet, small_set, tmp_path):
+    val_file(small_set).unlink()
+    arguments = ("--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", "--json", *TINY)
+    code, stdout, stderr = ctnet("train", *arguments)
+    assert code == 0, stderr
+    assert "no evaluation while training" in stderr
+    assert json.loads(stdout)["AP"] is None
+    assert (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
+
+
+def test_a_class_of_val_that_train_lacks_is_a_warning(ctnet, small_set, tmp_path):
+    def drop_first(content):
+        first = content["categories"].pop(0)["id"]
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] != first]
+
+    missing = json.loads(val_file(small_set).read_text())["categories"][0]["name"]
+    edit(train_file(small_set), drop_first)
+    code, _, stderr = ctnet("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", *TINY)
+    assert code == 0, stderr
+    assert f"does not know {missing}" in stderr.replace("'", "")
+
+
+def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set, tmp_path):
+    assert ctnet("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "first", *TINY)[0] == 0
+    weights = tmp_path / "first" / "checkpoints" / "best.safetensors"
+
+    def keep_two(content):
+        ids = [c["id"] for c in content["categories"][:2]]
+        content["categories"] = content["categories"][:2]
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in ids]
+
+    for file in (train_file(small_set), val_file(small_set)):
+        edit(file, keep_two)
+    again = ("--data", small_set, "--max-steps", 1, "--weights", weights)
+    code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *TINY)
+    assert code == 0, stderr
+    assert "start afresh: heads.heatmap_logits.2.weight (6, 16, 1, 1) -> (2, 16, 1, 1)" in stderr
+    code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
+    assert code == 3
+    assert "another architecture" in stderr
+
+
+def test_weights_that_explode_end_the_run_with_the_batch_on_disk(ctnet, small_set, tmp_path):
+    wild = ("--lr", "1e30", "optimizer.name=sgd", "optimizer.clip_norm=0", "schedule.warmup=0", "train.save_every_steps=1")
+    out = tmp_path / "run"
+    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 3, "--out", out, *TINY, *wild)
+    assert code == 5, stderr
+    assert "not finite" in stderr
+    dump = next((out / "nonfinite").glob("*.pt"))
+    assert dump.name in stderr
+    last = out / "checkpoints" / "last.pt"
+    if last.exists():
+        tensors = read_weights(last).tensors
+        assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["optimizer.lrr=1"], 2, ["unknown setting", "optimizer.lr"]),
+        (["centernet_resdn18"], 2, ["no recipe named", "centernet_resdcn18"]),
+        (["--image-size", "big"], 2, ["N or HEIGHTxWIDTH"]),
+        (["--image-size", "100"], 2, ["multiple of 32"]),
+        (["--device", "cpuu"], 2, ["unknown device", "cpu"]),
+        (["--data", "absent"], 3, ["absent"]),
+        (["--weights", "absent.safetensors"], 3, ["absent.safetensors"]),
+        (["--resume", "absent"], 2, ["no run to resume", "absent"]),
+        (["--resume", "last"], 2, ["no run to resume"]),
+        (["--resume", "last", "--lr", "1e-3"], 2, ["keeps its settings", "--lr"]),
+        (["--frobnicate"], 2, ["frobnicate"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_have_a_message_and_an_exit_code(ctnet, small_set, arguments, code, words):
+    data = [] if "--data" in arguments or "--resume" in arguments else ["--data", str(small_set)]
+    got, _, stderr = ctnet("train", *arguments, *data)
+    assert got == code, stderr
+    assert all(word in " ".join(stderr.split()) for word in words), stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "xyxy", "no coco", "category"])
+def test_unusable_data_is_refused_by_name(ctnet, small_set, tmp_path, damage):
+    file = train_file(small_set)
+    content = json.loads(file.read_text())
+    victim = next(i for i in content["images"] if any(a["image_id"] == i["id"] for a in content["annotations"]))
+    picture = next((small_set / "images").rglob(victim["file_name"].split("/")[-1]))
+    named = picture.name
+    if damage == "missing":
+        picture.unlink()
+    elif damage == "truncated":
+        picture.write_bytes(picture.read_bytes()[:400])
+    elif damage == "text":
+        picture.write_text("no picture")
+    elif damage == "no coco":
+        file.write_text('{"hello": 1}')
+        named = file.name
+    elif damage == "category":
+        content["annotations"][0]["category_id"] = 4711
+        file.write_text(json.dumps(content))
+        named = "4711"
+    else:
+        for a in content["annotations"]:
+            x, y, w, h = a["bbox"]
+            a["bbox"] = [x + 20, y + 20, x + 20 + w, y + 20 + h]
+        file.write_text(json.dumps(content))
+        named = "xyxy"
+    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY)
+    assert code == 3, stderr
+    assert named in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_run_folder_is_never_overwritten(ctnet, small_set, tmp_path):
+    arguments = ("--data", small_set, "--max-steps", 1, *TINY)
+    assert ctnet("train", *arguments, "--out", tmp_path / "run")[0] == 0
+    code, _, stderr = ctnet("train", *arguments, "--out", tmp_path / "run")
+    assert code == 2
+    assert "already holds a run" in stderr
+    assert ctnet("train", *arguments)[0] == 0
+    assert ctnet("train", *arguments)[0] == 0
+    assert sorted(p.name for p in Path("runs/train").iterdir()) == ["centernet_resdcn18-1", "centernet_resdcn18-2"]
