@@ -53,16 +53,18 @@ def train(
 ) -> None:
     """Train a detector and evaluate it.
 
-    CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value.
+    CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value. Without
+    CONFIG it is centernet_resdcn18, or demo when there is no --data either.
 
     Examples:
-    ctnet train --epochs 20
+    ctnet train
 
     ctnet train centernet_resdcn18 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
     """
-    name, overrides = split_arguments(arguments)
+    has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
+    name, overrides = split_arguments(arguments, "centernet_resdcn18" if has_data else "demo")
     flags: dict[str, Any] = {
         "--data data.path": data,
         "--image-size data.image_size": parse_image_size(image_size),
