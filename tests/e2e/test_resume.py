@@ -21,7 +21,9 @@ TINY = (
 def start(*arguments: object, **options) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "ctnet", "train", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, **options)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, **options
+    )
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
@@ -81,7 +83,9 @@ def test_a_killed_run_ends_like_one_that_never_stopped(small_set, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_saves_and_goes_on(small_set, tmp_path, number, code):
     out = tmp_path / "run"
-    process = start("--data", small_set, "--epochs", 50, "--out", out, *TINY, "train.save_every_steps=1000", "train.save_every=1000")
+    process = start(
+        "--data", small_set, "--epochs", 50, "--out", out, *TINY, "train.save_every_steps=1000", "train.save_every=1000"
+    )
     wait_for_step(out, 4, process)
     process.send_signal(number)
     _, err = finish(process, code)

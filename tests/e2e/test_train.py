@@ -50,7 +50,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
         assert (out / name).stat().st_size > 0, name
     assert list((out / "tensorboard").glob("events*"))
     assert "learning rate" in stderr
-    assert "the effective batch is 4" in stderr
+    assert "effective batch of 4" in stderr
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row["loss"]) > 0 and row["AP"] != "" for row in rows)
@@ -181,7 +181,14 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
 
 
 def test_weights_that_explode_end_the_run_with_the_batch_on_disk(ctnet, small_set, tmp_path):
-    wild = ("--lr", "1e30", "optimizer.name=sgd", "optimizer.clip_norm=0", "schedule.warmup=0", "train.save_every_steps=1")
+    wild = (
+        "--lr",
+        "1e30",
+        "optimizer.name=sgd",
+        "optimizer.clip_norm=0",
+        "schedule.warmup=0",
+        "train.save_every_steps=1",
+    )
     out = tmp_path / "run"
     code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 3, "--out", out, *TINY, *wild)
     assert code == 5, stderr

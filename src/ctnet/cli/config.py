@@ -15,9 +15,7 @@ Arguments = Annotated[
 ]
 
 
-def split_arguments(
-    arguments: list[str] | None, default: str = "centernet_resdcn18"
-) -> tuple[str, list[str]]:
+def split_arguments(arguments: list[str] | None, default: str = "centernet_resdcn18") -> tuple[str, list[str]]:
     """Return the recipe's name (the default if none is given) and the overrides."""
     words = list(arguments or [])
     name = words.pop(0) if words and "=" not in words[0] else default

@@ -51,9 +51,8 @@ class ConsoleReporter:
         if self._bar is not None:
             if task not in self._tasks:
                 self._tasks[task] = self._bar.add_task(task, total=total, shown="")
-            fields = {"shown": shown} if shown else {}
-            self._bar.update(self._tasks[task], completed=done, total=total, **fields)
-            self._bar.update(self._tasks[task], visible=task == "train" or done < total)
+            visible = task == "train" or done < total
+            self._bar.update(self._tasks[task], completed=done, total=total, visible=visible, shown=shown)
             return
         now = time.monotonic()
         if now - self._last_line >= _SECONDS_BETWEEN_LINES or (done == total and task == "train"):

@@ -11,12 +11,13 @@ from ctnet.ops import Peaks
 def gather_cells(head: Tensor, cells: Tensor) -> Tensor:
     """Return the values (B,K,D) of a head map (B,D,H,W) at flat cells (B,K)."""
     index = cells.unsqueeze(1).expand(-1, head.shape[1], -1)
-    return head.flatten(2).gather(2, index).transpose(1, 2)
+    gathered: Tensor = head.flatten(2).gather(2, index).transpose(1, 2)
+    return gathered
 
 
 def select_class_pair(values: Tensor, labels: Tensor) -> Tensor:
     """Return (B,K,2), the pair of channels that belongs to each label, from (B,K,2*C)."""
-    pairs = values.unflatten(-1, (-1, 2))
+    pairs = values.reshape(*values.shape[:-1], -1, 2)
     return pairs.gather(2, labels[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
 
 

@@ -47,7 +47,7 @@ def encode_centers(
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width - 1)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height - 1)
     size = boxes[:, 2:] - boxes[:, :2]
-    valid = (size > 0).all(1)
+    valid: NDArray[np.bool_] = np.all(size > 0, axis=1)
     center = (boxes[:, :2] + boxes[:, 2:]) / np.float32(2)
     cell_xy = center.astype(np.int64)
     wide = np.where(valid[:, None], np.ceil(size), 1)

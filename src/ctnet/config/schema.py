@@ -192,7 +192,7 @@ class Evaluation(_Section):
     """keep each picture's resolution and pad it, instead of warping it to image_size"""
     flip: bool = False
     """average with the mirrored picture"""
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
     """test scales; several are merged by soft-NMS"""
     nms: Literal["none", "soft", "hard"] = "none"
     """suppression after decoding; upstream uses soft with several scales"""

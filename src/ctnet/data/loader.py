@@ -32,7 +32,8 @@ class Batch(NamedTuple):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        targets = CenterBatch(*(t if t is None else move(t) for t in self.targets))
+        dense = self.targets.dense_size
+        targets = CenterBatch(*map(move, self.targets[:-1]), None if dense is None else move(dense))
         return Batch(move(self.images), move(self.lighting), targets, self.image_ids)
 
 
@@ -82,12 +83,13 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Return a loader over all epochs of the order; its processes live until the end."""
     return DataLoader(
-        _Keyed(samples),
+        _Keyed(samples),  # type: ignore[arg-type]
         batch_sampler=order,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
+        generator=worker_seeds(),
         prefetch_factor=4 if workers else None,
     )
 
@@ -95,6 +97,11 @@ def training_loader(
 def default_workers() -> int:
     """Return the number of loader processes when none is given: one per two cores, at most eight."""
     return max(1, min(8, (os.cpu_count() or 2) // 2))
+
+
+def worker_seeds() -> torch.Generator:
+    """Return a generator for torch's loader, which would otherwise draw from, and so move, the global one."""
+    return torch.Generator().manual_seed(0)
 
 
 def start_worker(_: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True)
+class Probe:
     """Whether this machine has the device: how many, or in one sentence why not."""
 
     count: int

@@ -13,6 +13,11 @@ from ctnet.engine.report import Reporter
 _WAIT, _WARM, _RECORDED = 3, 1, 4
 
 
+def _activities() -> set[ProfilerActivity]:
+    found: set[ProfilerActivity] = supported_activities()  # type: ignore[no-untyped-call]
+    return found
+
+
 class StepProfiler:
     """Writes `trace.json` (chrome://tracing, Perfetto) and `operators.txt`; does nothing without a folder."""
 
@@ -22,7 +27,7 @@ class StepProfiler:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._profiler = profile(
-                activities=supported_activities() - {ProfilerActivity.MTIA},
+                activities=_activities(),
                 schedule=schedule(wait=_WAIT, warmup=_WARM, active=_RECORDED, repeat=1),
                 on_trace_ready=self._write,
                 record_shapes=True,

@@ -25,7 +25,7 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: 
         return schedule.final + (1 - schedule.final) * (1 - progress) ** schedule.power
     if schedule.name == "multistep":
         epoch = step // steps_per_epoch
-        return schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+        return float(schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones))
     return 1.0
 
 

@@ -95,15 +95,12 @@ def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDev
 
 
 def _rng_state(device: OpenDevice) -> dict[str, Any]:
-    numpy_state = np.random.get_state(legacy=True)
+    """Return the generators' states as tensors and plain containers, which `weights_only` loading accepts."""
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "numpy": [
-            numpy_state[0],
-            [int(v) for v in numpy_state[1]],
-            *(float(v) if i == 2 else int(v) for i, v in enumerate(numpy_state[2:])),
-        ],
+        "numpy": [str(kind), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
         "python": [version, list(internal), gauss],
         "device": device.plugin.rng_state(),
     }

@@ -42,7 +42,7 @@ class Updater:
         sums: dict[str, Tensor] = {}
         for batch in batches:
             total, parts = self._loss(batch)
-            state.scaler.scale(total / len(batches)).backward()
+            state.scaler.scale(total / len(batches)).backward()  # type: ignore[no-untyped-call]
             for name, value in {"loss": total, **parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
         finite = sums["loss"].isfinite()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.nn import DeformConv2d
@@ -18,13 +19,12 @@ class UpsamplingStage(nn.Module):
         self.deform_norm = nn.BatchNorm2d(channels) if deform else None
         self.up = nn.ConvTranspose2d(channels if deform else in_channels, channels, 4, 2, 1, bias=False)
         self.up_norm = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N,channels,2*H,2*W)."""
         if self.deform is not None and self.deform_norm is not None:
-            x = self.relu(self.deform_norm(self.deform(x)))
-        return self.relu(self.up_norm(self.up(x)))
+            x = F.relu(self.deform_norm(self.deform(x)), inplace=True)
+        return F.relu(self.up_norm(self.up(x)), inplace=True)
 
 
 class UpsamplingNeck(nn.Sequential):

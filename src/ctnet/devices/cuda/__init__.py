@@ -15,7 +15,7 @@ class CudaDevice:
 
     def probe(self) -> Probe:
         """Count the cards that torch sees."""
-        if not torch.backends.cuda.is_built():
+        if torch.version.cuda is None:
             return Probe(0, "this torch build has no CUDA support")
         count = torch.cuda.device_count()
         return Probe(count, "" if count else "torch finds no card or no driver")
