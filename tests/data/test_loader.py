@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.codec.affine import fixed_view, transform_boxes
 from ctnet.config import Augment
 from ctnet.data.dataset import open_dataset
 from ctnet.data.loader import Batch, EpochOrder, collate, training_loader
@@ -36,11 +37,11 @@ def test_targets_lie_on_the_objects_they_belong_to(samples):
     plain = replace(samples, augment=Augment(crop="none", flip=0, photometric=0, lighting=0))
     for index, record in enumerate(samples.annotations.images):
         targets = plain[0, index].targets
-        scale = 96 / max(record.width, record.height) / 4
-        sides = record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]
-        assert len(targets.size) == len(sides)
-        uncut = targets.valid & (np.abs(targets.size - sides * scale).max(1, initial=0) < 0.01)
-        assert uncut.sum() >= 0.8 * len(sides)
+        view = fixed_view((record.height, record.width), (64, 96))
+        expected = transform_boxes(record.boxes_xyxy, view.to_input() / 4).clip(0, [23, 15, 23, 15])
+        assert np.allclose(targets.size, expected[:, 2:] - expected[:, :2], atol=1e-4)
+        middle = np.stack([targets.cell % 24, targets.cell // 24], 1) + targets.offset
+        assert np.allclose(middle, (expected[:, :2] + expected[:, 2:]) / 2, atol=1e-4)
 
 
 def test_every_picture_comes_once_an_epoch_in_another_order():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ctnet.data.sample import Sample, TrainingSamples
+from ctnet.errors import CtnetError
 from ctnet.losses.centernet import CenterBatch
 
 
@@ -68,25 +69,44 @@ class EpochOrder:
         return (self.epochs - self.first_epoch) * self.batches_per_epoch - self.first_batch
 
 
-class _Keyed(Dataset[Sample]):
-    """What torch's loader calls a data set: it only passes keys through."""
+@dataclass(frozen=True)
+class Mapped(Dataset[Any]):
+    """What torch's loader calls a data set: applies a function to keys.
 
-    def __init__(self, samples: TrainingSamples) -> None:
-        self.samples = samples
+    A user's error is returned, not raised: torch would wrap it in the traceback of the worker process. `raising` raises
+    it on the other side.
+    """
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        return self.samples[key]
+    function: Callable[[Any], Any]
+    length: int = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.function(key)
+        except CtnetError as error:
+            return error
+
+
+def raising(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield the items until one is a user's error, and raise that."""
+    for item in items:
+        if isinstance(item, CtnetError):
+            raise item
+        yield item
 
 
 def training_loader(
     samples: TrainingSamples, order: EpochOrder, workers: int, *, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """Return a loader over all epochs of the order; its processes live until the end."""
+    """Return a loader over all epochs of the order, to be read through `raising`; its processes live until the end."""
     return DataLoader(
-        _Keyed(samples),  # type: ignore[arg-type]
+        Mapped(samples.__getitem__),
         batch_sampler=order,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_collate_or_error,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         generator=worker_seeds(),
@@ -109,6 +129,11 @@ def start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
+
+
+def _collate_or_error(samples: Sequence[Sample | CtnetError]) -> Batch | CtnetError:
+    errors = [item for item in samples if isinstance(item, CtnetError)]
+    return errors[0] if errors else collate([item for item in samples if not isinstance(item, CtnetError)])
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctnet.config import Recipe
-from ctnet.data.loader import Batch, EpochOrder, default_workers, training_loader
+from ctnet.data.loader import Batch, EpochOrder, default_workers, raising, training_loader
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
@@ -134,7 +134,7 @@ class Trainer:
         )
         workers = default_workers() if data.workers is None else data.workers
         pin = self.device.torch_device.type != "cpu"
-        batches = iter(training_loader(samples, order, workers, pin_memory=pin))
+        batches = raising(training_loader(samples, order, workers, pin_memory=pin))
         position = order.first_batch
         while True:
             wanted = min(accumulate, order.batches_per_epoch - position)

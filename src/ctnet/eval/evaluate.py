@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ctnet.config import Evaluation
 from ctnet.data.image import read_image
-from ctnet.data.loader import start_worker
+from ctnet.data.loader import Mapped, raising, start_worker, worker_seeds
 from ctnet.models.detector import Detector
 from ctnet.models.inference import RenderedView, detect_stream, render_views
 from ctnet.types import AnnotationSet, Detections
 
 
-@dataclass(frozen=True)
-class _Pictures(Dataset[tuple[int, list[RenderedView]]]):
-    annotations: AnnotationSet
-    image_size: tuple[int, int]
-    settings: Evaluation
-
-    def __len__(self) -> int:
-        return len(self.annotations.images)
-
-    def __getitem__(self, index: int) -> tuple[int, list[RenderedView]]:
-        record = self.annotations.images[index]
-        return record.id, render_views(read_image(record.path), self.image_size, self.settings)
+def _render(
+    annotations: AnnotationSet, image_size: tuple[int, int], settings: Evaluation, index: int
+) -> tuple[int, list[RenderedView]]:
+    record = annotations.images[index]
+    return record.id, render_views(read_image(record.path), image_size, settings)
 
 
-def _only(items: list[tuple[int, list[RenderedView]]]) -> tuple[int, list[RenderedView]]:
+def _only(items: list[Any]) -> Any:
     return items[0]
 
 
@@ -45,10 +39,18 @@ def evaluate(
     `progress` is told (pictures done, pictures in all). Batch size and number of workers change no result. Raises
     DataError for a picture that cannot be read.
     """
-    pictures = _Pictures(annotations, detector.recipe.data.image_size, settings)
-    loader = DataLoader(pictures, batch_size=1, num_workers=workers, collate_fn=_only, worker_init_fn=start_worker)
+    render = partial(_render, annotations, detector.recipe.data.image_size, settings)
+    pictures = Mapped(render, len(annotations.images))
+    loader = DataLoader(
+        pictures,
+        batch_size=1,
+        num_workers=workers,
+        collate_fn=_only,
+        worker_init_fn=start_worker,
+        generator=worker_seeds(),
+    )
     found: dict[int, Detections] = {}
-    for image_id, detections in detect_stream(detector, loader, settings):
+    for image_id, detections in detect_stream(detector, raising(loader), settings):
         found[image_id] = detections
         if progress is not None:
             progress(len(found), len(pictures))
