@@ -19,6 +19,23 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def new_numbered_folder(parent: Path, name: str) -> Path:
+    """Return the next free folder `parent/NAME-N`, made now, so that two commands at once never share one."""
+    number = 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise StorageError(
+                "cannot make the folder", folder=folder, got=error.strerror, hint="--out names another"
+            ) from None
+        else:
+            return folder
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, what was written there takes its place.

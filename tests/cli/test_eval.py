@@ -116,7 +116,7 @@ def test_several_scales_are_merged_by_soft_nms_and_the_protocol_says_so(run):
     assert (document["protocol"]["scales"], document["protocol"]["nms"]) == ([0.5, 1.0, 1.5], "soft")
 
 
-@pytest.mark.parametrize(("text", "size"), [("384", (384, 384)), ("384,640", (384, 640))])
+@pytest.mark.parametrize(("text", "size"), [("384", (384, 384)), ("384x640", (384, 640))])
 def test_image_size_is_one_number_or_height_and_width(run, text, size):
     run("--image-size", text)
     assert run.asked[0] == size
@@ -126,7 +126,7 @@ def test_image_size_is_one_number_or_height_and_width(run, text, size):
     ("flag", "value", "key"),
     [
         ("--image-size", "500", "data.image_size"),
-        ("--image-size", "64,64,64", "data.image_size"),
+        ("--image-size", "64x64x64", "an image size is N or HEIGHTxWIDTH"),
         ("--scales", "1,big", "evaluation.scales"),
         ("--scales", "0", "evaluation.scales"),
         ("--batch-size", "0", "evaluation.batch_size"),

@@ -93,7 +93,8 @@ def test_a_stopped_run_saves_and_goes_on(small_set, tmp_path, number, code):
     assert "Traceback" not in err
     stopped_at = state(out)["step"]
     assert stopped_at >= 4
-    last, _ = finish(start("--resume", out, "--max-steps", stopped_at + 2, "--json"))
+    moved = small_set.rename(tmp_path / "moved")
+    last, _ = finish(start("--resume", out, "--data", moved, "--max-steps", stopped_at + 2, "--json"))
     assert json.loads(last)["steps"] == stopped_at + 2
 
 

@@ -7,19 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ctnet.cli.arguments import Arguments, split_arguments
+
 app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
-
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]..."),
-]
-
-
-def split_arguments(arguments: list[str] | None, default: str = "centernet_resdcn18") -> tuple[str, list[str]]:
-    """Return the recipe's name (the default if none is given) and the overrides."""
-    words = list(arguments or [])
-    name = words.pop(0) if words and "=" not in words[0] else default
-    return name, words
 
 
 @app.command("list")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
+from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ def check(
     from ctnet.data import mend
     from ctnet.data.check_boxes import Limits
 
-    with _progress("pictures") as show:
+    with progress_bar("pictures") as show:
         limits = Limits(image_size=(image_size, image_size))
         report = data_check.check(path, images=images, limits=limits, progress=show)
     done = mend.fix(path, fix) if fix else None
@@ -84,7 +82,7 @@ def convert(
     """Write a data set as a COCO folder."""
     from ctnet.data.convert import convert as convert_data
 
-    with _progress("pictures") as show:
+    with progress_bar("pictures") as show:
         written = convert_data(path, out, source.value, link=link, progress=show)
     for split, converted in written.items():
         counts = f"{len(converted.images)} pictures, {converted.num_boxes} boxes"
@@ -132,18 +130,6 @@ def demo(
         return
     require_new_folder(out)
     typer.echo(write_demo(out, images_train or 240, images_val or 80, seed or 0))
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function of (done, total) that moves a bar on stderr, or None where nobody watches."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_report(report: CheckReport) -> None:

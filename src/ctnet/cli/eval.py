@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ctnet.cli.arguments import parse_image_size
 from ctnet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Nms = Annotated[
     Literal["none", "soft", "hard"] | None,
     typer.Option(help="Suppression; several scales are merged by soft unless hard"),
 ]
-ImageSize = Annotated[str | None, typer.Option(metavar="N|H,W", help="Network input in pixels, multiples of 32")]
+ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Network input in pixels, multiples of 32")]
 SaveResults = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the detections as COCO results")]
 Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Write curves, confusion and worst pictures")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; metrics in 0..1")]
@@ -87,8 +88,8 @@ def evaluate_command(
     warnings = [*check_usable(annotation_set), *alignment.warnings]
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-    with progress_bar("evaluate", len(annotation_set.images)) as show:
-        found = evaluate(detector, annotation_set, settings, workers, lambda done, _: show(done))
+    with progress_bar("evaluate") as show:
+        found = evaluate(detector, annotation_set, settings, workers, show)
     detections = relabel(found, alignment)
     metrics = coco_metrics(annotation_set, detections, settings.max_detections)
     protocol = describe(detector.recipe, settings, len(annotation_set.images))
@@ -114,8 +115,7 @@ def _override(recipe: Recipe, flags: Mapping[str, Any], scales: str | None, imag
     if scales is not None:
         content["evaluation"]["scales"] = scales.split(",")
     if image_size is not None:
-        sides = image_size.split(",")
-        content["data"]["image_size"] = sides * 2 if len(sides) == 1 else sides
+        content["data"]["image_size"] = parse_image_size(image_size)
     return recipe_from_dict(content, "command line")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctnet.cli.progress import progress_bar
-from ctnet.errors import ConfigError, DataError, StorageError
+from ctnet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from ctnet.predict.sources import Sources
@@ -44,6 +44,7 @@ def predict(
 
     Exit codes: 0 done, 2 wrong flag, 3 some pictures could not be read, 4 missing device.
     """
+    from ctnet.files import new_numbered_folder
     from ctnet.models.detector import load_detector
     from ctnet.predict.pipeline import run_predict
     from ctnet.predict.sources import open_sources
@@ -52,7 +53,7 @@ def predict(
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
     detector = load_detector(weights, device)
-    folder = out if out or as_json else _new_folder(Path("runs/predict"), detector.recipe.name)
+    folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     with progress_bar("predict", frames.count_frames()) as show:
         document = run_predict(detector, frames, folder, score, draw, batch_size, show)
     if as_json:
@@ -61,22 +62,6 @@ def predict(
         typer.echo(_table(document))
         typer.echo(folder)
     _report_failures(frames)
-
-
-def _new_folder(parent: Path, name: str) -> Path:
-    """Return a folder NAME-N that was made now, so that two commands at once never share one."""
-    number = 1
-    while True:
-        folder = parent / f"{name}-{number}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise StorageError(
-                "cannot make the folder", folder=folder, got=error.strerror, hint="--out names another"
-            ) from None
 
 
 def _table(document: Mapping[str, Any]) -> str:

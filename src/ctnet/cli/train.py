@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from ctnet.cli.config import Arguments, split_arguments
+from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments
 from ctnet.errors import ConfigError
 
 _DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
@@ -87,7 +87,8 @@ def train(
             from ctnet.engine import train as engine
 
             run = None if resume == "last" else Path(resume)
-            summary = engine.resume(run, reporter, device=device, max_steps=max_steps, profile=profile)
+            moved = None if data is None else Path(data)
+            summary = engine.resume(run, reporter, device=device, data=moved, max_steps=max_steps, profile=profile)
         else:
             recipe = load_recipe(name, overrides, flags).recipe
             from ctnet.engine import train as engine
@@ -97,25 +98,16 @@ def train(
     _print_summary(summary, as_json)
 
 
-def parse_image_size(text: str | None) -> tuple[int, int] | None:
-    """Return (height, width) of `N` or `HxW`. Raises ConfigError for anything else."""
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ConfigError("an image size is N or HEIGHTxWIDTH", got=text)
-    return int(sides[0]), int(sides[-1])
-
-
 def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], weights: Path | None, out: Path | None) -> None:
     given = [*(arguments or [])]
-    given += [key.split()[0] for key, value in flags.items() if value is not None and "max-steps" not in key]
+    kept = ("--data", "--max-steps")
+    given += [key.split()[0] for key, value in flags.items() if value is not None and key.split()[0] not in kept]
     given += [flag for flag, value in (("--weights", weights), ("--out", out)) if value is not None]
     if given:
         raise ConfigError(
             "a resumed run keeps its settings",
             got=" ".join(given),
-            hint="--resume goes with --device, --max-steps, --profile and --json only; "
+            hint="--resume goes with --device, --data (if it moved), --max-steps, --profile and --json only; "
             "start a new run with --weights RUN/checkpoints/best.safetensors to change more",
         )
 

@@ -53,3 +53,19 @@ class Device(Protocol):
 
     def set_rng_state(self, state: Tensor) -> None:
         """Restore what `rng_state` returned."""
+
+
+class TorchDevice:
+    """What devices that torch itself supports have in common."""
+
+    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
+        """Return what torch's autocast accepts."""
+        return (torch.bfloat16, torch.float16)
+
+    def register_kernels(self) -> dict[str, str]:
+        """Register nothing: the references run."""
+        return {}
+
+    def prepare(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
+        """Return the network with channels-last weights if asked for."""
+        return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload,no-any-return]

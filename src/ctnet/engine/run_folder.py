@@ -18,11 +18,11 @@ from ctnet._version import __version__
 from ctnet.config.load import to_yaml
 from ctnet.config.schema import Recipe
 from ctnet.devices import OpenDevice
-from ctnet.errors import ConfigError, StorageError
-from ctnet.files import write_file
+from ctnet.errors import ConfigError
+from ctnet.files import new_numbered_folder, write_file
 from ctnet.types import AnnotationSet
 
-RUNS = Path("runs")
+RUNS = Path("runs/train")
 _PACKAGES = (
     "torch",
     "numpy",
@@ -34,38 +34,20 @@ _PACKAGES = (
 )
 
 
-def new_folder(command: str, name: str, out: Path | None) -> Path:
-    """Return a new folder: `out`, which must not hold a run yet, or the next free `runs/COMMAND/NAME-N`."""
-    if out is not None:
-        if (out / "config.yaml").exists():
-            raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
-        _make(out, exist_ok=True)
-        return out
-    number = 1
-    while True:
-        folder = RUNS / command / f"{name}-{number}"
-        try:
-            _make(folder, exist_ok=False)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+def new_run_folder(name: str, out: Path | None) -> Path:
+    """Return a new folder: `out`, which must not hold a run yet, or the next free `runs/train/NAME-N`."""
+    if out is None:
+        return new_numbered_folder(RUNS, name)
+    if (out / "config.yaml").exists():
+        raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
+    return out
 
 
-def _make(folder: Path, *, exist_ok: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=exist_ok)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise StorageError("cannot make the folder", folder=folder, got=error.strerror) from None
-
-
-def newest_run(command: str = "train") -> Path:
+def newest_run() -> Path:
     """Return the run folder whose `last.pt` is newest. Raises ConfigError when there is none."""
-    states = list((RUNS / command).glob("*/checkpoints/last.pt"))
+    states = list(RUNS.glob("*/checkpoints/last.pt"))
     if not states:
-        raise ConfigError("no run to resume", looked_in=RUNS / command)
+        raise ConfigError("no run to resume", looked_in=RUNS)
     return max(states, key=lambda path: path.stat().st_mtime).parents[1]
 
 

@@ -19,7 +19,7 @@ from ctnet.devices import OpenDevice, open_device
 from ctnet.engine.optimizer import WeightAverage, build_optimizer
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
-from ctnet.engine.run_folder import new_folder, newest_run, write_run_facts
+from ctnet.engine.run_folder import new_run_folder, newest_run, write_run_facts
 from ctnet.engine.schedule import peak_lr
 from ctnet.engine.state import TrainingState, restore_state
 from ctnet.engine.trainer import Trainer
@@ -48,12 +48,11 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter) -> dict[str, 
     Raises CtnetError for everything a user can mend; see `Trainer.run` for stops.
     """
     device = open_device(options.device)
-    folder_data = recipe.data.path or str(demo_folder())
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": folder_data})})
-    train_set, val_set = _open_sets(recipe, reporter)
+    path = Path(recipe.data.path).expanduser() if recipe.data.path else demo_folder()
+    train_set, val_set = _open_sets(path, recipe, reporter)
     _seed(recipe.seed)
-    folder = new_folder("train", recipe.name, options.out)
-    trainer = _build(recipe, folder, device, train_set, val_set, reporter, profile=options.profile)
+    folder = new_run_folder(recipe.name, options.out)
+    trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, profile=options.profile)
     if options.weights is not None:
         tensors = read_weights(options.weights).tensors
         report = load_for_finetuning(trainer.state.network, tensors, options.weights)
@@ -70,12 +69,13 @@ def resume(
     reporter: Reporter,
     *,
     device: str = "auto",
+    data: Path | None = None,
     max_steps: int | None = None,
     profile: bool = False,
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
-    Everything comes from the run, so that it ends as if it had never stopped.
+    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures have moved.
     """
     folder = run or newest_run()
     state_file = folder / "checkpoints" / "last.pt"
@@ -86,23 +86,22 @@ def resume(
     if max_steps is not None:
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": max_steps})})
     opened = open_device(device)
-    train_set, val_set = _open_sets(recipe, reporter)
+    path = data or Path(content["data"])
+    train_set, val_set = _open_sets(path, recipe, reporter)
     if [list(c) for c in train_set.categories] != [list(c) for c in content["categories"]]:
         raise DataError("the data set's categories have changed since the run began", file=train_set.source)
-    trainer = _build(recipe, folder, opened, train_set, val_set, reporter, profile=profile)
+    trainer = _build(recipe, path, folder, opened, train_set, val_set, reporter, profile=profile)
     restore_state(content, trainer.state, opened)
     reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
     return _run(trainer)
 
 
-def _open_sets(recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
-    data = recipe.data
-    assert data.path is not None
-    train_set = open_dataset(data.path, data.train_split)
+def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
+    train_set = open_dataset(path, recipe.data.train_split)
     for warning in check_usable(train_set):
         reporter.message(f"warning: {warning}")
     try:
-        val_set = open_dataset(data.path, data.val_split)
+        val_set = open_dataset(path, recipe.data.val_split)
     except DataError as error:
         reporter.message(f"warning: no evaluation while training: {error.message}")
         return train_set, None
@@ -119,6 +118,7 @@ def _seed(seed: int) -> None:
 
 def _build(
     recipe: Recipe,
+    data: Path,
     folder: Path,
     device: OpenDevice,
     train_set: AnnotationSet,
@@ -150,7 +150,9 @@ def _build(
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
-    return Trainer(folder, recipe, state, train_set, device, precision, lr, validation, reporter, profile)
+    return Trainer(
+        folder, recipe, data.absolute(), state, train_set, device, precision, lr, validation, reporter, profile
+    )
 
 
 def _run(trainer: Trainer) -> dict[str, Any]:

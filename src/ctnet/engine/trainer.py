@@ -37,6 +37,7 @@ class Trainer:
 
     folder: Path
     recipe: Recipe
+    data: Path
     state: TrainingState
     annotations: AnnotationSet
     device: OpenDevice
@@ -57,6 +58,7 @@ class Trainer:
         self.updater = Updater(self.state, self.recipe, self.device, self.precision)
         self.speed = Speed()
         self.last_losses: dict[str, float] = {}
+        self.saved_step = -1
         self.started = time.perf_counter()
 
     def run(self) -> None:
@@ -192,8 +194,9 @@ class Trainer:
 
     def _save_between(self, previous: tuple[StepResult, list[Batch]] | None) -> None:
         every = self.recipe.train.save_every_steps
-        if every and self.state.step % every == 0 and previous is not None:
-            self._refuse_non_finite(*previous, step=self.state.step)
+        if every and self.state.step % every == 0 and self.saved_step != self.state.step:
+            if previous is not None:
+                self._refuse_non_finite(*previous, step=self.state.step)
             self.save()
 
     def save(self) -> None:
@@ -205,10 +208,11 @@ class Trainer:
                 self.state,
                 self.recipe,
                 self.annotations.categories,
-                str(self.recipe.data.path or ""),
+                str(self.data),
                 self.device,
             )
             keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
+            self.saved_step = self.state.step
 
     def _stop_if_told(
         self, stop: StopRequest, previous: tuple[StepResult, list[Batch]] | None, *, saved: bool = False

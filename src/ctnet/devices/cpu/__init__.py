@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ctnet.devices.base import Probe
+from ctnet.devices.base import Probe, TorchDevice
 
 
-class CpuDevice:
+class CpuDevice(TorchDevice):
     """The processor itself; every operator runs its reference here."""
 
     name = "cpu"
@@ -28,18 +28,6 @@ class CpuDevice:
         if torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16, "the processor has AVX-512 bf16"
         return None, "the processor has no bf16 instructions"
-
-    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
-        """Return what torch's cpu autocast accepts."""
-        return (torch.bfloat16, torch.float16)
-
-    def register_kernels(self) -> dict[str, str]:
-        """Register nothing: the references run."""
-        return {}
-
-    def prepare(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
-        """Return the network with channels-last weights if asked for."""
-        return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload,no-any-return]
 
     def synchronize(self) -> None:
         """Return at once: work on the cpu is done when a call returns."""

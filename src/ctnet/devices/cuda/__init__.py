@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ctnet.devices.base import Probe
+from ctnet.devices.base import Probe, TorchDevice
 
 
-class CudaDevice:
+class CudaDevice(TorchDevice):
     """NVIDIA cards. Convolutions choose their algorithm by measuring; matrix products may use TF32."""
 
     name = "cuda"
@@ -33,18 +33,6 @@ class CudaDevice:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "the card multiplies bf16"
         return torch.float16, "the card has no bf16; fp16 with loss scaling"
-
-    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
-        """Return what torch's cuda autocast accepts."""
-        return (torch.bfloat16, torch.float16)
-
-    def register_kernels(self) -> dict[str, str]:
-        """Register nothing: the references run."""
-        return {}
-
-    def prepare(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
-        """Return the network with channels-last weights if asked for."""
-        return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload,no-any-return]
 
     def synchronize(self) -> None:
         """Wait for the current card."""

@@ -1,0 +1,31 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ctnet.errors import ConfigError
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]..."),
+]
+
+
+def split_arguments(arguments: list[str] | None, default: str = "centernet_resdcn18") -> tuple[str, list[str]]:
+    """Return the recipe's name (the default if none is given) and the overrides."""
+    words = list(arguments or [])
+    name = words.pop(0) if words and "=" not in words[0] else default
+    return name, words
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of `N` or `HxW`. Raises ConfigError for anything else."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ConfigError("an image size is N or HEIGHTxWIDTH", got=text)
+    return int(sides[0]), int(sides[-1])
