@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import os
 import shutil
 import tempfile
@@ -19,8 +20,11 @@ CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "
 """ids have holes, as those of real sets do"""
 
 _MOST_HIDDEN = 0.4
-_OBJECTS = np.array([0.06, 0.1, 0.16, 0.18, 0.16, 0.12, 0.1, 0.07, 0.05])
-"""probability of 0, 1, ... 8 objects in a picture"""
+_OBJECTS = np.array([0.05, 0.03, 0.04, 0.06, 0.09, 0.12, 0.14, 0.14, 0.12, 0.09, 0.06, 0.04, 0.02])
+"""probability of 0, 1, ... 12 objects in a picture"""
+_HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
+"""degrees; colours of one kind stay within `_HUE_SPREAD` of it, so that minutes on a CPU teach the kinds"""
+_HUE_SPREAD = 24
 
 Mask = NDArray[np.bool_]
 Generator = np.random.Generator
@@ -112,7 +116,7 @@ def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tu
         category_id, mask = placed
         visible = [earlier & ~mask for earlier in visible] + [mask]
         shapes.append(mask)
-        _paint(generator, picture, mask)
+        _paint(generator, picture, mask, _HUES[category_id])
         x, y, box_width, box_height = cv2.boundingRect(mask.astype(np.uint8))
         boxes.append((category_id, [x, y, box_width, box_height]))
     noise = generator.normal(0, generator.uniform(2, 8), picture.shape)
@@ -129,7 +133,7 @@ def _place(
     height, width = size
     for _ in range(12):
         category_id = int(generator.choice(list(CATEGORIES)))
-        side = 26 * (0.55 * min(size) / 26) ** generator.uniform()
+        side = 30 * (0.5 * min(size) / 30) ** generator.uniform()
         half = side / 2 + 1
         centre = generator.uniform(half, width - half), generator.uniform(half, height - half)
         mask = _shape(generator, CATEGORIES[category_id], size, centre, side)
@@ -201,12 +205,13 @@ def _background(generator: Generator, height: int, width: int) -> NDArray[np.flo
     return np.asarray(gradient + blotches[..., None], np.float32)
 
 
-def _paint(generator: Generator, picture: NDArray[np.float32], mask: Mask) -> None:
-    """Fill the mask in place with a colour unlike what lies below, shaded and sometimes striped."""
+def _paint(generator: Generator, picture: NDArray[np.float32], mask: Mask, hue: float) -> None:
+    """Fill the mask in place with a colour of about that hue, unlike what lies below, shaded and sometimes striped."""
     below = picture[mask].mean(axis=0)
-    color = generator.uniform(10, 245, 3)
-    while np.abs(color - below).max() < 90:
-        color = generator.uniform(10, 245, 3)
+    for _ in range(20):
+        color = _color(hue + generator.uniform(-_HUE_SPREAD, _HUE_SPREAD), *generator.uniform(0.6, 1.0, 2))
+        if np.abs(color - below).max() >= 90:
+            break
     rows, columns = np.nonzero(mask)
     angle = generator.uniform(0, 2 * np.pi)
     along = (columns - columns.mean()) * np.cos(angle) + (rows - rows.mean()) * np.sin(angle)
@@ -214,3 +219,9 @@ def _paint(generator: Generator, picture: NDArray[np.float32], mask: Mask) -> No
     if generator.uniform() < 0.25:
         shade = shade + 16 * np.sin(along * 2 * np.pi / generator.uniform(6, 14))
     picture[mask] = color + shade[:, None]
+
+
+def _color(hue: float, saturation: float, value: float) -> NDArray[np.float64]:
+    """Return BGR (3,) in 0..255 of a hue in degrees."""
+    red, green, blue = colorsys.hsv_to_rgb(hue / 360 % 1, saturation, value)
+    return 255 * np.array([blue, green, red])

@@ -75,7 +75,7 @@ def resume(
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
-    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures have moved.
+    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
     """
     folder = run or newest_run()
     state_file = folder / "checkpoints" / "last.pt"
