@@ -59,6 +59,11 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     assert json.loads((out / "env.json").read_text())["data"]["train"]["images"] == 12
 
     best = out / "checkpoints" / "best.safetensors"
+    tested = ("--flip", "--scales", "0.5,1", "--keep-res", "--workers", 1, "--report", tmp_path / "report")
+    code, stdout, stderr = ctnet("eval", "--weights", best, "--data", small_set, "--json", *tested)
+    assert code == 0, stderr
+    assert json.loads(stdout)["protocol"]["scales"] == [0.5, 1.0]
+    assert (tmp_path / "report" / "index.html").exists()
     picture = next((small_set / "images").rglob("*.jpg"))
     found = load_detector(best, device="cpu").detect([read_image(picture)])
     assert len(found) == 1
@@ -126,6 +131,33 @@ def test_accumulated_micro_steps_make_one_update(ctnet, small_set, tmp_path):
     summary = json.loads(stdout)
     # six micro-batches: one update of four, one of the two that are left
     assert (summary["steps"], summary["effective_batch"]) == (2, 8)
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_reduced_precision_trains(ctnet, small_set, tmp_path, amp):
+    arguments = ("--data", small_set, "--max-steps", 2, "--amp", amp, "--out", tmp_path / "run", "--json", *TINY)
+    code, stdout, stderr = ctnet("train", *arguments)
+    assert code == 0, stderr
+    summary = json.loads(stdout)
+    assert 0 < summary["loss"] < 100
+    assert ("bfloat16" if amp == "bf16" else "float16") in summary["precision"]
+
+
+def test_training_opens_no_connection(ctnet, small_set, tmp_path, monkeypatch):
+    def refuse(self, address):
+        raise AssertionError(f"a connection to {address}")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    tiny = [setting.replace("photometric=0", "photometric=0.4") for setting in TINY]
+    code, _, stderr = ctnet("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", *tiny)
+    assert code == 0, stderr
+
+
+def test_more_objects_than_the_cap_is_said(ctnet, small_set, tmp_path):
+    arguments = ("--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", *TINY, "data.max_objects=1")
+    code, _, stderr = ctnet("train", *arguments)
+    assert code == 0, stderr
+    assert "more than 1 objects" in stderr
 
 
 def test_profile_writes_a_trace(ctnet, small_set, tmp_path):

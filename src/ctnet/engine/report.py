@@ -35,14 +35,13 @@ class RunLog:
     After a resume, rows of steps that will be taken again are dropped from the csv; the log keeps everything.
     """
 
-    def __init__(self, folder: Path, start_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, folder: Path, start_step: int, reporter: Reporter) -> None:
         self._csv = folder / "metrics.csv"
         self._rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
         self._events = (folder / "log.jsonl").open("a", encoding="utf-8")
-        purge = {"purge_step": start_step} if start_step else {}
-        self._board = SummaryWriter(folder / "tensorboard", **purge)
+        self._board = _open_board(folder / "tensorboard", start_step)
+        if self._board is None:
+            reporter.message('no TensorBoard events: pip install "ctnet[tensorboard]" adds them')
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one record to `log.jsonl`."""
@@ -52,7 +51,7 @@ class RunLog:
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Add numbers to the TensorBoard curves `group/name`."""
-        for name, value in values.items():
+        for name, value in values.items() if self._board is not None else ():
             self._board.add_scalar(f"{group}/{name}", value, step)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -70,7 +69,17 @@ class RunLog:
         self._events.flush()
         os.fsync(self._events.fileno())
         self._events.close()
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _open_board(folder: Path, start_step: int) -> Any:
+    """Return a TensorBoard writer that forgets what came after `start_step`, or None without the package."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=start_step or None)
 
 
 def _short(value: Any) -> Any:

@@ -100,6 +100,14 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     train_set = open_dataset(path, recipe.data.train_split)
     for warning in check_usable(train_set):
         reporter.message(f"warning: {warning}")
+    cap = recipe.data.max_objects
+    crowded = [image for image in train_set.images if len(image.labels) > cap]
+    if crowded:
+        most = max(crowded, key=lambda image: len(image.labels))
+        reporter.message(
+            f"warning: {len(crowded)} pictures have more than {cap} objects, first {cap} are used "
+            f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
+        )
     try:
         val_set = open_dataset(path, recipe.data.val_split)
     except DataError as error:

@@ -66,7 +66,7 @@ class Trainer:
 
         Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite.
         """
-        log = RunLog(self.folder, self.state.step)
+        log = RunLog(self.folder, self.state.step, self.reporter)
         profiler = StepProfiler(self.folder / "profile" if self.profile else None)
         with StopRequest() as stop:
             try:
