@@ -19,7 +19,7 @@ from ctnet.errors import StorageError
 CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "cross"}
 """ids have holes, as those of real sets do"""
 
-_MOST_HIDDEN = 0.2
+_MOST_HIDDEN = 0.15
 _OBJECTS = np.array([0.06, 0.1, 0.16, 0.2, 0.2, 0.14, 0.09, 0.05])
 """probability of 0, 1, ... 7 objects in a picture"""
 _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
@@ -133,7 +133,7 @@ def _place(
     height, width = size
     for _ in range(12):
         category_id = int(generator.choice(list(CATEGORIES)))
-        side = min(size) * 0.18 * (0.5 / 0.18) ** generator.uniform()
+        side = min(size) * 0.2 * (0.55 / 0.2) ** generator.uniform()
         half = side / 2 + 1
         centre = generator.uniform(half, width - half), generator.uniform(half, height - half)
         mask = _shape(generator, CATEGORIES[category_id], size, centre, side)
