@@ -26,6 +26,6 @@ def progress_bar(description: str, total: int | None = None) -> Iterator[Show]:
         task = bar.add_task(description, total=total)
 
         def show(done: int, total: int | None = None) -> None:
-            bar.update(task, completed=done, **({} if total is None else {"total": total}))
+            bar.update(task, completed=done, total=total)
 
         yield show

@@ -33,9 +33,8 @@ class Batch(NamedTuple):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        dense = self.targets.dense_size
-        targets = CenterBatch(*map(move, self.targets[:-1]), None if dense is None else move(dense))
-        return Batch(move(self.images), move(self.lighting), targets, self.image_ids)
+        targets: dict[str, Any] = {k: None if t is None else move(t) for k, t in self.targets._asdict().items()}
+        return Batch(move(self.images), move(self.lighting), CenterBatch(**targets), self.image_ids)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: 
     if schedule.name in ("onecycle", "cosine"):
         return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * progress)) / 2
     if schedule.name == "poly":
-        return schedule.final + (1 - schedule.final) * (1 - progress) ** schedule.power
+        return schedule.final + (1 - schedule.final) * float((1 - progress) ** schedule.power)
     if schedule.name == "multistep":
         epoch = step // steps_per_epoch
         return float(schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones))
