@@ -62,7 +62,12 @@ def test_check_without_images_overlooks_a_broken_one(broken):
     assert codes[0] - codes[1] == {"image-unreadable"}
 
 
-def test_image_size_moves_the_limits(demo):
+def test_image_size_moves_the_limits(tmp_path):
+    demo = write_demo(tmp_path / "small", 3, 2)
+    path = demo / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [5, 5, 20, 17]
+    path.write_text(json.dumps(content))
     small = json.loads(run("check", demo, "--json", "--image-size", 32).stdout)
     assert "box-tiny" in {finding["code"] for finding in small["findings"]}
     assert small["counts"]["warning"] > json.loads(run("check", demo, "--json").stdout)["counts"]["warning"]

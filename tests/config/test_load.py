@@ -23,7 +23,7 @@ def test_later_sources_win_and_are_remembered(tmp_path):
     assert loaded.sources["schedule.epochs"] == "--epochs"
     assert loaded.sources["optimizer.lr"] == "command line"
     assert loaded.sources["optimizer.momentum"] == str(file)
-    assert loaded.sources["model.neck"] == "centernet_resdcn18.yaml"
+    assert loaded.sources["augment.crop"] == "centernet_resdcn18.yaml"
     assert loaded.sources["seed"] == "default"
 
 

@@ -33,9 +33,9 @@ def test_counts_classes_and_sizes_are_as_promised(folder):
     assert max(len(image.labels) for image in train.images) <= 8
     assert any(not len(image.labels) for image in train.images)
     sides = np.concatenate([image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2] for image in train.images])
-    assert sides.min() >= 12
+    assert sides.min() >= 30
     areas = np.concatenate([image.areas for image in train.images])
-    assert (areas < 32**2).mean() > 0.1
+    assert (areas < 64**2).mean() > 0.1
     assert (areas > 64**2).mean() > 0.2
     ids = [i for split in (train, val) for image in split.images for i in image.annotation_ids]
     assert len(set(ids)) == len(ids)
