@@ -46,7 +46,7 @@ class Updater:
             for name, value in {"loss": total, **parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
         finite = sums["loss"].isfinite()
-        state.scaler.unscale_(optimizer) if state.scaler.is_enabled() else None
+        state.scaler.unscale_(optimizer)
         norm = self._clip()
         if not state.scaler.is_enabled():  # the scaler looks for itself, skips the update and lowers its scale
             finite = finite & norm.isfinite()
