@@ -65,7 +65,7 @@ def pictures() -> list:
     ]
 
 
-def close(a: Detections, b: Detections) -> None:
+def assert_close(a: Detections, b: Detections) -> None:
     assert len(a) == len(b) > 0
     assert np.allclose(a.scores, b.scores, atol=1e-5)
     assert np.allclose(a.boxes_xyxy, b.boxes_xyxy, atol=1e-2)
@@ -77,7 +77,7 @@ def test_batch_size_changes_no_detection(detector, pictures, keep_res):
     one = detector.detect(pictures, settings.model_copy(update={"batch_size": 1}))
     three = detector.detect(pictures, settings.model_copy(update={"batch_size": 3}))
     for a, b in zip(one, three, strict=True):
-        close(a, b)
+        assert_close(a, b)
 
 
 def test_flip_test_of_a_mirrored_picture_is_the_mirrored_result(detector, pictures):
@@ -106,7 +106,7 @@ def test_a_saved_detector_loads_with_no_further_information(detector, pictures, 
     loaded = load_detector(file, device="cpu")
     assert loaded.categories == detector.categories
     assert loaded.recipe == detector.recipe
-    close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
+    assert_close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
     heads = loaded.model(torch.zeros(1, 3, 64, 96))
     assert set(heads) == {"heatmap_logits", "size", "offset"}
 
@@ -138,4 +138,4 @@ def test_networks_with_stacks_are_read_from_the_last(detector, pictures):
             return [{k: torch.zeros_like(v) for k, v in heads.items()}, heads]
 
     stacked = Detector(Stacked(detector.model), detector.recipe, detector.categories, detector.device)
-    close(stacked.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
+    assert_close(stacked.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
