@@ -6,5 +6,6 @@ A device plug-in registers faster kernels for its dispatch key; callers never ch
 from ctnet.ops.deform_conv import deform_conv2d
 from ctnet.ops.nms import nms, soft_nms
 from ctnet.ops.peaks import Peaks, decode_peaks
+from ctnet.ops.upsample import depthwise_upsample
 
-__all__ = ["Peaks", "decode_peaks", "deform_conv2d", "nms", "soft_nms"]
+__all__ = ["Peaks", "decode_peaks", "deform_conv2d", "depthwise_upsample", "nms", "soft_nms"]

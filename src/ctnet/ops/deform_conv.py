@@ -243,8 +243,7 @@ def _image_chunks(input: Tensor, offset: Tensor, dtype: torch.dtype) -> list[sli
     return [slice(start, start + step) for start in range(0, input.shape[0], step)]
 
 
-@torch.library.impl("ctnet::deform_conv2d", "default")
-def _forward(
+def forward(
     input: Tensor,
     offset: Tensor,
     weight: Tensor,
@@ -254,7 +253,8 @@ def _forward(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    output = _output_like(input, offset, weight)
+    """Return the convolution by the reference: what a device without a kernel of its own runs."""
+    output = output_like(input, offset, weight)
     if output.numel() == 0:
         return output
     dtype = _compute_dtype(input)
@@ -274,8 +274,7 @@ def _forward(
     return output
 
 
-@torch.library.impl("ctnet::deform_conv2d_backward", "default")
-def _backward(
+def backward(
     grad_output: Tensor,
     input: Tensor,
     offset: Tensor,
@@ -285,7 +284,8 @@ def _backward(
     padding: list[int],
     dilation: list[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grads = _grads_like(input, offset, weight, mask)
+    """Return the gradients of input, offset, weight and mask by the reference."""
+    grads = grads_like(input, offset, weight, mask)
     grad_input, grad_offset, grad_weight, grad_mask = grads
     if grad_output.numel() == 0 or input.numel() == 0:
         for grad in grads:
@@ -352,6 +352,10 @@ def _offset_gradients(
     grad_offset.copy_(slope.permute(0, 3, 2, 4, 1).reshape(grad_offset.shape))
 
 
+torch.library.impl("ctnet::deform_conv2d", "default", forward)
+torch.library.impl("ctnet::deform_conv2d_backward", "default", backward)
+
+
 def _hw(input: Tensor) -> Pair:
     return input.shape[2], input.shape[3]
 
@@ -360,12 +364,13 @@ def _pt(values: list[int]) -> Pair:
     return values[0], values[1]
 
 
-def _output_like(input: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def output_like(input: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """Return the unfilled result, (N,O,Ho,Wo), stored channels-last."""
     shape = (input.shape[0], weight.shape[0], offset.shape[2], offset.shape[3])
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
 
 
-def _grads_like(
+def grads_like(
     input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return unfilled gradients; without a mask its gradient has one empty row per image."""
@@ -380,12 +385,12 @@ def _grads_like(
 
 @torch.library.register_fake("ctnet::deform_conv2d")
 def _forward_shape(input, offset, weight, bias, mask, stride, padding, dilation):  # type: ignore[no-untyped-def]
-    return _output_like(input, offset, weight)
+    return output_like(input, offset, weight)
 
 
 @torch.library.register_fake("ctnet::deform_conv2d_backward")
 def _backward_shape(grad_output, input, offset, weight, mask, stride, padding, dilation):  # type: ignore[no-untyped-def]
-    return _grads_like(input, offset, weight, mask)
+    return grads_like(input, offset, weight, mask)
 
 
 def _save_for_backward(ctx, inputs, output):  # type: ignore[no-untyped-def]

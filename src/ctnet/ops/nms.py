@@ -70,8 +70,8 @@ def _iou_with(box: Tensor, boxes: Tensor, extra: float) -> Tensor:
     return torch.where(union > 0, intersection / union, 0)
 
 
-@torch.library.impl("ctnet::nms", "default")
-def _nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+def reference_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+    """Return the kept indices by the reference."""
     order = torch.argsort(scores, descending=True, stable=True)
     sorted_boxes, sorted_labels = boxes[order].double(), labels[order]
     alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
@@ -83,8 +83,7 @@ def _nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, pl
     return order[alive]
 
 
-@torch.library.impl("ctnet::soft_nms", "default")
-def _soft_nms(
+def reference_soft_nms(
     boxes: Tensor,
     scores: Tensor,
     method: str,
@@ -93,6 +92,7 @@ def _soft_nms(
     score_floor: float,
     plus_one: bool,
 ) -> Tensor:
+    """Return the decayed scores by the reference."""
     boxes, decayed = boxes.double(), scores.double().clone()
     waiting = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
     for _ in range(len(scores)):
@@ -108,6 +108,10 @@ def _soft_nms(
         decayed = torch.where(waiting, decayed * factor, decayed)
         waiting &= decayed >= score_floor
     return decayed.to(scores.dtype)
+
+
+torch.library.impl("ctnet::nms", "default", reference_nms)
+torch.library.impl("ctnet::soft_nms", "default", reference_soft_nms)
 
 
 @torch.library.register_fake("ctnet::nms")

@@ -18,7 +18,7 @@ torch.library.define(
 
 
 class Peaks(NamedTuple):
-    """The strongest peaks of each image, in falling order of score."""
+    """The strongest peaks of each image, in falling order of logit."""
 
     scores: Tensor  # (B,K) float32, probability; 0 where an image has fewer peaks
     labels: Tensor  # (B,K) int64, class index
@@ -28,9 +28,10 @@ class Peaks(NamedTuple):
 def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
     """Return the `top_k` strongest peaks of (B,C,H,W) logits over all classes.
 
-    A cell is a peak when none of its eight neighbours of the same class beats its probability, so a flat plateau
-    yields several. Probabilities are float32 whatever the logits are. Missing peaks have score 0, label 0, cell 0.
-    Not differentiable.
+    A cell is a peak when none of its eight neighbours of the same class has a larger logit, so a flat plateau yields
+    several; what is not a number is no peak and neither are its neighbours. Equal peaks come in rising order of class
+    and cell. Scores are float32 whatever the logits are. Missing peaks have score 0, label 0, cell 0. Not
+    differentiable.
 
     Raises:
         ValueError: the map is not four-dimensional or `top_k` is below 1.
@@ -40,26 +41,43 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
     return Peaks(*torch.ops.ctnet.decode_peaks(heatmap_logits.detach(), top_k))
 
 
-@torch.library.impl("ctnet::decode_peaks", "default")
-def _decode_peaks(heatmap_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
-    images, _, height, width = heatmap_logits.shape
-    probability = heatmap_logits.float().sigmoid()
-    if probability.numel() == 0:
-        empty = torch.zeros((images, top_k), dtype=torch.int64, device=probability.device)
+def reference_peaks(heatmap_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores, labels and cells by the reference."""
+    logits = heatmap_logits.float() + 0.0  # a negative zero becomes the other one
+    images, _, height, width = logits.shape
+    if logits.numel() == 0:
+        empty = torch.zeros((images, top_k), dtype=torch.int64, device=logits.device)
         return empty.float(), empty, empty.clone()
-    ridge = F.max_pool2d(probability, 3, stride=1, padding=1)
-    flat = torch.where(probability == ridge, probability, 0).flatten(1)
-    kept = min(top_k, flat.shape[1])
-    scores, index = flat.topk(kept)
-    missing = (0, top_k - kept)
-    cells = height * width
-    # A score of 0 is no peak: which cell it names would depend on the kernel.
+    ridge = F.max_pool2d(logits, 3, stride=1, padding=1)
+    key, index = _strongest(logits.flatten(1), (logits == ridge).flatten(1), top_k)
+    scores = torch.where(key != _NO_PEAK, logits.flatten(1).gather(1, index), -torch.inf).sigmoid()
+    # A score that rounds to zero is no peak.
     index = torch.where(scores > 0, index, 0)
+    missing, cells = (0, top_k - scores.shape[1]), height * width
     return (
         F.pad(scores, missing),
         F.pad(index.div(cells, rounding_mode="floor"), missing),
         F.pad(index % cells, missing),
     )
+
+
+_NO_PEAK = torch.iinfo(torch.int64).min
+
+
+def _strongest(logits: Tensor, is_peak: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Return keys and indices (B,K) of the largest peaks; the key orders by logit, then by falling index.
+
+    A float's bits are an integer that sorts like the float once those of negative ones are turned over.
+    """
+    bits = logits.contiguous().view(torch.int32).long()
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    index = torch.arange(logits.shape[1], device=logits.device)
+    key = torch.where(is_peak, ordered * (1 << 32) + (0xFFFFFFFF - index), _NO_PEAK)
+    kept = key.topk(min(top_k, key.shape[1]))
+    return kept.values, kept.indices
+
+
+torch.library.impl("ctnet::decode_peaks", "default", reference_peaks)
 
 
 @torch.library.register_fake("ctnet::decode_peaks")

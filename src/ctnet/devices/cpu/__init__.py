@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ctnet.devices.base import Probe, TorchDevice
+from ctnet.devices.cpu import boxes, deform_conv, peaks, upsample
+from ctnet.devices.cpu.native import select
 
 
 class CpuDevice(TorchDevice):
-    """The processor itself; every operator runs its reference here."""
+    """The processor itself; operators run the compiled kernels where they were built, else the references."""
 
     name = "cpu"
 
@@ -29,6 +34,17 @@ class CpuDevice(TorchDevice):
             return torch.bfloat16, "the processor has AVX-512 bf16"
         return None, "the processor has no bf16 instructions"
 
+    def register_kernels(self) -> dict[str, str]:
+        """Put the compiled kernels behind the operators of this device, where there are any.
+
+        Raises ConfigError when the environment names an instruction set that cannot run here.
+        """
+        status = select()
+        if status.isa is None:
+            return dict.fromkeys(KERNELS, f"reference ({status.reason})")
+        _register()
+        return dict.fromkeys(KERNELS, f"{status.isa} ({status.reason})")
+
     def synchronize(self) -> None:
         """Return at once: work on the cpu is done when a call returns."""
 
@@ -42,6 +58,23 @@ class CpuDevice(TorchDevice):
 
     def set_rng_state(self, state: Tensor) -> None:
         """Ignore a state saved on another device."""
+
+
+KERNELS: dict[str, Callable[..., object]] = {
+    "deform_conv2d": deform_conv.forward,
+    "deform_conv2d_backward": deform_conv.backward,
+    "depthwise_upsample": upsample.forward,
+    "depthwise_upsample_backward": upsample.backward,
+    "decode_peaks": peaks.decode_peaks,
+    "nms": boxes.nms,
+    "soft_nms": boxes.soft_nms,
+}
+
+
+@functools.cache
+def _register() -> None:
+    for name, kernel in KERNELS.items():
+        torch.library.impl(f"ctnet::{name}", "CPU", kernel)
 
 
 def device() -> CpuDevice:

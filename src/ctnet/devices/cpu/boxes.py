@@ -1,0 +1,44 @@
+"""Suppression of boxes by the compiled kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ctnet.devices.cpu.native import library, pointer
+
+
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+    """Return what the reference returns."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    boxes, labels = boxes.double().contiguous(), labels.long().contiguous()
+    keep = torch.empty(len(boxes), dtype=torch.bool)
+    library().ctnet_nms(
+        len(boxes), pointer(boxes), pointer(labels), pointer(order), iou_threshold, float(plus_one), pointer(keep)
+    )
+    return order[keep[order]]
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    sigma: float,
+    iou_threshold: float,
+    score_floor: float,
+    plus_one: bool,
+) -> Tensor:
+    """Return what the reference returns."""
+    boxes = boxes.double().contiguous()
+    decayed = scores.to(torch.float64, memory_format=torch.contiguous_format, copy=True)
+    library().ctnet_soft_nms(
+        len(boxes),
+        pointer(boxes),
+        pointer(decayed),
+        int(method == "gaussian"),
+        sigma,
+        iou_threshold,
+        score_floor,
+        float(plus_one),
+    )
+    return decayed.to(scores.dtype)

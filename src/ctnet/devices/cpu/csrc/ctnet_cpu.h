@@ -1,0 +1,81 @@
+/* The C interface of ctnet's kernels for processors. No torch, no Python: pointers, sizes and strides.
+ *
+ * Element types are numbered: 0 float32, 1 bfloat16, 2 float64. Strides count elements. Every function that takes
+ * `threads` splits its work over at most that many and returns when all is done.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define CTNET_API extern "C" __declspec(dllexport)
+#else
+#define CTNET_API extern "C" __attribute__((visibility("default")))
+#endif
+
+enum ctnet_type { CTNET_FLOAT32 = 0, CTNET_BFLOAT16 = 1, CTNET_FLOAT64 = 2 };
+
+/* Geometry of a deformable convolution. The map is NHWC without gaps; its channels split evenly into `groups`
+ * (of the weight) and into `deform_groups` (of the offsets). Offset and mask have any strides. */
+struct ctnet_deform_shape {
+    int64_t images, channels, height, width;
+    int64_t out_height, out_width;
+    int64_t kernel_h, kernel_w;
+    int64_t stride_h, stride_w;
+    int64_t padding_h, padding_w;
+    int64_t dilation_h, dilation_w;
+    int64_t groups, deform_groups;
+    int64_t offset_stride[4]; /* image, channel, row, column */
+    int64_t mask_stride[4];
+};
+
+/* Geometry of a depthwise transposed convolution over NHWC maps without gaps; weight is (kernel, kernel, C). */
+struct ctnet_upsample_shape {
+    int64_t images, channels, height, width;
+    int64_t out_height, out_width;
+    int64_t kernel, stride, padding;
+};
+
+/* Best instruction set of this machine that the binary has code for, or the one selected. */
+CTNET_API const char *ctnet_isa(void);
+/* Select one by name; returns 0, or 1 when this machine or binary lacks it. */
+CTNET_API int ctnet_select_isa(const char *name);
+/* Run parallel work through `GOMP_parallel` of the OpenMP runtime that torch has loaded; null starts own threads. */
+CTNET_API void ctnet_set_parallel(void *gomp_parallel);
+
+/* Write the sampled, modulated map of output cells first .. first+count-1 (row-major over images, rows, columns) as
+ * rows of `columns`, each (groups, taps, C/groups). `mask` may be null. Offset and mask share `side_type`. */
+CTNET_API int ctnet_deform_columns(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
+                                   const void *offset, const void *mask, int64_t first, int64_t count, void *columns,
+                                   int threads);
+
+/* Take the gradient of those columns back: add to `grad_map` (NHWC; float64 for float64 maps, else float32) and write
+ * `grad_offset` and `grad_mask`, which have the strides of `shape` given for gradients. `scratch` holds
+ * ctnet_deform_scratch(...) bytes. */
+CTNET_API int ctnet_deform_scatter(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
+                                   const void *offset, const void *mask, int64_t first, int64_t count,
+                                   const void *grad_columns, const struct ctnet_deform_shape *grad_shape, void *grad_map,
+                                   void *grad_offset, void *grad_mask, void *scratch, int threads);
+CTNET_API int64_t ctnet_deform_scratch(const struct ctnet_deform_shape *shape, int type, int64_t count, int threads);
+
+/* Keep the `top_k` largest local maxima (3x3, no neighbour larger) of each image of a (B,C,H,W) map of logits with the
+ * given strides (image, class, row, column; the column's or the class's is 1). Order: falling logit, then rising flat
+ * index. Missing ones have score 0, label 0, cell 0. */
+CTNET_API int ctnet_decode_peaks(int type, const void *logits, const int64_t sizes[4], const int64_t strides[4],
+                                 int64_t top_k, float *scores, int64_t *labels, int64_t *cells, int threads);
+
+/* Greedy suppression within labels. `boxes` (n,4) xyxy, `order` strongest first; writes 1 in `keep[i]` for survivors,
+ * i as in `boxes`. */
+CTNET_API int ctnet_nms(int64_t n, const double *boxes, const int64_t *labels, const int64_t *order, double threshold,
+                        double extra, uint8_t *keep);
+/* Soft-NMS of one class, scores decayed in place; gaussian if `gaussian`, else linear above the threshold. */
+CTNET_API int ctnet_soft_nms(int64_t n, const double *boxes, double *scores, int gaussian, double sigma,
+                             double threshold, double floor, double extra);
+
+/* Depthwise transposed convolution and its gradients; `grad_weight` is float64 for float64 maps, else float32. */
+CTNET_API int ctnet_upsample(const struct ctnet_upsample_shape *shape, int type, const void *map, const void *weight,
+                             void *out, int threads);
+CTNET_API int ctnet_upsample_grad_map(const struct ctnet_upsample_shape *shape, int type, const void *grad_out,
+                                      const void *weight, void *grad_map, int threads);
+CTNET_API int ctnet_upsample_grad_weight(const struct ctnet_upsample_shape *shape, int type, const void *map,
+                                         const void *grad_out, void *grad_weight, int threads);

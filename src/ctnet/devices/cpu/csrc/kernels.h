@@ -1,0 +1,56 @@
+// What every instruction set provides, as a table of functions; `type` and `side_type` are chosen inside.
+#pragma once
+
+#include "ctnet_cpu.h"
+
+namespace ctnet {
+
+// The channels of one thread's share of a scatter, and where its products go.
+struct Share {
+    int64_t first, count; // cells
+    int64_t low, high;    // channels
+    void *dots, *off_map;
+    int64_t corner_stride; // between the products with one corner and the next
+};
+
+struct FoundPeak {
+    float logit;
+    int64_t index; // class * area + row * width + column
+};
+
+// Falling logit, then rising index. A heap in this order has the weakest on top.
+inline bool stronger(const FoundPeak &a, const FoundPeak &b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.index < b.index);
+}
+
+struct Kernels {
+    const char *name;
+    bool (*supported)();
+    void (*columns)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset,
+                    const void *mask, int64_t first, int64_t count, void *columns);
+    void (*spread)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset, const void *mask,
+                   const void *grad_columns, const Share &share, void *grad_map);
+    void (*side_gradients)(const ctnet_deform_shape &, int type, int side_type, const void *offset, const void *mask,
+                           int64_t first, int64_t count, const void *dots, int64_t corner_stride, int64_t parts,
+                           int64_t part_stride,
+                           const ctnet_deform_shape &out, void *grad_offset, void *grad_mask);
+    int64_t (*peaks)(int type, const void *logits, const int64_t sizes[4], const int64_t strides[4], int64_t image,
+                     int64_t first_row, int64_t last_row, int64_t top_k, FoundPeak *best);
+    void (*upsample)(const ctnet_upsample_shape &, int type, const void *map, const void *weight, int64_t image, int64_t row,
+                     void *out);
+    void (*upsample_grad_map)(const ctnet_upsample_shape &, int type, const void *grad_out, const void *weight,
+                              int64_t image, int64_t row, void *grad_map);
+    void (*upsample_grad_weight)(const ctnet_upsample_shape &, int type, const void *map, const void *grad_out,
+                                 int64_t kernel_row, void *grad_weight);
+};
+
+extern const Kernels kPlain;
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define CTNET_X86_LEVELS 1
+extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
+#endif
+
+// Calls task(context, 0) ... task(context, count-1) on at most `threads` threads.
+void parallel(int threads, int64_t count, void (*task)(void *context, int64_t index), void *context);
+
+} // namespace ctnet

@@ -1,0 +1,120 @@
+// The table of one instruction set. A level_*.cpp names the target, opens a namespace and includes this.
+
+#include "numbers.inl"
+
+#include "deform_conv.inl"
+#include "peaks.inl"
+#include "upsample.inl"
+
+// Calls function<element type of `type`>(...).
+#define CTNET_BY_TYPE(type, function, ...)                                                                             \
+    switch (type) {                                                                                                    \
+    case CTNET_FLOAT32: function<float>(__VA_ARGS__); break;                                                           \
+    case CTNET_BFLOAT16: function<BFloat16>(__VA_ARGS__); break;                                                       \
+    case CTNET_FLOAT64: function<double>(__VA_ARGS__); break;                                                          \
+    }
+
+// The types that maps and offsets come in together; callers convert offsets of any other.
+#define CTNET_BY_TYPES(type, side_type, function, ...)                                                                 \
+    if (type == CTNET_FLOAT32) function<float, float>(__VA_ARGS__);                                                    \
+    else if (type == CTNET_FLOAT64) function<double, double>(__VA_ARGS__);                                             \
+    else if (side_type == CTNET_BFLOAT16) function<BFloat16, BFloat16>(__VA_ARGS__);                                   \
+    else function<BFloat16, float>(__VA_ARGS__);
+
+template <class T, class S>
+void columns_of(const ctnet_deform_shape &d, const void *map, const void *offset, const void *mask, int64_t first,
+                int64_t count, void *columns) {
+    deform_columns(d, static_cast<const T *>(map), static_cast<const S *>(offset), static_cast<const S *>(mask), first,
+                   count, static_cast<T *>(columns));
+}
+
+void columns(const ctnet_deform_shape &d, int type, const void *map, int side_type, const void *offset, const void *mask,
+             int64_t first, int64_t count, void *columns) {
+    CTNET_BY_TYPES(type, side_type, columns_of, d, map, offset, mask, first, count, columns)
+}
+
+template <class T, class S>
+void spread_of(const ctnet_deform_shape &d, const void *map, const void *offset, const void *mask, const void *grad_columns,
+               const Share &share, void *grad_map) {
+    using W = typename Wide<T>::type;
+    deform_spread(d, static_cast<const T *>(map), static_cast<const S *>(offset), static_cast<const S *>(mask),
+                  share.first, share.count, static_cast<const T *>(grad_columns), share.low, share.high,
+                  static_cast<W *>(grad_map), static_cast<W *>(share.dots), share.corner_stride,
+                  static_cast<W *>(share.off_map));
+}
+
+void spread_share(const ctnet_deform_shape &d, int type, const void *map, int side_type, const void *offset,
+                  const void *mask, const void *grad_columns, const Share &share, void *grad_map) {
+    CTNET_BY_TYPES(type, side_type, spread_of, d, map, offset, mask, grad_columns, share, grad_map)
+}
+
+template <class T, class S>
+void side_gradients_of(const ctnet_deform_shape &d, const void *offset, const void *mask, int64_t first, int64_t count,
+                       const void *dots, int64_t corner_stride, int64_t parts, int64_t part_stride,
+                       const ctnet_deform_shape &out, void *grad_offset, void *grad_mask) {
+    deform_side_gradients<T>(d, static_cast<const S *>(offset), static_cast<const S *>(mask), first, count,
+                             static_cast<const typename Wide<T>::type *>(dots), corner_stride, parts, part_stride, out,
+                             static_cast<S *>(grad_offset), static_cast<S *>(grad_mask));
+}
+
+void side_gradients(const ctnet_deform_shape &d, int type, int side_type, const void *offset, const void *mask,
+                    int64_t first, int64_t count, const void *dots, int64_t corner_stride, int64_t parts,
+                    int64_t part_stride, const ctnet_deform_shape &out, void *grad_offset, void *grad_mask) {
+    CTNET_BY_TYPES(type, side_type, side_gradients_of, d, offset, mask, first, count, dots, corner_stride, parts,
+                   part_stride, out,
+                   grad_offset, grad_mask)
+}
+
+template <class T>
+void peaks_of(const void *logits, const int64_t sizes[4], const int64_t strides[4], int64_t image, int64_t first_row,
+              int64_t last_row, int64_t top_k, FoundPeak *best, int64_t &found) {
+    const Heatmap map{sizes[1], sizes[2], sizes[3], strides[1], strides[2], strides[3]};
+    found = find_peaks(map, static_cast<const T *>(logits) + image * strides[0], first_row, last_row, top_k, best);
+}
+
+int64_t peaks(int type, const void *logits, const int64_t sizes[4], const int64_t strides[4], int64_t image,
+              int64_t first_row, int64_t last_row, int64_t top_k, FoundPeak *best) {
+    int64_t found = 0;
+    CTNET_BY_TYPE(type, peaks_of, logits, sizes, strides, image, first_row, last_row, top_k, best, found)
+    return found;
+}
+
+template <class T>
+void upsample_of(const ctnet_upsample_shape &u, const void *map, const void *weight, int64_t image, int64_t row, void *out) {
+    upsample_row(u, static_cast<const T *>(map), static_cast<const typename Wide<T>::type *>(weight), image, row,
+                 static_cast<T *>(out));
+}
+
+void upsample(const ctnet_upsample_shape &u, int type, const void *map, const void *weight, int64_t image, int64_t row,
+              void *out) {
+    CTNET_BY_TYPE(type, upsample_of, u, map, weight, image, row, out)
+}
+
+template <class T>
+void upsample_grad_map_of(const ctnet_upsample_shape &u, const void *grad_out, const void *weight, int64_t image,
+                          int64_t row, void *grad_map) {
+    upsample_grad_map_row(u, static_cast<const T *>(grad_out), static_cast<const typename Wide<T>::type *>(weight),
+                          image, row, static_cast<T *>(grad_map));
+}
+
+void upsample_grad_map(const ctnet_upsample_shape &u, int type, const void *grad_out, const void *weight, int64_t image,
+                       int64_t row, void *grad_map) {
+    CTNET_BY_TYPE(type, upsample_grad_map_of, u, grad_out, weight, image, row, grad_map)
+}
+
+template <class T>
+void upsample_grad_weight_of(const ctnet_upsample_shape &u, const void *map, const void *grad_out, int64_t kernel_row,
+                             void *grad_weight) {
+    upsample_grad_weight_row(u, static_cast<const T *>(map), static_cast<const T *>(grad_out), kernel_row,
+                             static_cast<typename Wide<T>::type *>(grad_weight));
+}
+
+void upsample_grad_weight(const ctnet_upsample_shape &u, int type, const void *map, const void *grad_out,
+                          int64_t kernel_row, void *grad_weight) {
+    CTNET_BY_TYPE(type, upsample_grad_weight_of, u, map, grad_out, kernel_row, grad_weight)
+}
+
+constexpr Kernels table(const char *name, bool (*supported)()) {
+    return {name,  supported, columns,           spread_share,        side_gradients,
+            peaks, upsample,  upsample_grad_map, upsample_grad_weight};
+}

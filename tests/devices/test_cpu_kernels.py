@@ -1,0 +1,172 @@
+"""Compiled kernels against the references, where the operator tests do not look: sizes, layouts, types, threads."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ctnet.devices.cpu import boxes, deform_conv, native, peaks
+from ctnet.errors import ConfigError
+from ctnet.ops import deform_conv as reference
+from ctnet.ops.nms import reference_nms, reference_soft_nms
+
+pytestmark = pytest.mark.skipif(native.select().isa is None, reason="ctnet was installed without a C++ compiler")
+
+BOUNDS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
+# images, channels, map, filters, groups, deform groups, kernel, stride, padding, dilation
+SHAPES = [
+    (2, 64, (17, 23), 32, 1, 1, 3, 1, 1, 1),
+    (3, 12, (9, 7), 6, 3, 2, 3, 2, 2, 2),
+    (1, 6, (5, 5), 4, 2, 3, 1, 1, 0, 1),
+    (2, 24, (8, 11), 10, 1, 24, 5, 1, 2, 1),
+    (5, 33, (6, 4), 7, 1, 1, 3, 1, 1, 1),
+    (1, 1, (1, 40), 1, 1, 1, 3, 1, 1, 1),
+]
+
+
+@pytest.fixture(params=native.ISAS)
+def isa(request):
+    if native.library().ctnet_select_isa(request.param.encode()):
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    native.select()
+
+
+def deform_arguments(shape, dtype, side_dtype, mask=True):
+    images, channels, (height, width), filters, groups, deform_groups, k, stride, padding, dilation = shape
+    torch.manual_seed(0)
+    out = [(side + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for side in (height, width)]
+    offset = (torch.randn(images, 2 * deform_groups * k * k, *out) * 3).to(side_dtype)
+    offset[0, 0, 0, 0], offset.view(-1)[7] = torch.nan, torch.inf
+    return (
+        torch.randn(images, channels, height, width).to(dtype),
+        offset,
+        (torch.randn(filters, channels // groups, k, k) / (k * channels**0.5)).to(dtype),
+        torch.randn(filters).to(dtype) if mask else None,
+        torch.rand(images, deform_groups * k * k, *out).to(side_dtype) if mask else None,
+        *([n, n] for n in (stride, padding, dilation)),
+    )
+
+
+def deviation(got, expected):
+    return float((got.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize("tile_bytes", [1, 4 << 20])
+def test_deform_conv_equals_the_reference_in_float64(isa, shape, dtype, tile_bytes, monkeypatch):
+    monkeypatch.setattr(deform_conv, "_TILE_BYTES", tile_bytes)
+    for side_dtype, mask in ((dtype, True), (torch.promote_types(dtype, torch.float32), False)):
+        arguments = deform_arguments(shape, dtype, side_dtype, mask)
+        exact = [a.double() if isinstance(a, torch.Tensor) else a for a in arguments]
+        output, expected = deform_conv.forward(*arguments), reference.forward(*exact)
+        assert output.dtype == dtype
+        assert deviation(output, expected) < BOUNDS[dtype]
+        grad = torch.randn(expected.shape).to(dtype)
+        without_bias = lambda a: (*a[:3], *a[4:])  # noqa: E731
+        grads = deform_conv.backward(grad, *without_bias(arguments))
+        expected_grads = reference.backward(grad.double(), *without_bias(exact))
+        for name, got, wanted in zip(("input", "offset", "weight", "mask"), grads, expected_grads, strict=True):
+            assert got.shape == wanted.shape
+            assert wanted.numel() == 0 or deviation(got, wanted) < BOUNDS[dtype], name
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_the_number_of_threads_changes_no_more_than_rounding(threads):
+    arguments = deform_arguments(SHAPES[0], torch.float32, torch.float32)
+    grad = torch.randn(2, 32, 17, 23)
+    call = lambda: deform_conv.backward(grad, *arguments[:3], *arguments[4:])  # noqa: E731
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = call()
+        torch.set_num_threads(threads)
+        several, again = call(), call()
+    finally:
+        torch.set_num_threads(before)
+    for one, many, repeated in zip(alone, several, again, strict=True):
+        assert deviation(many, one.double()) < 1e-5
+        assert torch.equal(many, repeated)
+
+
+def test_layouts_give_equal_bits():
+    x, offset, weight, bias, mask, *sampling = deform_arguments(SHAPES[0], torch.float32, torch.float32)
+    expected = deform_conv.forward(x, offset, weight, bias, mask, *sampling)
+    side = torch.cat([offset, mask], 1).contiguous(memory_format=torch.channels_last)
+    split = side[:, : offset.shape[1]], side[:, offset.shape[1] :]
+    for x_like, weight_like in itertools.product((x, x.contiguous(memory_format=torch.channels_last)), (weight, weight.contiguous(memory_format=torch.channels_last))):  # fmt: skip
+        got = deform_conv.forward(x_like, split[0], weight_like, bias, split[1], *sampling)
+        assert torch.equal(got, expected)
+
+
+def test_half_precision_falls_back_to_the_reference():
+    arguments = deform_arguments(SHAPES[4], torch.float16, torch.float32)
+    assert torch.equal(deform_conv.forward(*arguments), reference.forward(*arguments))
+
+
+def test_suppression_equals_the_reference():
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(300, 2, generator=generator) * 50
+    all_boxes = torch.cat([corner, corner + torch.rand(300, 2, generator=generator) * 20], 1)
+    scores = torch.randint(0, 40, (300,), generator=generator) / 40
+    labels = torch.randint(0, 3, (300,), generator=generator)
+    for threshold, plus_one in ((0.5, False), (0.1, True), (0.0, False), (1.0, False)):
+        arguments = (all_boxes, scores, labels, threshold, plus_one)
+        assert torch.equal(boxes.nms(*arguments), reference_nms(*arguments))
+    for method, floor in (("gaussian", 0.001), ("linear", 0.2)):
+        soft = (all_boxes, scores, method, 0.5, 0.3, floor, True)
+        assert torch.allclose(boxes.soft_nms(*soft), reference_soft_nms(*soft), atol=1e-7)
+
+
+def test_boxes_that_are_not_numbers_are_kept_out_of_each_other(isa):
+    bad = torch.tensor([[0.0, 0, 10, 10], [torch.nan, 0, 10, 10], [0, 0, 10, 10]])
+    arguments = (bad, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3, dtype=torch.int64), 0.5, False)
+    assert torch.equal(boxes.nms(*arguments), reference_nms(*arguments))
+
+
+def test_peaks_of_one_image_do_not_depend_on_threads():
+    logits = torch.randint(-9, 9, (1, 4, 64, 33), generator=torch.Generator().manual_seed(2)).float()
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(peaks.decode_peaks(logits, 50))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_an_unknown_instruction_set_is_named(monkeypatch):
+    monkeypatch.setenv(native.ISA_VARIABLE, "sse9")
+    with pytest.raises(ConfigError, match="sse9"):
+        native.select()
+
+
+def test_work_runs_on_the_threads_that_torch_has():
+    """One pool: after both have worked in parallel there are no more threads than torch alone made."""
+    program = """
+import os, torch
+torch.set_num_threads(3)
+torch.randn(600, 600) @ torch.randn(600, 600)
+torch.randn(4_000_000).sin()
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+from ctnet.devices import open_device
+from ctnet.ops import decode_peaks
+open_device("cpu")
+before = max(before, count())
+decode_peaks(torch.randn(3, 4, 64, 64), 10)
+print(before, count())
+"""
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("no /proc on this system")
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    before, after = map(int, done.stdout.split())
+    assert before == after
