@@ -1,9 +1,9 @@
 """Compiled kernels against the references, where the operator tests do not look: sizes, layouts, types, threads."""
 
-import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,7 +98,11 @@ def test_layouts_give_equal_bits():
     expected = deform_conv.forward(x, offset, weight, bias, mask, *sampling)
     side = torch.cat([offset, mask], 1).contiguous(memory_format=torch.channels_last)
     split = side[:, : offset.shape[1]], side[:, offset.shape[1] :]
-    for x_like, weight_like in itertools.product((x, x.contiguous(memory_format=torch.channels_last)), (weight, weight.contiguous(memory_format=torch.channels_last))):  # fmt: skip
+    stored = torch.channels_last
+    for x_like, weight_like in (
+        (x.contiguous(memory_format=stored), weight),
+        (x, weight.contiguous(memory_format=stored)),
+    ):
         got = deform_conv.forward(x_like, split[0], weight_like, bias, split[1], *sampling)
         assert torch.equal(got, expected)
 
@@ -164,7 +168,7 @@ before = max(before, count())
 decode_peaks(torch.randn(3, 4, 64, 64), 10)
 print(before, count())
 """
-    if not os.path.isdir("/proc/self/task"):
+    if not Path("/proc/self/task").is_dir():
         pytest.skip("no /proc on this system")
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,14 @@ from ctnet.errors import ConfigError
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]..."),
+]
+
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="What to compute in; auto takes what the device runs fast"),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first (a minute, worth it for many pictures)")
 ]
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ctnet.cli.arguments import parse_image_size
+from ctnet.cli.arguments import Compile, PrecisionOption, parse_image_size
 from ctnet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def evaluate_command(
     image_size: ImageSize = None,
     save_results: SaveResults = None,
     report: Report = None,
+    precision: PrecisionOption = "auto",
+    compile: Compile = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a detector on annotated pictures, by the COCO metrics.
@@ -77,7 +79,7 @@ def evaluate_command(
     from ctnet.eval.report import evaluation_document, write_report
     from ctnet.models.detector import load_detector
 
-    detector = load_detector(weights, device)
+    detector = load_detector(weights, device, precision, compile=compile)
     flags = {"batch_size": batch_size, "flip": flip, "keep_res": keep_res, "nms": nms}
     recipe = _override(detector.recipe, flags, scales, image_size)
     settings = recipe.evaluation
@@ -92,7 +94,7 @@ def evaluate_command(
         found = evaluate(detector, annotation_set, settings, workers, show)
     detections = relabel(found, alignment)
     metrics = coco_metrics(annotation_set, detections, settings.max_detections)
-    protocol = describe(detector.recipe, settings, len(annotation_set.images))
+    protocol = describe(detector.recipe, settings, len(annotation_set.images), detector.precision)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
     if save_results:
         write_results(save_results, detections, annotation_set.categories)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctnet.cli.arguments import Compile, PrecisionOption
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, DataError
 
@@ -33,6 +34,8 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures per forward pass (default: the recipe's)")
     ] = None,
+    precision: PrecisionOption = "auto",
+    compile: Compile = False,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the detections as JSON; writes files only with --out")
@@ -52,7 +55,7 @@ def predict(
     frames = open_sources(sources)
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
-    detector = load_detector(weights, device)
+    detector = load_detector(weights, device, precision, compile=compile)
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     with progress_bar("predict", frames.count_frames()) as show:
         document = run_predict(detector, frames, folder, score, draw, batch_size, show)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+from ctnet.devices.fold import fold_batch_norm
+from ctnet.devices.reduced import ReducedPrecision
+from ctnet.errors import ConfigError
+
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -14,6 +21,15 @@ class Probe:
     """Whether this machine has the device: how many, or in one sentence why not."""
 
     count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready for inference: float32 pictures in, float32 head outputs out."""
+
+    network: nn.Module
+    precision: str  # what it computes in, such as `bfloat16` or `float32, compiled`
     reason: str
 
 
@@ -39,8 +55,14 @@ class Device(Protocol):
     def register_kernels(self) -> dict[str, str]:
         """Register this device's operator kernels; return per operator which implementation runs and why."""
 
-    def prepare(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
-        """Return the network in the memory format that suits this device, on the host."""
+    def arrange(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
+        """Return the network in the memory format that trains well on this device, on the host."""
+
+    def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
+        """Return the network made ready for inference on `where`; the network itself is left as it is.
+
+        Raises ConfigError for a precision that the device lacks.
+        """
 
     def synchronize(self) -> None:
         """Wait until all work handed to the device is done."""
@@ -58,6 +80,8 @@ class Device(Protocol):
 class TorchDevice:
     """What devices that torch itself supports have in common."""
 
+    name = "torch"
+
     def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
         """Return what torch's autocast accepts."""
         return (torch.bfloat16, torch.float16)
@@ -66,6 +90,33 @@ class TorchDevice:
         """Register nothing: the references run."""
         return {}
 
-    def prepare(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
+    def arrange(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
         """Return the network with channels-last weights if asked for."""
         return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload,no-any-return]
+
+    def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
+        """Fold norms into convolutions, set channels-last and the precision, and compile if asked to."""
+        dtype, reason = self._inference_dtype(precision)
+        ready: nn.Module = self.arrange(fold_batch_norm(network), channels_last=True).to(where)
+        if dtype is not None:
+            assert isinstance(ready, fx.GraphModule)
+            ready = ReducedPrecision(ready, dtype)
+        if compile:
+            torch._inductor.config.freezing = True  # weights become constants in the layout that the kernels want
+            ready = torch.compile(ready)  # type: ignore[assignment]
+        name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+        return Prepared(ready.eval(), f"{name}, compiled" if compile else name, reason)
+
+    def _inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
+        if precision == "fp32":
+            return None, "asked for"
+        if precision == "auto":
+            return self.fast_dtype()
+        dtype = REDUCED[precision]
+        if dtype not in self.autocast_dtypes():
+            raise ConfigError(f"{self.name} does not compute in {precision}", hint="use --precision auto or fp32")
+        return dtype, "asked for"
+
+    def fast_dtype(self) -> tuple[torch.dtype | None, str]:
+        """Return float32: what every device has."""
+        return None, "nothing faster is known"

@@ -8,10 +8,8 @@ from typing import Literal
 
 import torch
 
-from ctnet.devices import OpenDevice
+from ctnet.devices import REDUCED, OpenDevice
 from ctnet.errors import ConfigError
-
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,6 @@ def choose_precision(mode: Literal["auto", "off", "bf16", "fp16"], device: OpenD
         return Precision(kind, None, "amp is off")
     if mode == "auto":
         return Precision(kind, *device.plugin.fast_dtype())
-    if _TYPES[mode] not in device.plugin.autocast_dtypes():
+    if REDUCED[mode] not in device.plugin.autocast_dtypes():
         raise ConfigError(f"{device.plugin.name} has no autocast to {mode}", hint="use --amp auto or off")
-    return Precision(kind, _TYPES[mode], "asked for")
+    return Precision(kind, REDUCED[mode], "asked for")

@@ -137,7 +137,7 @@ def _build(
 ) -> Trainer:
     precision = choose_precision(recipe.train.amp, device)
     network = build_network(recipe.model, len(train_set.categories))
-    network = device.plugin.prepare(network, channels_last=recipe.train.channels_last).to(device.torch_device)
+    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
     lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate)
     state = TrainingState(
         network=network.train(),

@@ -16,7 +16,7 @@ from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent
 from ctnet.eval.evaluate import evaluate
 from ctnet.eval.protocol import describe, sentence
 from ctnet.eval.report import evaluation_document, write_report
-from ctnet.models.detector import Detector
+from ctnet.models.detector import prepare_detector
 from ctnet.types import AnnotationSet, Category, Detections
 from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
 from ctnet.weights.fit import load_exactly
@@ -71,19 +71,14 @@ class Validation:
 
     def _measure(self, state: TrainingState, on_picture: Callable[[], None]) -> CocoMetrics:
         assert self.annotations is not None
-        network = state.evaluated_network
-        detector = Detector(network, self.recipe, self.categories, self.device)
+        detector = prepare_detector(state.evaluated_network, self.recipe, self.categories, self.device)
+        self.protocol["precision"] = detector.precision
 
         def progress(done: int, total: int) -> None:
             self.reporter.progress("evaluate", done, total, {})
             on_picture()
 
-        try:
-            found = evaluate(
-                detector, self.annotations, self.recipe.evaluation, workers=self.workers, progress=progress
-            )
-        finally:
-            state.network.train()
+        found = evaluate(detector, self.annotations, self.recipe.evaluation, workers=self.workers, progress=progress)
         found = relabel(found, self._alignment)
         metrics = coco_metrics(self.annotations, found, self.recipe.evaluation.max_detections)
         self._latest = (state.step, found, metrics)

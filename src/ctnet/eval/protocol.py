@@ -7,7 +7,7 @@ from typing import Any
 from ctnet.config import Evaluation, Recipe
 
 
-def describe(recipe: Recipe, settings: Evaluation, num_images: int) -> dict[str, Any]:
+def describe(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
     """Return the protocol, ready for JSON."""
     soft = settings.nms == "soft" or (settings.nms == "none" and len(settings.scales) > 1)
     return {
@@ -19,6 +19,7 @@ def describe(recipe: Recipe, settings: Evaluation, num_images: int) -> dict[str,
         "top_k": settings.top_k,
         "max_detections": settings.max_detections,
         "score_floor": settings.score_floor,
+        "precision": precision,
         "images": num_images,
         "iou": "0.50:0.95",
     }
@@ -37,4 +38,5 @@ def sentence(protocol: dict[str, Any]) -> str:
     ]
     if protocol["score_floor"] > 0:
         parts.append(f"scores from {protocol['score_floor']:g}")
+    parts.append(protocol["precision"])
     return " · ".join(parts) + f" · IoU {protocol['iou']}"

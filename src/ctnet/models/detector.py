@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ctnet.config import Evaluation, Recipe
-from ctnet.devices import OpenDevice, open_device
+from ctnet.devices import OpenDevice, PrecisionName, open_device
 from ctnet.models.build import build_network
 from ctnet.models.inference import detect_stream, render_views
 from ctnet.types import Category, Detections
@@ -21,12 +21,20 @@ from ctnet.weights.fit import load_exactly
 class Detector:
     """Pictures in, detections out.
 
-    `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) batch on the detector's device and returns
-    a dict of raw head outputs.
+    `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
+    returns a dict of raw head outputs. `precision` is what it computes in.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, categories: Sequence[Category], device: OpenDevice) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        categories: Sequence[Category],
+        device: OpenDevice,
+        precision: str = "float32",
+    ) -> None:
         self.model = model.eval()
+        self.precision = precision
         self.recipe = recipe
         self.categories = tuple(categories)
         self.device = device
@@ -46,17 +54,37 @@ class Detector:
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
         """Return a detector over the same network that shows it pictures at another (height, width)."""
         data = self.recipe.data.model_copy(update={"image_size": image_size})
-        return Detector(self.model, self.recipe.model_copy(update={"data": data}), self.categories, self.device)
+        recipe = self.recipe.model_copy(update={"data": data})
+        return Detector(self.model, recipe, self.categories, self.device, self.precision)
 
 
-def load_detector(file: str | Path, device: str = "auto") -> Detector:
+def prepare_detector(
+    network: nn.Module,
+    recipe: Recipe,
+    categories: Sequence[Category],
+    device: OpenDevice,
+    precision: PrecisionName = "auto",
+    *,
+    compile: bool = False,
+) -> Detector:
+    """Return a detector over a copy of the network that is made ready for inference on the device.
+
+    Raises ConfigError when the device lacks the precision.
+    """
+    ready = device.plugin.prepare(network, device.torch_device, precision=precision, compile=compile)
+    return Detector(ready.network, recipe, categories, device, ready.precision)
+
+
+def load_detector(
+    file: str | Path, device: str = "auto", precision: PrecisionName = "auto", *, compile: bool = False
+) -> Detector:
     """Return the detector stored in a ctnet file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
 
-    Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
+    `precision` auto takes what the device runs fast; `compile` makes the first batch of each size slow, the others
+    faster. Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
     """
     weights = read_weights(Path(file))
     opened = open_device(device)
     network = build_network(weights.recipe.model, len(weights.categories))
     load_exactly(network, weights.tensors, file)
-    network = opened.plugin.prepare(network, channels_last=True).to(opened.torch_device)
-    return Detector(network, weights.recipe, weights.categories, opened)
+    return prepare_detector(network, weights.recipe, weights.categories, opened, precision, compile=compile)

@@ -17,6 +17,9 @@ class DeformConv2d(nn.Module):
     zero, so a fresh layer is half an ordinary convolution plus bias.
     """
 
+    is_convolution = True
+    """a norm after it can be folded into weight and bias"""
+
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))

@@ -1,5 +1,7 @@
-"""Depthwise transposed convolution: each channel is enlarged by a kernel of its own (CenterNet's up-sampling in DLA-34
-and CenterFace, which starts bilinear and is trained like any weight)."""
+"""Depthwise transposed convolution: each channel is enlarged by a kernel of its own.
+
+CenterNet up-samples so in DLA-34 and CenterFace; the kernel starts bilinear and is trained like any weight.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,109 @@
+"""Networks made ready for inference compute what the trained network computes."""
+
+import pytest
+import torch
+from torch import nn
+
+from ctnet.config import load_recipe
+from ctnet.devices import open_device
+from ctnet.devices.fold import fold_batch_norm
+from ctnet.errors import ConfigError
+from ctnet.models.build import build_network
+from ctnet.nn import DeformConv2d
+
+
+def lived_in(network):
+    """Give every norm statistics and factors as after training, and every offset layer something to say."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+        if isinstance(module, DeformConv2d):
+            nn.init.normal_(module.offset_mask.weight, 0, 0.02)
+    return network.eval()
+
+
+def network_of(recipe="centernet_resdcn18", classes=3):
+    return lived_in(build_network(load_recipe(recipe, []).recipe.model, classes))
+
+
+def outputs(network, x):
+    with torch.inference_mode():
+        return network(x)
+
+
+@pytest.mark.parametrize("recipe", ["centernet_resdcn18", "centernet_res18", "centernet_res50"])
+def test_folding_norms_changes_outputs_by_rounding_only(recipe):
+    network = network_of(recipe).double()
+    x = torch.randn(2, 3, 96, 64, dtype=torch.float64)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    folded = fold_batch_norm(network)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    for name, expected in outputs(network, x).items():
+        assert (outputs(folded, x)[name] - expected).abs().max() <= 1e-12 * expected.abs().max()
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+class Shared(nn.Module):
+    """A convolution whose output is used twice, so that the norm must stay; and a grouped transposed one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.up, self.up_norm = nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6, affine=False)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.up_norm(self.up(y + self.norm(y)))
+
+
+def test_a_norm_stays_where_its_input_is_used_elsewhere():
+    network = Shared().double()
+    network.norm.running_mean.normal_()
+    network.up_norm.running_var.uniform_(0.5, 2)
+    network.eval()
+    x = torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    folded = fold_batch_norm(network)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in folded.modules()) == 1
+    assert torch.allclose(outputs(folded, x), outputs(network, x), atol=1e-12)
+
+
+def test_bf16_stays_close_and_returns_float32():
+    network, device = network_of(), open_device("cpu")
+    x = torch.randn(2, 3, 96, 64)
+    ready = device.plugin.prepare(network, device.torch_device, precision="bf16", compile=False)
+    assert ready.precision == "bfloat16"
+    for name, expected in outputs(network, x).items():
+        got = outputs(ready.network, x)[name]
+        assert got.dtype == torch.float32
+        assert (got - expected).abs().mean() < 0.02 * expected.std() + 1e-6
+        # the last layer is float32: its values are not the few that bf16 has
+        assert not torch.equal(got, got.bfloat16().float())
+
+
+def test_fp32_is_float32_whatever_the_processor_has():
+    network, device = network_of(), open_device("cpu")
+    x = torch.randn(1, 3, 64, 96)
+    ready = device.plugin.prepare(network, device.torch_device, precision="fp32", compile=False)
+    assert ready.precision == "float32"
+    for name, expected in outputs(network, x).items():
+        assert torch.allclose(outputs(ready.network, x)[name], expected, atol=1e-4)
+
+
+def test_compiled_it_gives_the_same_for_any_batch():
+    network, device = network_of(), open_device("cpu")
+    ready = device.plugin.prepare(network, device.torch_device, precision="fp32", compile=True)
+    for images in (1, 3):
+        x = torch.randn(images, 3, 64, 96)
+        for name, expected in outputs(network, x).items():
+            assert torch.allclose(outputs(ready.network, x)[name], expected, atol=1e-4)
+
+
+def test_a_precision_that_the_device_lacks_is_refused():
+    device = open_device("cpu")
+    plugin = type("NoHalf", (type(device.plugin),), {"autocast_dtypes": lambda self: (torch.bfloat16,)})()
+    with pytest.raises(ConfigError, match="fp16"):
+        plugin.prepare(network_of(), device.torch_device, precision="fp16", compile=False)
