@@ -124,3 +124,28 @@ def test_what_cannot_be_written_is_named(tmp_path):
 def test_a_folder_is_not_a_picture(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("reduce", [2, 4])
+def test_a_reduced_jpeg_is_the_shrunk_picture_and_stays_upright(tmp_path, orientation, reduce):
+    path = tmp_path / "a.jpg"
+    write_image(path, picture(120, 208))
+    with_exif(path, orientation)
+    whole, small = read_image(path), read_image(path, reduce)
+    height, width = whole.shape[:2]
+    expected = cv2.resize(whole, (width // reduce, height // reduce), interpolation=cv2.INTER_AREA)
+    assert small.shape == expected.shape
+    assert np.abs(small.astype(float) - expected).mean() < 3
+
+
+def test_reduced_sides_are_rounded_up(tmp_path):
+    path = tmp_path / "a.jpg"
+    write_image(path, picture(37, 53))
+    assert read_image(path, 4).shape == (10, 14, 3)
+
+
+def test_other_formats_are_never_reduced(tmp_path):
+    path = tmp_path / "a.png"
+    write_image(path, picture())
+    assert np.array_equal(read_image(path, 4), picture())

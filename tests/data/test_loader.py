@@ -10,6 +10,7 @@ import torch
 from ctnet.codec.affine import fixed_view, transform_boxes
 from ctnet.config import Augment
 from ctnet.data.dataset import open_dataset
+from ctnet.data.image import read_image
 from ctnet.data.loader import Batch, EpochOrder, collate, training_loader
 from ctnet.data.sample import TrainingSamples
 from ctnet.errors import DataError
@@ -30,6 +31,30 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(samples):
     assert np.array_equal(first.targets.heatmap, again.targets.heatmap)
     assert not np.array_equal(first.image, samples[1, 3].image)
     assert not np.array_equal(first.image, replace(samples, seed=6)[0, 3].image)
+
+
+def test_a_picture_decoded_smaller_shows_the_same_view(samples, monkeypatch):
+    """Large pictures are decoded at a fraction of their size; objects must stay where their targets are."""
+    from ctnet.data import sample
+
+    tiny = replace(samples, input_hw=(32, 32), augment=Augment(crop="none", flip=0, photometric=0, lighting=0))
+    reduced = [tiny[0, i].image.astype(float) for i in range(4)]
+    asked = []
+
+    def whole(path, reduce=1):
+        asked.append(reduce)
+        return read_image(path)
+
+    monkeypatch.setattr(sample, "read_image", whole)
+    full = [tiny[0, i].image.astype(float) for i in range(4)]
+    assert 2 in asked
+    for a, b in zip(reduced, full, strict=True):
+        inner, shifted = (
+            a[4:-4, 4:-4],
+            [b[4 + dy : 28 + dy, 4 + dx : 28 + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)],
+        )
+        differences = [np.abs(inner - other).mean() for other in shifted]
+        assert np.argmin(differences) == 4  # no shift fits best
 
 
 def test_targets_lie_on_the_objects_they_belong_to(samples):

@@ -111,6 +111,21 @@ def render_view(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     return warp(image, view.to_input(), view.input_hw)
 
 
+def magnification(matrix: Matrix) -> float:
+    """Return the side of a mapped unit square, averaged over directions."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def after_enlarging(matrix: Matrix, factor: int) -> Matrix:
+    """Return the map for a picture decoded to 1/factor of its sides: enlarge it, then map as `matrix` does.
+
+    A small pixel's middle is the middle of the factor x factor pixels that it stands for.
+    """
+    middle = (factor - 1) / 2
+    enlarge = np.array([[factor, 0, middle], [0, factor, middle], [0, 0, 1]])
+    return np.asarray(matrix @ enlarge)
+
+
 def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
     """Return the picture mapped by `matrix` onto a black canvas, bilinear."""
     return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.codec.affine import warp
+from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
 from ctnet.codec.encode import CenterTargets, encode_centers
 from ctnet.config import Augment
 from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes
 from ctnet.data.image import read_image
 from ctnet.errors import DataError
-from ctnet.types import AnnotationSet, Float32
+from ctnet.types import AnnotationSet, Float32, ImageRecord
 
 
 class Sample(NamedTuple):
@@ -48,14 +48,8 @@ class TrainingSamples:
         epoch, index = key
         record = self.annotations.images[index]
         rng = np.random.default_rng((self.seed, epoch, index))
-        try:
-            image = read_image(record.path)
-        except DataError as error:
-            facts = {**error.facts, "annotations": self.annotations.source, "image_id": record.id}
-            raise DataError(error.message, hint=error.hint, **facts) from None
-        height, width = image.shape[:2]
-        matrix = random_matrix(rng, (height, width), self.input_hw, self.augment)
-        image = warp(image, matrix, self.input_hw)
+        matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
+        image = self._view(record, matrix)
         if self.augment.photometric > 0:
             image = jitter_colors(rng, image, self.augment.photometric)
         usable = np.flatnonzero(~record.crowd)[: self.max_objects]
@@ -68,3 +62,16 @@ class TrainingSamples:
         classes = len(self.annotations.categories)
         targets = encode_centers(cells, labels, classes, map_hw, dense_size=self.dense_size)
         return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id)
+
+    def _view(self, record: ImageRecord, matrix: Matrix) -> NDArray[np.uint8]:
+        """Return the picture mapped by `matrix`, decoded no larger than it is shown."""
+        reduce = next((factor for factor in (4, 2) if factor * magnification(matrix) <= 1), 1)
+        try:
+            image = read_image(record.path, reduce)
+            if reduce > 1 and image.shape[:2] != (-(-record.height // reduce), -(-record.width // reduce)):
+                # not a JPEG, or not of the size that the annotations say
+                reduce, image = 1, read_image(record.path)
+        except DataError as error:
+            facts = {**error.facts, "annotations": self.annotations.source, "image_id": record.id}
+            raise DataError(error.message, hint=error.hint, **facts) from None
+        return warp(image, after_enlarging(matrix, reduce), self.input_hw)

@@ -1,0 +1,119 @@
+"""How fast are whole networks, against other runtimes and against this machine's matmul rate?
+
+    python benchmarks/model.py [--models centernet_resdcn18 ...] [--batches 1 8] [--no-compile] [--json FILE]
+
+Needs onnxruntime, onnx and openvino beside ctnet for those peers; without them they are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from graph_peers import onnxruntime_network, openvino_network
+from measure import arguments, check, finish, matmul_rate, milliseconds
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ctnet.config import load_recipe
+from ctnet.devices import open_device
+from ctnet.devices.fold import fold_batch_norm
+from ctnet.models.build import build_network
+from ctnet.nn import DeformConv2d
+
+CLASSES = 80
+
+
+def trained_like(name: str) -> nn.Module:
+    """Return the network of a recipe with norms and offsets as after training, so that no input is special."""
+    torch.manual_seed(0)
+    network = build_network(load_recipe(name, []).recipe.model, CLASSES)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+        if isinstance(module, DeformConv2d):
+            nn.init.normal_(module.offset_mask.weight, 0, 0.02)
+    return network.eval()
+
+
+def operations(network: nn.Module, x: Tensor) -> int:
+    """Return the operations (a multiply-add is two) of all convolutions, deformable ones as if they were ordinary."""
+    deformable = 0
+
+    def add(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal deformable
+        deformable += 2 * output.numel() * module.weight[0].numel()  # type: ignore[union-attr,operator]
+
+    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, DeformConv2d)]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    # the counter sees the products inside a deformable convolution only where the reference runs them in the open
+    inside = sum(count for op, count in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
+    return counter.get_total_flops() - inside + deformable
+
+
+def calls_of(network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[str, object]:
+    """Return a call of each way to run the network, every one checked against float32."""
+    device = open_device("cpu")
+    folded = fold_batch_norm(network)
+    with torch.inference_mode():
+        expected = network(x)["heatmap_logits"]
+    prepared = {
+        f"{precision}{'/compiled' if compiled else ''}": device.plugin.prepare(
+            network, device.torch_device, precision=precision, compile=compiled
+        ).network
+        for precision in ("fp32", "bf16")
+        for compiled in ((False, True) if values.compile else (False,))
+    }
+    pictures = x.contiguous(memory_format=torch.channels_last)
+    calls = {name: lambda n=ready: n(pictures)["heatmap_logits"] for name, ready in prepared.items()}
+    peers = {
+        "onnxruntime": onnxruntime_network(folded, x, values.threads),
+        "openvino_fp32": openvino_network(folded, x, values.threads, "f32"),
+        "openvino_bf16": openvino_network(folded, x, values.threads, "bf16"),
+    }
+    calls |= {name: call for name, call in peers.items() if call is not None}
+    for name, call in calls.items():
+        check(name, torch.as_tensor(call()), expected, 0.05 if "bf16" in name else 1e-3)
+    return calls
+
+
+def main() -> None:
+    """Print a line for each network, batch and runtime, then the ratios."""
+    values = arguments(
+        __doc__,
+        models={"nargs": "+", "default": ["centernet_resdcn18"]},
+        batches={"nargs": "+", "type": int, "default": [1, 8]},
+        size={"type": int, "default": 512},
+        compile={"action": argparse.BooleanOptionalAction, "default": True, "help": "also compile our networks"},
+    )
+    rates = {"fp32": matmul_rate(torch.float32), "bf16": matmul_rate(torch.bfloat16)}
+    print({name: f"{rate:.0f} GFLOP/s matmul" for name, rate in rates.items()})
+    figures: dict[str, object] = {"matmul": rates}
+    ratios: dict[str, float] = {}
+    for name in values.models:
+        network = trained_like(name)
+        short = name.removeprefix("centernet_")
+        for batch in values.batches:
+            x = torch.randn(batch, 3, values.size, values.size)
+            work = operations(network, x)
+            with torch.inference_mode():
+                times = milliseconds(calls_of(network, x, values), values.repeats)
+            figures[f"{name}/b{batch}"] = {"operations": work, "milliseconds": times}
+            for runtime, time in times.items():
+                share = work / time / 1e6 / rates["bf16" if "bf16" in runtime else "fp32"]
+                print(f"{short} b{batch} {runtime:<16}{time:9.1f} ms{1e3 * batch / time:9.1f} images/s"
+                      f"{100 * share:6.0f} % of the matmul rate")  # fmt: skip
+            for precision in ("fp32", "bf16"):
+                best = min(time for runtime, time in times.items() if runtime.startswith(precision))
+                for peer in ("onnxruntime", f"openvino_{precision}"):
+                    if peer in times:
+                        ratios[f"{short}/{precision}/b{batch}/{peer}"] = times[peer] / best
+                ratios[f"{short}/{precision}/b{batch}/matmul_limit"] = work / rates[precision] / 1e6 / best
+    finish(values.json, figures, ratios)
+
+
+if __name__ == "__main__":
+    main()

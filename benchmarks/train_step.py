@@ -1,0 +1,89 @@
+"""How long is a training step, against the same network with the deformable convolution that plain torch allows?
+
+python benchmarks/train_step.py [--model centernet_resdcn18] [--cases 256x8 512x2] [--json FILE]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from unittest.mock import patch
+
+import torch
+from measure import arguments, check, finish, matmul_rate, milliseconds
+from model import operations
+from peers import grid_sample_deform_conv
+from torch import Tensor, nn
+
+from ctnet.config import load_recipe
+from ctnet.devices import open_device
+from ctnet.models.build import build_network
+from ctnet.nn import DeformConv2d
+
+
+def step(network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Run forward and backward of a stand-in loss, and return the loss. The real losses cost next to nothing."""
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        outputs = network(x)
+    loss = sum(output.float().square().mean() for output in outputs.values())
+    network.zero_grad(set_to_none=True)
+    loss.backward()
+    return loss.detach()
+
+
+def with_grid_sample(self: DeformConv2d, x: Tensor) -> Tensor:
+    """Stand in for the layer's forward, with `grid_sample`."""
+    side = self.offset_mask(x)
+    weight, bias = self.weight.to(side.dtype), None if self.bias is None else self.bias.to(side.dtype)
+    return grid_sample_deform_conv(x.to(side.dtype), side[:, :18], side[:, 18:].sigmoid(), weight, bias)
+
+
+def with_ordinary(self: DeformConv2d, x: Tensor) -> Tensor:
+    """Stand in for the layer's forward, with an ordinary convolution and no offsets at all: a limit."""
+    return nn.functional.conv2d(x, self.weight, self.bias, padding=1)
+
+
+def patched_step(forward: Callable[..., Tensor], network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Run a step in which every deformable layer computes `forward`."""
+    with patch.object(DeformConv2d, "forward", forward):
+        return step(network, x, dtype)
+
+
+def main() -> None:
+    """Print milliseconds per image of each way, then the ratios."""
+    values = arguments(
+        __doc__,
+        model={"default": "centernet_resdcn18"},
+        cases={"nargs": "+", "default": ["256x8", "512x2"], "help": "SIZExBATCH"},
+    )
+    print(open_device("cpu").plugin.register_kernels()["deform_conv2d"])
+    figures: dict[str, object] = {}
+    ratios: dict[str, float] = {}
+    short = values.model.removeprefix("centernet_")
+    for case in values.cases:
+        size, batch = map(int, case.split("x"))
+        x = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+            torch.manual_seed(0)
+            network = build_network(load_recipe(values.model, []).recipe.model, 3)
+            network = network.to(memory_format=torch.channels_last).train()
+
+            calls = {
+                "ctnet": partial(step, network, x, dtype),
+                "grid_sample": partial(patched_step, with_grid_sample, network, x, dtype),
+                "conv2d": partial(patched_step, with_ordinary, network, x, dtype),
+            }
+            check("a step", calls["ctnet"](), calls["grid_sample"](), 0.05)
+            times = {k: v / batch for k, v in milliseconds(calls, max(3, values.repeats // 3)).items()}
+            work = 3 * operations(network, x) / batch
+            share = work / times["ctnet"] / 1e6 / matmul_rate(dtype)
+            figures[f"{case}/{name}"] = {"milliseconds per image": times, "share of matmul rate": share}
+            print(f"{case} {name}  " + "  ".join(f"{k} {v:.1f}" for k, v in times.items())
+                  + f" ms per image; {100 * share:.0f} % of the matmul rate")  # fmt: skip
+            for peer in ("grid_sample", "conv2d"):
+                ratios[f"train/{short}/{name}/{case}/{peer}"] = times[peer] / times["ctnet"]
+    finish(values.json, figures, ratios)
+
+
+if __name__ == "__main__":
+    main()
