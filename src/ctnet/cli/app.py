@@ -13,6 +13,7 @@ from rich.markup import escape
 from ctnet._version import __version__
 from ctnet.cli.config import app as config_app
 from ctnet.cli.data import app as data_app
+from ctnet.cli.doctor import doctor
 from ctnet.cli.eval import evaluate_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(train)
 app.command("eval")(evaluate_command)
 app.command()(predict)
+app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 

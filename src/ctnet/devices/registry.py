@@ -39,7 +39,7 @@ def open_device(spec: str = "auto") -> OpenDevice:
     name, colon, index_text = spec.partition(":")
     if colon and not index_text.isdecimal():
         raise ConfigError("a device looks like NAME or NAME:INDEX", got=spec)
-    plugin = _load(name)
+    plugin = load_plugin(name)
     probe = plugin.probe()
     index = int(index_text or 0)
     if probe.count == 0:
@@ -52,14 +52,15 @@ def open_device(spec: str = "auto") -> OpenDevice:
 
 def _open_best() -> OpenDevice:
     for name in [n for n in device_names() if n != "cpu"]:
-        if _load(name).probe().count:
+        if load_plugin(name).probe().count:
             opened = open_device(name)
             return OpenDevice(opened.plugin, opened.torch_device, "first accelerator found")
     opened = open_device("cpu")
     return OpenDevice(opened.plugin, opened.torch_device, "no accelerator found")
 
 
-def _load(name: str) -> Device:
+def load_plugin(name: str) -> Device:
+    """Return the plug-in of that name. Raises ConfigError for an unknown one, DeviceUnavailable for a broken one."""
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=name))
     if not points:
         names = device_names()
