@@ -112,8 +112,8 @@ def test_demo_draws_the_counts_that_are_asked_for(tmp_path):
 
 def test_demo_without_a_folder_is_the_cached_one(tmp_path, monkeypatch):
     monkeypatch.setenv("CTNET_HOME", str(tmp_path))
-    write_demo(tmp_path / "demo-v1", 1, 1)
-    assert run("demo").stdout.strip() == str(tmp_path / "demo-v1")
+    write_demo(tmp_path / "demo-v2", 1, 1)
+    assert run("demo").stdout.strip() == str(tmp_path / "demo-v2")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ctnet.config import Evaluation, Model, Recipe
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
 from ctnet.models.build import build_network
-from ctnet.models.inference import _average_flipped, merge_views
+from ctnet.models.inference import _average_flipped, merge_views, render_views
 from ctnet.ops import decode_peaks
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
@@ -69,6 +69,15 @@ def assert_close(a: Detections, b: Detections) -> None:
     assert len(a) == len(b) > 0
     assert np.allclose(a.scores, b.scores, atol=1e-5)
     assert np.allclose(a.boxes_xyxy, b.boxes_xyxy, atol=1e-2)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, (64, 96)), (1.4, (96, 128)), (0.1, (32, 32))])
+def test_the_test_input_may_be_larger_than_the_training_crops(detector, pictures, factor, expected):
+    settings = Evaluation(enlarge=factor, top_k=3)
+    [view] = render_views(pictures[0], detector.recipe.data.image_size, settings)
+    assert view.pixels.shape[:2] == expected
+    other = detector.with_image_size(expected).detect(pictures[:1], Evaluation(top_k=3))
+    assert_close(detector.detect(pictures[:1], settings)[0], other[0])
 
 
 @pytest.mark.parametrize("keep_res", [False, True])

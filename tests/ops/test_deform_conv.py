@@ -1,5 +1,7 @@
 """deform_conv2d against the golden operator, and as a torch operator."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,35 @@ def test_compiled_without_a_graph_break_it_gives_the_same():
     t = tensors(grad=False)
     compiled = torch.compile(lambda x: call({**t, "x": x}) * 2, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(t["x"]), call(t) * 2)
+
+
+def test_exported_with_a_dynamic_batch_it_is_one_operator_that_computes_the_same():
+    class Layer(torch.nn.Module):
+        def forward(self, x, offset, mask, weight):
+            return deform_conv2d(x, offset, weight, padding=1, mask=mask)
+
+    t = tensors(torch.float32, images=3, grad=False)
+    arguments = (t["x"], t["offset"], t["mask"], t["weight"])
+    batch = torch.export.Dim("batch", min=1, max=64)
+    shapes = ({0: batch}, {0: batch}, {0: batch}, None)
+    program = torch.export.export(Layer(), arguments, dynamic_shapes=shapes)
+    named = [str(node.target) for node in program.graph.nodes if "ctnet" in str(node.target)]
+    assert named == ["ctnet.deform_conv2d.default"]
+    two = tuple(a[:2] for a in arguments[:3])
+    assert torch.equal(program.module()(*two, t["weight"]), Layer()(*two, t["weight"]))
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_by_inductor_training_gives_the_same_gradients_for_any_batch():
+    t = tensors(torch.float32)
+    program = torch.compile(lambda v: call(v).square().mean() * 2, fullgraph=True, dynamic=True)
+    for images in (2, 1):
+        part = {k: v.detach()[:images] if k in ("x", "offset", "mask") else v.detach() for k, v in t.items()}
+        mine, theirs = ({k: v.clone().requires_grad_() for k, v in part.items()} for _ in range(2))
+        program(mine).backward()
+        (call(theirs).square().mean() * 2).backward()
+        for name in t:
+            assert torch.allclose(mine[name].grad, theirs[name].grad, atol=1e-5), name
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def _override(recipe: Recipe, flags: Mapping[str, Any], scales: str | None, imag
         content["evaluation"]["scales"] = scales.split(",")
     if image_size is not None:
         content["data"]["image_size"] = parse_image_size(image_size)
+        content["evaluation"]["enlarge"] = 1.0  # the size asked for is the size that is tested
     return recipe_from_dict(content, "command line")
 
 

@@ -190,6 +190,9 @@ class Evaluation(_Section):
     """pictures per forward pass; changes no result"""
     keep_res: bool = False
     """keep each picture's resolution and pad it, instead of warping it to image_size"""
+    enlarge: Annotated[float, Field(gt=0)] = 1.0
+    """test input relative to data.image_size, rounded to multiples of 32: above 1 where training crops show objects
+    larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
     """average with the mirrored picture"""
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)

@@ -20,8 +20,8 @@ CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "
 """ids have holes, as those of real sets do"""
 
 _MOST_HIDDEN = 0.15
-_OBJECTS = np.array([0.06, 0.1, 0.16, 0.2, 0.2, 0.14, 0.09, 0.05])
-"""probability of 0, 1, ... 7 objects in a picture"""
+_OBJECTS = np.array([5, 2, 3, 4, 6, 8, 10, 11, 12, 11, 10, 8, 5, 3, 2]) / 100
+"""probability of 0, 1, ... 14 objects in a picture: many, since a detector learns by the object"""
 _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
 """degrees; colours of one kind stay within `_HUE_SPREAD` of it, so that minutes on a CPU teach the kinds"""
 _HUE_SPREAD = 24
@@ -76,7 +76,7 @@ def demo_folder() -> Path:
 
     Processes may race for it: each renders aside, the first to finish wins.
     """
-    folder = cache_folder() / "demo-v1"
+    folder = cache_folder() / "demo-v2"
     if (folder / "annotations" / "instances_val.json").is_file():
         return folder
     try:
@@ -133,7 +133,7 @@ def _place(
     height, width = size
     for _ in range(12):
         category_id = int(generator.choice(list(CATEGORIES)))
-        side = min(size) * 0.2 * (0.55 / 0.2) ** generator.uniform()
+        side = min(size) * 0.14 * (0.36 / 0.14) ** generator.uniform()
         half = side / 2 + 1
         centre = generator.uniform(half, width - half), generator.uniform(half, height - half)
         mask = _shape(generator, CATEGORIES[category_id], size, centre, side)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ctnet.config import Evaluation, Recipe
+from ctnet.models.inference import enlarged
 
 
 def describe(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
@@ -12,7 +13,7 @@ def describe(recipe: Recipe, settings: Evaluation, num_images: int, precision: s
     soft = settings.nms == "soft" or (settings.nms == "none" and len(settings.scales) > 1)
     return {
         "resolution": "keep-res" if settings.keep_res else "fixed-res",
-        "image_size": None if settings.keep_res else list(recipe.data.image_size),
+        "image_size": None if settings.keep_res else list(enlarged(recipe.data.image_size, settings.enlarge)),
         "flip": settings.flip,
         "scales": list(settings.scales),
         "nms": "soft" if soft else settings.nms,
