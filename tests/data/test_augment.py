@@ -33,6 +33,22 @@ def test_random_crops_span_the_scales_and_stay_off_the_border():
     assert np.ptp(y) > 45
 
 
+def test_crops_inside_show_the_picture_and_nothing_else_as_far_as_they_fit():
+    """120 x 200, input 64 x 96: a window is two thirds as high as wide, so at scale 0.95 it is higher than the picture."""
+    settings = Augment(flip=0, crop="inside", scale=(0.5, 0.95))
+    seen = []
+    for matrix in matrices(settings, 300):
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        (left, top), (right, bottom) = transform_points(np.array([[0.0, 0], [96, 64]]), inverse)
+        assert -1e-6 < left < right < 200 + 1e-6
+        fits = bottom - top <= 120
+        assert (-1e-6 < top, bottom < 120 + 1e-6) == (True, True) if fits else top < 1e-6 < 119.9 < bottom
+        seen.append((left, top, (right - left) / 200))
+    lefts, tops, scales = np.array(seen).T
+    assert (scales.min() < 0.52, scales.max() > 0.93) == (True, True)
+    assert (np.ptp(lefts) > 80, np.ptp(tops) > 40) == (True, True)
+
+
 @pytest.mark.parametrize(("name", "axis", "size"), [("flip", 0, 96), ("flip_vertical", 1, 64)])
 def test_mirror_images_put_the_first_pixel_last(name, axis, size):
     straight = matrices(Augment(crop="none", flip=0), 1)[0]

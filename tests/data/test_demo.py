@@ -30,13 +30,13 @@ def test_counts_classes_and_sizes_are_as_promised(folder):
     assert {c.id: c.name for c in train.categories} == CATEGORIES
     assert {int(label) for image in train.images for label in image.labels} == set(range(len(CATEGORIES)))
     assert len({(image.height, image.width) for image in train.images}) > 30
-    assert max(len(image.labels) for image in train.images) <= 14
+    assert max(len(image.labels) for image in train.images) <= 6
     assert any(not len(image.labels) for image in train.images)
     sides = np.concatenate([image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2] for image in train.images])
-    assert sides.min() >= 20
+    assert sides.min() >= 40
     areas = np.concatenate([image.areas for image in train.images])
-    assert (areas < 64**2).mean() > 0.1
-    assert (areas > 64**2).mean() > 0.2
+    assert (areas < 80**2).mean() > 0.2
+    assert (areas > 80**2).mean() > 0.2
     ids = [i for split in (train, val) for image in split.images for i in image.annotation_ids]
     assert len(set(ids)) == len(ids)
 

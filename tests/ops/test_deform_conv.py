@@ -64,7 +64,7 @@ def tensors(dtype=torch.float64, images=2, mask=True, grad=True):
 
 
 def call(t, **kwargs):
-    return deform_conv2d(t["x"], t["offset"], t["weight"], t["bias"], padding=1, mask=t.get("mask"), **kwargs)
+    return deform_conv2d(t["x"], t["offset"], t["weight"], t["bias"], mask=t.get("mask"), **{"padding": 1, **kwargs})
 
 
 @pytest.mark.parametrize("mask", [True, False])
@@ -193,12 +193,15 @@ def test_compiled_by_inductor_training_gives_the_same_gradients_for_any_batch():
         ({"weight": torch.zeros(6, 2, 3, 3, dtype=torch.float64)}, "share a type"),
         ({"stride": 0}, "stride must be positive"),
         ({"dilation": 4}, "must fit"),
+        ({"padding": -1}, "padding must not be negative"),
+        ({"weight": torch.zeros(6, 2, 0, 3)}, "kernel must have a size"),
+        ({"weight": torch.zeros(6, 2, 3, 3, device="meta")}, "on one device, got cpu, meta"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
 )
 def test_shapes_that_disagree_are_named(change, message):
     t = tensors(torch.float32, grad=False)
-    sampling = {k: change[k] for k in change if k in ("stride", "dilation")}
+    sampling = {k: change[k] for k in change if k in ("stride", "dilation", "padding")}
     t |= {k: v for k, v in change.items() if k not in sampling}
     with pytest.raises(
         ValueError,

@@ -59,5 +59,9 @@ def test_nothing_in_nothing_out():
 def test_wrong_shapes_and_methods_are_refused():
     with pytest.raises(ValueError, match=r"boxes \(N,4\)"):
         nms(torch.zeros(2, 5), torch.zeros(2), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"labels \(N,\)"):
+        nms(torch.zeros(2, 4), torch.zeros(2), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="on one device, got cpu, meta"):
+        soft_nms(torch.zeros(2, 4), torch.zeros(2, device="meta"))
     with pytest.raises(ValueError, match="gaussian or linear"):
         soft_nms(torch.zeros(1, 4), torch.zeros(1), method="hard")

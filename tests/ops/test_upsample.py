@@ -80,6 +80,7 @@ def test_autocast_runs_in_bf16():
         (torch.zeros(1, 3, 4, 5), torch.zeros(3, 1, 4, 3), 2, "expected"),
         (torch.zeros(1, 3, 4, 5), torch.zeros(3, 1, 4, 4), 0, "nothing is left"),
         (torch.zeros(1, 3, 4, 5), torch.zeros(3, 1, 4, 4).double(), 2, "one floating type"),
+        (torch.zeros(1, 3, 4, 5), torch.zeros(3, 1, 4, 4, device="meta"), 2, "one device"),
     ],
 )
 def test_wrong_shapes_are_refused(x, weight, stride, message):

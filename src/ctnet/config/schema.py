@@ -66,10 +66,11 @@ class Data(_Section):
 class Augment(_Section):
     """Random changes of the training pictures."""
 
-    crop: Literal["random", "shift", "none"] = "random"
-    """random: scale from `scale`, centre anywhere; shift: centre and scale jittered; none: whole picture"""
+    crop: Literal["random", "inside", "shift", "none"] = "random"
+    """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the picture as far as it fits;
+    shift: centre and scale jittered; none: whole picture"""
     scale: tuple[float, float] = (0.6, 1.3)
-    """range of the crop's side relative to the picture's longer side, in steps of 0.1"""
+    """range of the crop's side relative to the picture's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
     """the random centre keeps this many pixels from the picture's edge (halved until it fits)"""
     shift: NonNegative = 0.1

@@ -39,6 +39,9 @@ def random_matrix(
         scale *= rng.choice(np.arange(low, high + 0.05, 0.1))
         border_x, border_y = _border(settings.border, width), _border(settings.border, height)
         center = np.array([rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)])
+    elif settings.crop == "inside":
+        scale *= rng.uniform(*settings.scale)
+        center = np.array([_inside(rng, width, scale), _inside(rng, height, scale * input_hw[0] / input_hw[1])])
     elif settings.crop == "shift":
         reach = 2 * settings.shift
         center = center + scale * np.clip(rng.normal(0, settings.shift, 2), -reach, reach)
@@ -53,6 +56,12 @@ def random_matrix(
     if rng.random() < settings.flip_vertical:
         matrix = _mirror(matrix, 1, input_hw[0])
     return matrix
+
+
+def _inside(rng: np.random.Generator, size: int, window: float) -> float:
+    """Return a middle for a window that stays within 0..size, or, where it is larger, covers all of it."""
+    ends = window / 2, size - window / 2
+    return float(rng.uniform(min(ends), max(ends)))
 
 
 def _border(border: int, size: int) -> int:

@@ -20,8 +20,10 @@ CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "
 """ids have holes, as those of real sets do"""
 
 _MOST_HIDDEN = 0.15
-_OBJECTS = np.array([5, 2, 3, 4, 6, 8, 10, 11, 12, 11, 10, 8, 5, 3, 2]) / 100
-"""probability of 0, 1, ... 14 objects in a picture: many, since a detector learns by the object"""
+_OBJECTS = np.array([0.05, 0.05, 0.15, 0.25, 0.25, 0.15, 0.1])
+"""probability of 0, 1, ... 6 objects in a picture"""
+_TURN = 0.3
+"""largest angle by which a shape is turned, in radians; a turned square's box says little about its side"""
 _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
 """degrees; colours of one kind stay within `_HUE_SPREAD` of it, so that minutes on a CPU teach the kinds"""
 _HUE_SPREAD = 24
@@ -133,7 +135,7 @@ def _place(
     height, width = size
     for _ in range(12):
         category_id = int(generator.choice(list(CATEGORIES)))
-        side = min(size) * 0.14 * (0.36 / 0.14) ** generator.uniform()
+        side = min(size) * 0.26 * (0.6 / 0.26) ** generator.uniform()
         half = side / 2 + 1
         centre = generator.uniform(half, width - half), generator.uniform(half, height - half)
         mask = _shape(generator, CATEGORIES[category_id], size, centre, side)
@@ -158,8 +160,8 @@ def _centres_apart(mask: Mask, others: list[Mask]) -> bool:
 
 
 def _shape(generator: Generator, name: str, size: tuple[int, int], centre: tuple[float, float], side: float) -> Mask:
-    """Return the (H,W) mask of a shape, turned at random and a little narrower in one direction."""
-    turn = generator.uniform(0, 2 * np.pi)
+    """Return the (H,W) mask of a shape, turned a little and narrower in one direction."""
+    turn = generator.uniform(-_TURN, _TURN)
     stretch = np.array([1.0, generator.uniform(0.75, 1.0)])[generator.permutation(2)]
     mask = np.zeros(size, np.uint8)
 
@@ -178,11 +180,11 @@ def _outline(name: str, turn: float) -> NDArray[np.float64]:
     if name in ("disc", "ring"):
         return _on_circle(np.ones(48), 0.0)
     if name == "square":
-        return _on_circle(np.ones(4), turn)
+        return _on_circle(np.ones(4), turn + np.pi / 4)
     if name == "triangle":
-        return _on_circle(np.ones(3), turn)
+        return _on_circle(np.ones(3), turn - np.pi / 2)
     if name == "star":
-        return _on_circle(np.tile([1.0, 0.42], 5), turn)
+        return _on_circle(np.tile([1.0, 0.42], 5), turn - np.pi / 2)
     arm, reach = 0.28, 0.96
     corner = np.array([[reach, -arm], [reach, arm], [arm, arm]])
     quarter = np.array([[0.0, 1.0], [-1.0, 0.0]])

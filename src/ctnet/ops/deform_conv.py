@@ -104,8 +104,11 @@ def _check(
     need(min(padding) >= 0, "padding must not be negative", padding)
     need(input.is_floating_point() and offset.is_floating_point(), "floating point is needed", input.dtype)
     need(input.dtype == weight.dtype, f"input and weight must share a type ({input.dtype})", weight.dtype)
+    devices = {t.device for t in (input, offset, weight, bias, mask) if t is not None}
+    need(len(devices) == 1, "all tensors must be on one device", ", ".join(sorted(map(str, devices))))
     images, channels, height, width = input.shape
     filters, group_channels, *kernel = weight.shape
+    need(min(kernel) > 0, "the kernel must have a size", tuple(kernel))
     need(
         group_channels > 0 and channels % group_channels == 0,
         f"{channels} input channels must be a multiple of weight.shape[1]",

@@ -29,6 +29,8 @@ def nms(
     earlier box. `plus_one` measures sides as x2 - x1 + 1, as older evaluation code does.
     """
     _check(boxes_xyxy, scores)
+    if labels.shape != scores.shape or labels.device != boxes_xyxy.device:
+        raise ValueError(f"nms: labels (N,) beside the boxes expected, got {tuple(labels.shape)} on {labels.device}")
     kept: Tensor = torch.ops.ctnet.nms(boxes_xyxy, scores, labels, iou_threshold, plus_one)
     return kept
 
@@ -59,6 +61,8 @@ def soft_nms(
 def _check(boxes: Tensor, scores: Tensor) -> None:
     if boxes.dim() != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
         raise ValueError(f"boxes (N,4) and scores (N,) expected, got {tuple(boxes.shape)}, {tuple(scores.shape)}")
+    if boxes.device != scores.device:
+        raise ValueError(f"boxes and scores must be on one device, got {boxes.device}, {scores.device}")
 
 
 def _iou_with(box: Tensor, boxes: Tensor, extra: float) -> Tensor:

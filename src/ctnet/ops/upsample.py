@@ -37,6 +37,8 @@ def depthwise_upsample(input: Tensor, weight: Tensor, stride: int, padding: int 
         )
     if stride < 1 or padding < 0 or min(_out_size(side, kernel, stride, padding) for side in input.shape[2:]) < 1:
         raise ValueError(f"depthwise_upsample: nothing is left of {tuple(input.shape)} with {stride=} {padding=}")
+    if input.device != weight.device:
+        raise ValueError(f"depthwise_upsample: one device expected, got {input.device}, {weight.device}")
     if input.dtype != weight.dtype or not input.is_floating_point():
         raise ValueError(f"depthwise_upsample: one floating type expected, got {input.dtype}, {weight.dtype}")
     result: Tensor = torch.ops.ctnet.depthwise_upsample(input, weight, stride, padding)

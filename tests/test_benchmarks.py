@@ -1,0 +1,43 @@
+"""The benchmark scripts run, check before they time, and write the ratios that they promise; no time is looked at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+CASES = [
+    (["nms.py"], {"nms/100/torch", "soft_nms/1000/torch"}),
+    (
+        ["model.py", "--size", "64", "--batches", "1", "--no-compile"],
+        {"resdcn18/fp32/b1/matmul_limit", "resdcn18/bf16/b1/matmul_limit"},
+    ),
+    (["train_step.py", "--cases", "64x2"], {"train/resdcn18/fp32/64x2/grid_sample"}),
+    (["loader.py", "--image-size", "64", "--seconds", "0.2"], {"loader/worker/training_step"}),
+]
+
+
+@pytest.mark.parametrize(("command", "expected"), CASES, ids=[command[0] for command, _ in CASES])
+def test_a_script_writes_its_ratios(command, expected, tmp_path):
+    file = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, FOLDER / command[0], *command[1:], "--repeats", "3", "--json", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(file.read_text())
+    assert expected <= set(content["ratios"])
+    assert all(ratio > 0 for ratio in content["ratios"].values())
+    assert content["machine"]["threads"] >= 1
+
+
+def test_a_wrong_kernel_gets_no_time(tmp_path):
+    program = "import torch, measure; measure.check('it', torch.ones(3), torch.zeros(3) + 2, 1e-3)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "it is wrong" in done.stderr
