@@ -93,6 +93,35 @@ def test_the_number_of_threads_changes_no_more_than_rounding(threads):
         assert torch.equal(many, repeated)
 
 
+def most_bytes_held(call) -> int:
+    """Return the largest sum of allocations less releases while `call` runs; its result counts."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        result = call()
+    held = most = 0
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    assert result is not None
+    return most
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("images", "channels", "side"), [(1, 64, 128), (8, 64, 64), (4, 256, 16)])
+def test_gradients_need_no_more_than_twice_the_columns_of_one_image(dtype, images, channels, side):
+    """Or twice a tile, where an image's columns are less than that."""
+    shape = (images, channels, (side, side), 64, 1, 1, 3, 1, 1, 1)
+    x, *others = deform_arguments(shape, dtype, dtype)
+    arguments = [x.contiguous(memory_format=torch.channels_last), *others]
+    grad = torch.randn(images, 64, side, side).to(dtype, memory_format=torch.channels_last)
+    call = lambda: deform_conv.backward(grad, *arguments[:3], *arguments[4:])  # noqa: E731
+    most = most_bytes_held(call)
+    columns = 9 * channels * side * side * dtype.itemsize
+    results = sum(t.untyped_storage().nbytes() for t in call())
+    assert most > results  # it does see allocations
+    assert most - results <= 2 * max(columns, deform_conv._TILE_BYTES)
+
+
 def test_layouts_give_equal_bits():
     x, offset, weight, bias, mask, *sampling = deform_arguments(SHAPES[0], torch.float32, torch.float32)
     expected = deform_conv.forward(x, offset, weight, bias, mask, *sampling)

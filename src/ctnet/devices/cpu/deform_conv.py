@@ -14,7 +14,7 @@ from torch import Tensor
 from ctnet.devices.cpu.native import TYPES, DeformShape, library, pointer, strides
 from ctnet.ops import deform_conv as reference
 
-_TILE_BYTES = 2 << 20
+_TILE_BYTES = 4 << 20
 _LARGEST_MAP = 2**31 - 1  # pixels, which the kernels count in 32 bits
 
 
