@@ -89,3 +89,12 @@ def test_yaml_and_json_round_trips(tmp_path):
 def test_recipes_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Recipe().seed = 3
+
+
+def test_off_is_a_word_and_false_a_truth_value(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("train: {amp: off, channels_last: false}\n")
+    recipe = load_recipe(str(file), ["data.val_split=no", "evaluation.flip=true"]).recipe
+    assert (recipe.train.amp, recipe.train.channels_last) == ("off", False)
+    assert (recipe.data.val_split, recipe.evaluation.flip) == ("no", True)
+    assert load_recipe("centernet_resdcn18", ["train.amp=off"]).recipe.train.amp == "off"

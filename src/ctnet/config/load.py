@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -81,10 +81,23 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are truth values, as in YAML 1.2: `amp: off` is a word."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        letter: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+        for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # a safe loader
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a YAML file's mapping. Raises ConfigError when it is missing, broken or not a mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError("cannot read the file", file=path, got=error.strerror) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -125,7 +138,7 @@ def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
             nearest=_nearest(name_or_path, recipe_names()),
             hint="ctnet config list shows the shipped recipes; a file of your own ends in .yaml",
         )
-    return f"{name_or_path}.yaml", dict(yaml.safe_load(shipped.read_text(encoding="utf-8")) or {})
+    return f"{name_or_path}.yaml", dict(_parse(shipped.read_text(encoding="utf-8")) or {})
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -133,7 +146,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError("an override looks like dotted.key=value", got=text)
     try:
-        return key, yaml.safe_load(raw)
+        return key, _parse(raw)
     except yaml.YAMLError as error:
         raise ConfigError("the value cannot be parsed", got=text, detail=" ".join(str(error).split())) from None
 
