@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from peers import Call, onnxruntime_options, openvino_call
 from torch import fx, nn
 
-from ctnet.nn import DeformConv2d
+from ctnet.nn import DeformConv2d, DepthwiseUpsample
 
 
 class Writer(Protocol):
@@ -22,6 +22,8 @@ class Writer(Protocol):
     def transposed(self, x: Any, layer: nn.ConvTranspose2d) -> Any: ...
     def deformable(self, x: Any, layer: DeformConv2d) -> Any: ...
     def max_pool(self, x: Any, layer: nn.MaxPool2d) -> Any: ...
+    def upsample(self, x: Any, layer: DepthwiseUpsample) -> Any: ...
+    def concat(self, maps: list[Any]) -> Any: ...
     def relu(self, x: Any) -> Any: ...
     def add(self, x: Any, y: Any) -> Any: ...
 
@@ -33,6 +35,8 @@ def write(graph: fx.GraphModule, image: Any, writer: Writer) -> dict[str, Any]:
         nn.Conv2d: writer.convolution,
         nn.ConvTranspose2d: writer.transposed,
         DeformConv2d: writer.deformable,
+        DepthwiseUpsample: writer.upsample,
+        nn.Identity: lambda x, _: x,
         nn.MaxPool2d: writer.max_pool,
         nn.ReLU: lambda x, _: writer.relu(x),
     }
@@ -48,6 +52,8 @@ def write(graph: fx.GraphModule, image: Any, writer: Writer) -> dict[str, Any]:
             return {name: values[value] for name, value in node.args[0].items()}
         elif node.target is F.relu:
             values[node] = writer.relu(arguments[0])
+        elif node.target is torch.cat:
+            values[node] = writer.concat([values[part] for part in node.args[0]])
         elif node.target is operator.add:
             values[node] = writer.add(*arguments)
         else:
@@ -57,6 +63,12 @@ def write(graph: fx.GraphModule, image: Any, writer: Writer) -> dict[str, Any]:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().float().contiguous().numpy()
+
+
+def _pooling(layer: nn.MaxPool2d) -> tuple[list[int], list[int], list[int]]:
+    """Return kernel, stride and padding, each for rows and columns."""
+    sizes = (layer.kernel_size, layer.stride, layer.padding)
+    return tuple([size, size] if isinstance(size, int) else list(size) for size in sizes)
 
 
 class OnnxWriter:
@@ -102,9 +114,20 @@ class OnnxWriter:
         inputs = [x, weight, offset, bias, self.node("Sigmoid", [mask])]
         return self.node("DeformConv", inputs, pads=[1, 1, 1, 1], kernel_shape=[3, 3])
 
+    def upsample(self, x: str, layer: DepthwiseUpsample) -> str:
+        """Add a depthwise transposed convolution."""
+        weight, f = self.constant(_array(layer.weight)), layer.factor
+        groups = layer.weight.shape[0]
+        return self.node("ConvTranspose", [x, weight], pads=[f // 2] * 4, strides=[f, f], group=groups)
+
+    def concat(self, maps: list[str]) -> str:
+        """Add a concatenation of channels."""
+        return self.node("Concat", maps, axis=1)
+
     def max_pool(self, x: str, layer: nn.MaxPool2d) -> str:
-        """Add a 3x3 maximum, stride 2."""
-        return self.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        """Add a maximum."""
+        kernel, stride, pad = _pooling(layer)
+        return self.node("MaxPool", [x], kernel_shape=kernel, strides=stride, pads=pad * 2)
 
     def relu(self, x: str) -> str:
         """Add a ReLU."""
@@ -177,9 +200,22 @@ class OpenVinoWriter:
         )  # fmt: skip
         return self.with_bias(result, layer)
 
+    def upsample(self, x: Any, layer: DepthwiseUpsample) -> Any:
+        """Add a depthwise transposed convolution."""
+        f, weight = layer.factor, _array(layer.weight)
+        return self.ops.group_convolution_backprop_data(
+            x, self.ops.constant(weight[:, None]), [f, f], pads_begin=[f // 2] * 2, pads_end=[f // 2] * 2,
+            dilations=[1, 1],
+        )  # fmt: skip
+
+    def concat(self, maps: list[Any]) -> Any:
+        """Add a concatenation of channels."""
+        return self.ops.concat(maps, 1)
+
     def max_pool(self, x: Any, layer: nn.MaxPool2d) -> Any:
-        """Add a 3x3 maximum, stride 2."""
-        return self.ops.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+        """Add a maximum."""
+        kernel, stride, pad = _pooling(layer)
+        return self.ops.max_pool(x, stride, [1, 1], pad, pad, kernel).output(0)
 
     def relu(self, x: Any) -> Any:
         """Add a ReLU."""

@@ -35,7 +35,7 @@ def outputs(network, x):
         return network(x)
 
 
-@pytest.mark.parametrize("recipe", ["centernet_resdcn18", "centernet_res18", "centernet_res50"])
+@pytest.mark.parametrize("recipe", ["centernet_resdcn18", "centernet_res18", "centernet_res50", "centernet_dla34"])
 def test_folding_norms_changes_outputs_by_rounding_only(recipe):
     network = network_of(recipe).double()
     x = torch.randn(2, 3, 96, 64, dtype=torch.float64)

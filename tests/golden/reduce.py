@@ -27,7 +27,7 @@ reduce("losses", lambda case: case in LOSSES)
 reduce("decode", lambda case: case in DECODE or case.startswith(("snms_", "hardnms_")))
 reduce("preprocess", lambda case: case == "affine", rename="affine")
 models = {}
-for model in ("res_18", "resdcn_18"):
+for model in ("res_18", "resdcn_18", "dla_34"):
     full = np.load(FULL / "models" / f"{model}.npz")
     models |= {f"{model}/{head}": full[f"2x3x96x160/{head}"] for head in ("hm", "wh", "reg")}
     models[f"{model}/hm"] = models[f"{model}/hm"][:, ::10]

@@ -26,18 +26,24 @@ class _Section(BaseModel):
 class Model(_Section):
     """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet18"
-    """trunk"""
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34"] = "resnet18"
+    """trunk; dla34 brings its own up-sampling, with deformable convolutions"""
     neck: Literal["deform", "plain"] = "deform"
     """up-sampling: deformable convolutions before each transposed one, or transposed ones alone"""
     neck_channels: tuple[Positive, Positive, Positive] = (256, 128, 64)
-    """channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256)"""
+    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256)"""
     head_channels: Positive = 64
     """channels between the two convolutions of each head"""
     class_specific_size: bool = False
     """predict one box size per class instead of one for all"""
     predict_offset: bool = True
     """predict the centre within its cell; without it the middle of the cell is used"""
+
+    @model_validator(mode="after")
+    def _neck_exists(self) -> Model:
+        if self.backbone == "dla34" and self.neck != "deform":
+            raise ValueError("dla34 has the deformable neck only: model.neck=deform")
+        return self
 
 
 class Data(_Section):

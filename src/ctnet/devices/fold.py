@@ -17,10 +17,11 @@ def _is_convolution(module: nn.Module) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Sees a convolution of any kind as one step."""
+    """Sees a layer of ctnet.nn, or any other kind of convolution, as one step, like one of torch's."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _is_convolution(m) or super().is_leaf_module(m, module_qualified_name)
+        own = type(m).__module__.startswith("ctnet.nn.")
+        return own or _is_convolution(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(network: nn.Module) -> fx.GraphModule:

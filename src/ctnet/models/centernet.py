@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ctnet.config import Model
+from ctnet.models.dla import Dla34
+from ctnet.models.dla_neck import DlaNeck
 from ctnet.models.heads import Heads
 from ctnet.models.resnet import build_resnet
 from ctnet.models.upsampling import UpsamplingNeck
@@ -33,9 +35,15 @@ class CenterNet(nn.Module):
 
 def build_centernet(model: Model, num_classes: int) -> CenterNet:
     """Return the network that a recipe's `model` section describes, randomly initialised."""
-    backbone = build_resnet(model.backbone)
-    neck = UpsamplingNeck(backbone.out_channels, model.neck_channels, deform=model.neck == "deform")
+    backbone, neck = _trunk_and_neck(model)
     channels = {"heatmap_logits": num_classes, "size": 2 * num_classes if model.class_specific_size else 2}
     if model.predict_offset:
         channels["offset"] = 2
     return CenterNet(backbone, neck, Heads(neck.out_channels, model.head_channels, channels))
+
+
+def _trunk_and_neck(model: Model) -> tuple[nn.Module, UpsamplingNeck | DlaNeck]:
+    if model.backbone == "dla34":
+        return Dla34(), DlaNeck(Dla34.out_channels)
+    trunk = build_resnet(model.backbone)
+    return trunk, UpsamplingNeck(trunk.out_channels, model.neck_channels, deform=model.neck == "deform")

@@ -1,5 +1,6 @@
 """Modules that own parameters and call operators."""
 
 from ctnet.nn.deform_conv import DeformConv2d
+from ctnet.nn.upsample import DepthwiseUpsample
 
-__all__ = ["DeformConv2d"]
+__all__ = ["DeformConv2d", "DepthwiseUpsample"]

@@ -1,0 +1,71 @@
+"""The up path of CenterNet's DLA-34 ("Objects as Points", section 5).
+
+Every map is brought to its finer neighbour by deformable convolutions, again and again, until stride 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctnet.nn import DeformConv2d, DepthwiseUpsample
+
+
+class DeformUnit(nn.Module):
+    """Deformable convolution, norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = DeformConv2d(in_channels, out_channels)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N,out_channels,H,W)."""
+        return F.relu(self.norm(self.conv(x)), inplace=True)
+
+
+class IterativeUp(nn.Module):
+    """Brings maps 1.. to the first one's resolution, one after the other, each added to the one before it.
+
+    `channels` are those of the maps given, finest first, `factors` how much coarser each is than the first.
+    """
+
+    def __init__(self, out_channels: int, channels: Sequence[int], factors: Sequence[int]) -> None:
+        super().__init__()
+        self.proj = nn.ModuleList(DeformUnit(width, out_channels) for width in channels[1:])
+        self.up = nn.ModuleList(DepthwiseUpsample(out_channels, factor) for factor in factors[1:])
+        self.node = nn.ModuleList(DeformUnit(out_channels, out_channels) for _ in channels[1:])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return as many maps, all but the first enlarged and joined with the one before."""
+        joined = [maps[0]]
+        for coarse, proj, up, node in zip(maps[1:], self.proj, self.up, self.node, strict=True):
+            joined.append(node(up(proj(coarse)) + joined[-1]))
+        return joined
+
+
+class DlaNeck(nn.Module):
+    """All of the up path: three rounds that each start one level finer, then a last one over their results."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        widths, rounds = list(channels), []
+        for finest in range(len(channels) - 2, -1, -1):
+            out = channels[finest]
+            rounds.append(IterativeUp(out, widths[finest:], [1] + [2] * (len(channels) - finest - 1)))
+            widths[finest + 1 :] = [out] * (len(channels) - finest - 1)
+        self.rounds = nn.ModuleList(rounds)
+        self.last = IterativeUp(channels[0], channels[:3], (1, 2, 4))
+        self.out_channels = channels[0]
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the joined map at the finest stride from maps finest first."""
+        layers = list(maps)
+        results = [layers[-1]]
+        for i, iterative in enumerate(self.rounds):
+            start = len(layers) - 2 - i
+            layers[start:] = iterative(layers[start:])
+            results.insert(0, layers[-1])
+        return self.last(results[:3])[-1]  # type: ignore[no-any-return]
