@@ -29,17 +29,21 @@ def arguments(description: str | None, **options: dict[str, Any]) -> argparse.Na
     return values
 
 
-def milliseconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the median time of each call. They take turns, so that a slow moment of the machine hits all alike."""
-    for call in calls.values():
-        call()
-        call()
+def milliseconds(calls: dict[str, Callable[[], object]], repeats: int, rounds: int = 3) -> dict[str, float]:
+    """Return the median time of each call.
+
+    They take turns in blocks, so that a slow moment of the machine hits all alike, with a pause before each block: the
+    threads of other runtimes go on spinning for a while after their last call.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
+    for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
+            time.sleep(0.1)
             call()
-            times[name].append(time.perf_counter() - start)
+            for _ in range(-(-repeats // rounds)):
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 

@@ -115,7 +115,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
     ] = None,
-    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on  [default: 240]")] = None,
+    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on  [default: 360]")] = None,
     images_val: Annotated[int | None, typer.Option(min=1, help="Pictures to evaluate on  [default: 80]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings  [default: 0]")] = None,
 ) -> None:
@@ -129,7 +129,7 @@ def demo(
         typer.echo(demo_folder())
         return
     require_new_folder(out)
-    typer.echo(write_demo(out, images_train or 240, images_val or 80, seed or 0))
+    typer.echo(write_demo(out, images_train or 360, images_val or 80, seed or 0))
 
 
 def _print_report(report: CheckReport) -> None:

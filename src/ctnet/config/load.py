@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -84,10 +84,11 @@ def to_yaml(recipe: Recipe) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML in which only true and false are truth values, as in YAML 1.2: `amp: off` is a word."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        letter: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
-        for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+    for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _parse(text: str) -> Any:

@@ -34,7 +34,7 @@ Generator = np.random.Generator
 
 def write_demo(
     folder: Path,
-    images_train: int = 240,
+    images_train: int = 360,
     images_val: int = 80,
     seed: int = 0,
     size: tuple[int, int] = (288, 288),
