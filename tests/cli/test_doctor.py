@@ -17,13 +17,13 @@ def test_says_which_kernel_runs_each_operator_and_why(ctnet):
 
 def test_without_compiled_kernels_it_says_that_the_references_run(ctnet, monkeypatch):
     def missing():
-        raise OSError("ctnet was installed without a C++ compiler")
+        raise OSError("no compiled kernels: install a C++17 compiler, then ctnet again")
 
     monkeypatch.setattr(native, "library", missing)
     code, out, _ = ctnet("doctor", "--json")
     kernels = json.loads(out)["devices"]["cpu"]["kernels"]
     assert code == 0
-    assert kernels["deform_conv2d"] == "reference (ctnet was installed without a C++ compiler)"
+    assert kernels["deform_conv2d"] == "reference (no compiled kernels: install a C++17 compiler, then ctnet again)"
 
 
 def test_a_forced_instruction_set_that_cannot_run_is_reported_not_raised(ctnet, monkeypatch):

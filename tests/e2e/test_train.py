@@ -70,6 +70,11 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     code, stdout, stderr = ctnet("eval", "--weights", best, "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["metrics"]["AP"] == pytest.approx(summary["AP"], abs=1e-6)
+    asked = ("--precision", "fp32", "--image-size", 96)
+    code, stdout, stderr = ctnet("eval", "--weights", best, "--json", *asked)
+    assert code == 0, stderr
+    protocol = json.loads(stdout)["protocol"]
+    assert (protocol["precision"], protocol["image_size"]) == ("float32", [96, 96])
     code, stdout, stderr = ctnet("predict", "--weights", best, picture, "--out", tmp_path / "seen", "--score", 0)
     assert code == 0, stderr
     assert (tmp_path / "seen" / picture.name).exists()

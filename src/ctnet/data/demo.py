@@ -135,7 +135,7 @@ def _place(
     height, width = size
     for _ in range(12):
         category_id = int(generator.choice(list(CATEGORIES)))
-        side = min(size) * 0.26 * (0.6 / 0.26) ** generator.uniform()
+        side = min(size) * 0.3 * (0.56 / 0.3) ** generator.uniform()
         half = side / 2 + 1
         centre = generator.uniform(half, width - half), generator.uniform(half, height - half)
         mask = _shape(generator, CATEGORIES[category_id], size, centre, side)

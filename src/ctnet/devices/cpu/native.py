@@ -75,7 +75,7 @@ def library() -> ctypes.CDLL:
     files = [folder / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        raise OSError("ctnet was installed without a C++ compiler")
+        raise OSError("no compiled kernels: install a C++17 compiler, then ctnet again")
     loaded = ctypes.CDLL(str(file))
     for name, arguments in _SIGNATURES.items():
         function = getattr(loaded, f"ctnet_{name}")
