@@ -13,7 +13,9 @@ from ctnet.errors import ConfigError
 from ctnet.ops import deform_conv as reference
 from ctnet.ops.nms import reference_nms, reference_soft_nms
 
-pytestmark = pytest.mark.skipif(native.select().isa is None, reason="no compiled kernels: install a C++17 compiler, then ctnet again")
+pytestmark = pytest.mark.skipif(
+    native.select().isa is None, reason="no compiled kernels: install a C++17 compiler, then ctnet again"
+)
 
 BOUNDS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
 # images, channels, map, filters, groups, deform groups, kernel, stride, padding, dilation
