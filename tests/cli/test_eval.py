@@ -18,6 +18,8 @@ from ctnet.types import Category, Detections
 class Oracle:
     """Stands in for a detector that knows every answer; `recipe` is the one it was last asked with."""
 
+    precision = "float32"
+
     def __init__(self, recipe, categories):
         self.recipe, self.categories = recipe, categories
 
@@ -58,7 +60,7 @@ def run(demo, monkeypatch):
 
     def run(*arguments, categories=tuple(run_categories), **recipe):
         content = {"name": "oracle", "data": {"path": str(demo)}, **recipe}
-        detectors.load_detector = lambda file, device="auto": Oracle(Recipe.model_validate(content), categories)
+        detectors.load_detector = lambda *_, **__: Oracle(Recipe.model_validate(content), categories)
         return CliRunner().invoke(app, ["--weights", "best.safetensors", *map(str, arguments)])
 
     detectors = types.ModuleType("ctnet.models.detector")

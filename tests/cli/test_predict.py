@@ -35,7 +35,7 @@ class Whole:
 def run(tmp_path, monkeypatch):
     """Return a function that runs the command in an empty folder, its detector a stand-in."""
     module = types.ModuleType("ctnet.models.detector")
-    module.load_detector = lambda file, device="auto": Whole()
+    module.load_detector = lambda *_, **__: Whole()
     monkeypatch.setitem(sys.modules, "ctnet.models.detector", module)
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
