@@ -124,7 +124,7 @@ print(*[m for m in {heavy} if m in sys.modules], file=sys.stderr)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         best = min(best, time.perf_counter() - start)
     assert done.stderr.strip() == ""
-    for command in ("train", "eval", "predict", "data", "config"):
+    for command in ("train", "eval", "predict", "doctor", "data", "config"):
         assert command in done.stdout
     # the promise is 0.5 s on an idle machine; a loaded one is given room
     assert best < 1.0

@@ -23,6 +23,9 @@ class Oracle:
     def __init__(self, recipe, categories):
         self.recipe, self.categories = recipe, categories
 
+    def how_it_runs(self):
+        return "by knowing"
+
     def with_image_size(self, image_size):
         data = self.recipe.data.model_copy(update={"image_size": image_size})
         return Oracle(self.recipe.model_copy(update={"data": data}), self.categories)

@@ -20,6 +20,9 @@ class Whole:
     recipe = Recipe(name="whole")
     categories = (Category(1, "cell"), Category(2, "dust"))
 
+    def how_it_runs(self):
+        return "by knowing"
+
     def detect(self, images_bgr, settings=None):
         return [
             Detections(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -123,13 +123,15 @@ def demo(
     from ctnet.data.convert import require_new_folder
     from ctnet.data.demo import demo_folder, write_demo
 
+    numbers = {"images_train": images_train, "images_val": images_val, "seed": seed}
+    given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     if out is None:
-        if (images_train, images_val, seed) != (None, None, None):
+        if given:
             raise ConfigError("the cached demo set is what it is", hint="add --out DIR for one of your own")
         typer.echo(demo_folder())
         return
     require_new_folder(out)
-    typer.echo(write_demo(out, images_train or 360, images_val or 80, seed or 0))
+    typer.echo(write_demo(out, **given))
 
 
 def _print_report(report: CheckReport) -> None:

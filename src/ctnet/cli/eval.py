@@ -80,6 +80,7 @@ def evaluate_command(
     from ctnet.models.detector import load_detector
 
     detector = load_detector(weights, device, precision, compile=compile)
+    typer.echo(detector.how_it_runs(), err=True)
     flags = {"batch_size": batch_size, "flip": flip, "keep_res": keep_res, "nms": nms}
     recipe = _override(detector.recipe, flags, scales, image_size)
     settings = recipe.evaluation

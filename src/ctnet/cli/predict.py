@@ -56,6 +56,7 @@ def predict(
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
     detector = load_detector(weights, device, precision, compile=compile)
+    typer.echo(detector.how_it_runs(), err=True)
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     with progress_bar("predict", frames.count_frames()) as show:
         document = run_predict(detector, frames, folder, score, draw, batch_size, show)

@@ -14,42 +14,48 @@ from ctnet.errors import ConfigError
 _DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
 
 
+DataPath = Annotated[
+    str | None,
+    Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
+]
+ImageSize = Annotated[str | None, Option(help="network input, N or HxW, multiples of 32", rich_help_panel=_DATA)]
+Epochs = Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)]
+MaxSteps = Annotated[int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)]
+BatchSize = Annotated[
+    int | None, Option(help="pictures a step; the learning rate follows", rich_help_panel=_OPTIMISATION)
+]
+LearningRate = Annotated[float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)]
+Seed = Annotated[int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)]
+Weights = Annotated[Path | None, Option(help="fine-tune from this ctnet file", rich_help_panel=_OPTIMISATION)]
+Resume = Annotated[
+    str | None,
+    Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
+]
+Device = Annotated[str, Option(help="auto, cpu, cuda or a plug-in's name; add :N for a card", rich_help_panel=_DEVICE)]
+Amp = Annotated[str | None, Option(help="auto, off, bf16 or fp16", rich_help_panel=_DEVICE)]
+Profile = Annotated[
+    bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
+]
+Out = Annotated[Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)]
+AsJson = Annotated[bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)]
+
+
 def train(
     arguments: Arguments = None,
-    data: Annotated[
-        str | None,
-        Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
-    ] = None,
-    image_size: Annotated[
-        str | None, Option(help="network input, N or HxW, multiples of 32", rich_help_panel=_DATA)
-    ] = None,
-    epochs: Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)] = None,
-    max_steps: Annotated[int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)] = None,
-    batch_size: Annotated[
-        int | None, Option(help="pictures a step; the learning rate follows", rich_help_panel=_OPTIMISATION)
-    ] = None,
-    lr: Annotated[float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)] = None,
-    seed: Annotated[
-        int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)
-    ] = None,
-    weights: Annotated[
-        Path | None, Option(help="fine-tune from this ctnet file", rich_help_panel=_OPTIMISATION)
-    ] = None,
-    resume: Annotated[
-        str | None,
-        Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
-    ] = None,
-    device: Annotated[
-        str, Option(help="auto, cpu, cuda or a plug-in's name; add :N for a card", rich_help_panel=_DEVICE)
-    ] = "auto",
-    amp: Annotated[str | None, Option(help="auto, off, bf16 or fp16", rich_help_panel=_DEVICE)] = None,
-    profile: Annotated[
-        bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
-    ] = False,
-    out: Annotated[Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)] = None,
-    as_json: Annotated[
-        bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)
-    ] = False,
+    data: DataPath = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    seed: Seed = None,
+    weights: Weights = None,
+    resume: Resume = None,
+    device: Device = "auto",
+    amp: Amp = None,
+    profile: Profile = False,
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a detector and evaluate it.
 

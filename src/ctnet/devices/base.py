@@ -30,7 +30,7 @@ class Prepared:
 
     network: nn.Module
     precision: str  # what it computes in, such as `bfloat16` or `float32, compiled`
-    reason: str
+    reason: str  # why that, in a few words
 
 
 class Device(Protocol):
@@ -102,8 +102,8 @@ class TorchDevice:
             assert isinstance(ready, fx.GraphModule)
             ready = ReducedPrecision(ready, dtype)
         if compile:
-            torch._inductor.config.freezing = True  # weights become constants in the layout that the kernels want
-            ready = torch.compile(ready)  # type: ignore[assignment]
+            # frozen weights are constants in the layout that the kernels want
+            ready = torch.compile(ready, options={"freezing": True})  # type: ignore[assignment]
         name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         return Prepared(ready.eval(), f"{name}, compiled" if compile else name, reason)
 

@@ -22,7 +22,7 @@ class Detector:
     """Pictures in, detections out.
 
     `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
-    returns a dict of raw head outputs. `precision` is what it computes in.
+    returns a dict of raw head outputs. `precision` is what it computes in, `precision_reason` why.
     """
 
     def __init__(
@@ -32,9 +32,11 @@ class Detector:
         categories: Sequence[Category],
         device: OpenDevice,
         precision: str = "float32",
+        precision_reason: str = "as it was built",
     ) -> None:
         self.model = model.eval()
         self.precision = precision
+        self.precision_reason = precision_reason
         self.recipe = recipe
         self.categories = tuple(categories)
         self.device = device
@@ -51,11 +53,16 @@ class Detector:
         found = dict(detect_stream(self, rendered, settings))
         return [found[i] for i in range(len(images_bgr))]
 
+    def how_it_runs(self) -> str:
+        """Return device and precision, and why these, in a line."""
+        device = f"{self.device.torch_device} ({self.device.reason})"
+        return f"on {device}, {self.precision} ({self.precision_reason})"
+
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
         """Return a detector over the same network that shows it pictures at another (height, width)."""
         data = self.recipe.data.model_copy(update={"image_size": image_size})
         recipe = self.recipe.model_copy(update={"data": data})
-        return Detector(self.model, recipe, self.categories, self.device, self.precision)
+        return Detector(self.model, recipe, self.categories, self.device, self.precision, self.precision_reason)
 
 
 def prepare_detector(
@@ -72,7 +79,7 @@ def prepare_detector(
     Raises ConfigError when the device lacks the precision.
     """
     ready = device.plugin.prepare(network, device.torch_device, precision=precision, compile=compile)
-    return Detector(ready.network, recipe, categories, device, ready.precision)
+    return Detector(ready.network, recipe, categories, device, ready.precision, ready.reason)
 
 
 def load_detector(

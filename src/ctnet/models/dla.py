@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ctnet.models.resnet import ConvPair
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 
@@ -18,29 +19,13 @@ def _unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> 
     )
 
 
-class DlaBlock(nn.Module):
-    """Two 3x3 convolutions; the shortcut is given, since a tree shares it."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        """Return (N,C,H/stride,W/stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + shortcut, inplace=True)
-
-
 class Leaf(nn.Module):
     """A tree of depth one: two blocks, whose outputs the root joins with the maps handed down."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, handed_down: int) -> None:
         super().__init__()
-        self.tree1 = DlaBlock(in_channels, channels, stride)
-        self.tree2 = DlaBlock(channels, channels, 1)
+        self.tree1 = ConvPair(in_channels, channels, stride)
+        self.tree2 = ConvPair(channels, channels, 1)
         self.pool = nn.MaxPool2d(stride) if stride > 1 else nn.Identity()
         self.project: nn.Module = nn.Identity()
         if in_channels != channels:

@@ -14,10 +14,8 @@ DEPTHS = {
 }
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
-
-    expansion = 1
+class ConvPair(nn.Module):
+    """Two 3x3 convolutions beside a shortcut that is given."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -25,13 +23,25 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = _shortcut(in_channels, channels, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         """Return (N,C,H/stride,W/stride)."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + shortcut, inplace=True)
+
+
+class BasicBlock(ConvPair):
+    """Two 3x3 convolutions around a shortcut of its own."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__(in_channels, channels, stride)
+        self.downsample = _shortcut(in_channels, channels, stride)
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """Return (N,C,H/stride,W/stride)."""
+        return super().forward(x, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(nn.Module):

@@ -55,9 +55,7 @@ def forward(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return result.contiguous(memory_format=torch.channels_last)
 
 
-def backward(
-    grad_output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def backward(grad_output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """Return the gradients of input and weight by torch's grouped convolution."""
     pair = ([stride, stride], [padding, padding])
     grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(

@@ -39,9 +39,7 @@ def forward(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return output
 
 
-def backward(
-    grad_output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def backward(grad_output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """Return what the reference returns."""
     if input.dtype not in TYPES or input.numel() == 0:
         return reference.backward(grad_output, input, weight, stride, padding)

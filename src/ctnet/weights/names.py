@@ -1,0 +1,25 @@
+"""What a tensor is called here and in other projects' files, as tables of prefixes that serve both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+Pairs = Sequence[tuple[str, str]]
+"""(ours, theirs): a module or tensor here, and there; dots only between parts, "" stands for the network itself."""
+
+
+def foreign_names(names: Iterable[str], pairs: Pairs) -> dict[str, str]:
+    """Return the foreign name of each of our tensor names: the longest of our prefixes that fits is replaced.
+
+    Raises KeyError for a name that no pair covers, which is a gap in the table.
+    """
+    by_length = sorted(pairs, key=lambda pair: -len(pair[0]))
+    return {name: _replace(name, by_length) for name in names}
+
+
+def _replace(name: str, pairs: Pairs) -> str:
+    for ours, theirs in pairs:
+        if not ours or name == ours or name.startswith(f"{ours}."):
+            rest = name[len(ours) :].lstrip(".")
+            return f"{theirs}.{rest}" if theirs and rest else theirs or rest
+    raise KeyError(name)
