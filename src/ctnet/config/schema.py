@@ -26,24 +26,50 @@ class _Section(BaseModel):
 class Model(_Section):
     """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34"] = "resnet18"
-    """trunk; dla34 brings its own up-sampling, with deformable convolutions"""
-    neck: Literal["deform", "plain"] = "deform"
-    """up-sampling: deformable convolutions before each transposed one, or transposed ones alone"""
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34", "hourglass104"] = (
+        "resnet18"
+    )
+    """trunk; dla34 and hourglass104 bring their own up-sampling"""
+    neck: Literal["deform", "conv", "plain"] = "deform"
+    """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; dla34 takes
+    deform, and plain for ordinary convolutions throughout (upstream's dlav0)"""
     neck_channels: tuple[Positive, Positive, Positive] = (256, 128, 64)
     """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256)"""
-    head_channels: Positive = 64
-    """channels between the two convolutions of each head"""
+    deform_bias: bool = True
+    """deformable convolutions have a bias (mmdet and MindSpore: none)"""
+    stride_in_1x1: bool = False
+    """bottlenecks halve the map in their first 1x1 convolution, not the 3x3 one (detectron2's MSRA weights)"""
+    head_channels: Annotated[int, Field(ge=0)] = 64
+    """channels between the two convolutions of each head; 0 makes a head one 1x1 convolution"""
+    heatmap_bias: float = -2.19
+    """bias that the heatmap head starts with: sigmoid(-2.19) = 0.1 in every cell, so that the many background cells
+    do not swamp the first steps"""
     class_specific_size: bool = False
     """predict one box size per class instead of one for all"""
     predict_offset: bool = True
     """predict the centre within its cell; without it the middle of the cell is used"""
 
+    @property
+    def size_multiple(self) -> int:
+        """Number of pixels that both sides of an input are multiples of: the coarsest stride."""
+        return 128 if self.backbone == "hourglass104" else 32
+
     @model_validator(mode="after")
-    def _neck_exists(self) -> Model:
-        if self.backbone == "dla34" and self.neck != "deform":
-            raise ValueError("dla34 has the deformable neck only: model.neck=deform")
+    def _settings_apply(self) -> Model:
+        for name, trunks in _APPLIES_TO.items():
+            if getattr(self, name) != type(self).model_fields[name].default and not self.backbone.startswith(trunks):
+                raise ValueError(f"model.{name} means nothing to {self.backbone}: leave it out")
+        if self.backbone == "dla34" and self.neck == "conv":
+            raise ValueError("dla34 has two necks: model.neck=deform and model.neck=plain")
         return self
+
+
+_APPLIES_TO = {
+    "neck": ("resnet", "dla"),
+    "neck_channels": ("resnet",),
+    "deform_bias": ("resnet", "dla"),
+    "stride_in_1x1": ("resnet50", "resnet101", "resnet152"),
+}
 
 
 class Data(_Section):
@@ -56,7 +82,7 @@ class Data(_Section):
     val_split: str = "val"
     """split to evaluate on"""
     image_size: ImageSize = (512, 512)
-    """network input as (height, width), one number for a square; multiples of 32"""
+    """network input as (height, width), one number for a square; multiples of 32, for hourglass104 of 128"""
     color_order: Literal["bgr", "rgb"] = "bgr"
     """channel order the network sees"""
     mean: tuple[float, float, float] = (0.40789654, 0.44719302, 0.47026115)
@@ -198,7 +224,7 @@ class Evaluation(_Section):
     keep_res: bool = False
     """keep each picture's resolution and pad it, instead of warping it to image_size"""
     enlarge: Annotated[float, Field(gt=0)] = 1.0
-    """test input relative to data.image_size, rounded to multiples of 32: above 1 where training crops show objects
+    """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
     """average with the mirrored picture"""
@@ -226,6 +252,9 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Recipe:
+        multiple = self.model.size_multiple
+        if any(side % multiple for side in self.data.image_size):
+            raise ValueError(f"data.image_size must be in multiples of {multiple} for {self.model.backbone}")
         if self.model.class_specific_size and self.loss.size_targets == "dense":
             raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
         if any(s <= 0 for s in self.data.std):

@@ -17,10 +17,10 @@ from ctnet.types import AnnotationSet, Detections
 
 
 def _render(
-    annotations: AnnotationSet, image_size: tuple[int, int], settings: Evaluation, index: int
+    annotations: AnnotationSet, image_size: tuple[int, int], multiple: int, settings: Evaluation, index: int
 ) -> tuple[int, list[RenderedView]]:
     record = annotations.images[index]
-    return record.id, render_views(read_image(record.path), image_size, settings)
+    return record.id, render_views(read_image(record.path), image_size, multiple, settings)
 
 
 def _only(items: list[Any]) -> Any:
@@ -39,7 +39,8 @@ def evaluate(
     `progress` is told (pictures done, pictures in all). Batch size and number of workers change no result. Raises
     DataError for a picture that cannot be read.
     """
-    render = partial(_render, annotations, detector.recipe.data.image_size, settings)
+    recipe = detector.recipe
+    render = partial(_render, annotations, recipe.data.image_size, recipe.model.size_multiple, settings)
     pictures = Mapped(render, len(annotations.images))
     loader = DataLoader(
         pictures,

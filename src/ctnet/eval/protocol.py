@@ -10,10 +10,11 @@ from ctnet.models.inference import enlarged
 
 def describe(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
     """Return the protocol, ready for JSON."""
+    size = enlarged(recipe.data.image_size, settings.enlarge, recipe.model.size_multiple)
     soft = settings.nms == "soft" or (settings.nms == "none" and len(settings.scales) > 1)
     return {
         "resolution": "keep-res" if settings.keep_res else "fixed-res",
-        "image_size": None if settings.keep_res else list(enlarged(recipe.data.image_size, settings.enlarge)),
+        "image_size": None if settings.keep_res else list(size),
         "flip": settings.flip,
         "scales": list(settings.scales),
         "nms": "soft" if soft else settings.nms,

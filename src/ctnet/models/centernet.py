@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
+
 from torch import Tensor, nn
 
 from ctnet.config import Model
 from ctnet.models.dla import Dla34
 from ctnet.models.dla_neck import DlaNeck
 from ctnet.models.heads import Heads
+from ctnet.models.hourglass import STACKS, Hourglass104
 from ctnet.models.resnet import build_resnet
 from ctnet.models.upsampling import UpsamplingNeck
 
@@ -33,17 +37,34 @@ class CenterNet(nn.Module):
         return outputs
 
 
-def build_centernet(model: Model, num_classes: int) -> CenterNet:
+class StackedCenterNet(nn.Module):
+    """A trunk that answers once per stack, with heads of its own for each answer."""
+
+    def __init__(self, backbone: nn.Module, heads: Iterable[Heads]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+        """Return what `CenterNet` returns, per stack; the last is the best. Sides are multiples of 128."""
+        return [heads(answer) for heads, answer in zip(self.heads, self.backbone(x), strict=True)]
+
+
+def build_centernet(model: Model, num_classes: int) -> CenterNet | StackedCenterNet:
     """Return the network that a recipe's `model` section describes, randomly initialised."""
-    backbone, neck = _trunk_and_neck(model)
     channels = {"heatmap_logits": num_classes, "size": 2 * num_classes if model.class_specific_size else 2}
     if model.predict_offset:
         channels["offset"] = 2
-    return CenterNet(backbone, neck, Heads(neck.out_channels, model.head_channels, channels))
+    heads = partial(Heads, hidden=model.head_channels, channels=channels, heatmap_bias=model.heatmap_bias)
+    if model.backbone == "hourglass104":
+        return StackedCenterNet(Hourglass104(), (heads(Hourglass104.out_channels) for _ in range(STACKS)))
+    backbone, neck = _trunk_and_neck(model)
+    return CenterNet(backbone, neck, heads(neck.out_channels))
 
 
 def _trunk_and_neck(model: Model) -> tuple[nn.Module, UpsamplingNeck | DlaNeck]:
     if model.backbone == "dla34":
-        return Dla34(), DlaNeck(Dla34.out_channels)
-    trunk = build_resnet(model.backbone)
-    return trunk, UpsamplingNeck(trunk.out_channels, model.neck_channels, deform=model.neck == "deform")
+        return Dla34(), DlaNeck(Dla34.out_channels, deform=model.neck == "deform", deform_bias=model.deform_bias)
+    trunk = build_resnet(model.backbone, stride_in_1x1=model.stride_in_1x1)
+    neck = UpsamplingNeck(trunk.out_channels, model.neck_channels, model.neck, deform_bias=model.deform_bias)
+    return trunk, neck

@@ -22,7 +22,8 @@ class Detector:
     """Pictures in, detections out.
 
     `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
-    returns a dict of raw head outputs. `precision` is what it computes in, `precision_reason` why.
+    returns a dict of raw head outputs, or a list of these, the best last. `precision` is what it computes in,
+    `precision_reason` why.
     """
 
     def __init__(
@@ -48,8 +49,8 @@ class Detector:
         changes speed only.
         """
         settings = settings or self.recipe.evaluation
-        size = self.recipe.data.image_size
-        rendered = ((i, render_views(image, size, settings)) for i, image in enumerate(images_bgr))
+        size, multiple = self.recipe.data.image_size, self.recipe.model.size_multiple
+        rendered = ((i, render_views(image, size, multiple, settings)) for i, image in enumerate(images_bgr))
         found = dict(detect_stream(self, rendered, settings))
         return [found[i] for i in range(len(images_bgr))]
 

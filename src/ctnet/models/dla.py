@@ -5,18 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctnet.models.resnet import ConvPair
+from ctnet.models.blocks import ConvPair, conv_norm, conv_unit, initialise
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
-
-
-def _unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Return convolution, norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 class Leaf(nn.Module):
@@ -29,8 +20,8 @@ class Leaf(nn.Module):
         self.pool = nn.MaxPool2d(stride) if stride > 1 else nn.Identity()
         self.project: nn.Module = nn.Identity()
         if in_channels != channels:
-            self.project = nn.Sequential(nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
-        self.root = _unit(2 * channels + handed_down, channels, 1)
+            self.project = conv_norm(in_channels, channels, 1)
+        self.root = conv_unit(2 * channels + handed_down, channels, 1)
 
     def forward(self, x: Tensor, children: list[Tensor]) -> Tensor:
         """Return (N,C,H/stride,W/stride); `children` are maps of that size to join."""
@@ -78,16 +69,14 @@ class Dla34(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.base_layer = _unit(3, 16, 7)
-        self.level0 = _unit(16, 16, 3)
-        self.level1 = _unit(16, 32, 3, 2)
+        self.base_layer = conv_unit(3, 16, 7)
+        self.level0 = conv_unit(16, 16, 3)
+        self.level1 = conv_unit(16, 32, 3, 2)
         self.level2 = SingleTree(32, 64, level_root=False)
         self.level3 = Tree(64, 128)
         self.level4 = Tree(128, 256)
         self.level5 = SingleTree(256, 512, level_root=True)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return four maps of a normalised picture batch (N,3,H,W), finest first."""

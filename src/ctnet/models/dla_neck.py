@@ -1,24 +1,28 @@
 """The up path of CenterNet's DLA-34 ("Objects as Points", section 5).
 
-Every map is brought to its finer neighbour by deformable convolutions, again and again, until stride 4.
+Every map is brought to its finer neighbour, again and again, until stride 4: by deformable convolutions, or by
+ordinary ones (DLA's own up path, Yu et al., 2018, upstream's dlav0).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ctnet.models.blocks import conv_unit
 from ctnet.nn import DeformConv2d, DepthwiseUpsample
 
 
 class DeformUnit(nn.Module):
     """Deformable convolution, norm, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
         super().__init__()
-        self.conv = DeformConv2d(in_channels, out_channels)
+        self.conv = DeformConv2d(in_channels, out_channels, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,37 +31,54 @@ class DeformUnit(nn.Module):
 
 
 class IterativeUp(nn.Module):
-    """Brings maps 1.. to the first one's resolution, one after the other, each added to the one before it.
+    """Brings maps 1.. to the first one's resolution, one after the other, each joined with the one before it.
 
     `channels` are those of the maps given, finest first, `factors` how much coarser each is than the first.
+    Deformable units join by adding, ordinary ones by concatenation, of finer and coarser.
     """
 
-    def __init__(self, out_channels: int, channels: Sequence[int], factors: Sequence[int]) -> None:
+    def __init__(
+        self, out_channels: int, channels: Sequence[int], factors: Sequence[int], *, deform: bool, deform_bias: bool
+    ) -> None:
         super().__init__()
-        self.proj = nn.ModuleList(DeformUnit(width, out_channels) for width in channels[1:])
+        self.deform = deform
+        proj: list[nn.Module] = []
+        node: list[nn.Module] = []
+        for width in channels[1:]:
+            if deform:
+                proj.append(DeformUnit(width, out_channels, bias=deform_bias))
+                node.append(DeformUnit(out_channels, out_channels, bias=deform_bias))
+            else:
+                proj.append(conv_unit(width, out_channels, 1))
+                node.append(conv_unit(2 * out_channels, out_channels, 3))
+        self.proj, self.node = nn.ModuleList(proj), nn.ModuleList(node)
         self.up = nn.ModuleList(DepthwiseUpsample(out_channels, factor) for factor in factors[1:])
-        self.node = nn.ModuleList(DeformUnit(out_channels, out_channels) for _ in channels[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return as many maps, all but the first enlarged and joined with the one before."""
         joined = [maps[0]]
         for coarse, proj, up, node in zip(maps[1:], self.proj, self.up, self.node, strict=True):
-            joined.append(node(up(proj(coarse)) + joined[-1]))
+            enlarged = up(proj(coarse))
+            joined.append(node(enlarged + joined[-1] if self.deform else torch.cat([joined[-1], enlarged], 1)))
         return joined
 
 
 class DlaNeck(nn.Module):
-    """All of the up path: three rounds that each start one level finer, then a last one over their results."""
+    """All of the up path: three rounds that each start one level finer.
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    The deformable one ends with a round over the results of the others.
+    """
+
+    def __init__(self, channels: Sequence[int], *, deform: bool = True, deform_bias: bool = True) -> None:
         super().__init__()
+        unit = partial(IterativeUp, deform=deform, deform_bias=deform_bias)
         widths, rounds = list(channels), []
         for finest in range(len(channels) - 2, -1, -1):
             out = channels[finest]
-            rounds.append(IterativeUp(out, widths[finest:], [1] + [2] * (len(channels) - finest - 1)))
+            rounds.append(unit(out, widths[finest:], [1] + [2] * (len(channels) - finest - 1)))
             widths[finest + 1 :] = [out] * (len(channels) - finest - 1)
         self.rounds = nn.ModuleList(rounds)
-        self.last = IterativeUp(channels[0], channels[:3], (1, 2, 4))
+        self.last = unit(channels[0], channels[:3], (1, 2, 4)) if deform else None
         self.out_channels = channels[0]
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -68,4 +89,4 @@ class DlaNeck(nn.Module):
             start = len(layers) - 2 - i
             layers[start:] = iterative(layers[start:])
             results.insert(0, layers[-1])
-        return self.last(results[:3])[-1]  # type: ignore[no-any-return]
+        return results[0] if self.last is None else self.last(results[:3])[-1]  # type: ignore[no-any-return]

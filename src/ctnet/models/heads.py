@@ -6,32 +6,35 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-# A fresh heatmap says 0.1 everywhere, so that the many background cells do not swamp the first steps.
-HEATMAP_BIAS = -2.19
-
 
 class Heads(nn.ModuleDict):
-    """Branches 3x3 convolution, ReLU, 1x1 convolution; output names are those of the channels given."""
+    """Branches 3x3 convolution, ReLU, 1x1 convolution; output names are those of the channels given.
 
-    def __init__(self, in_channels: int, hidden: int, channels: Mapping[str, int]) -> None:
+    With 0 `hidden` channels a branch is the 1x1 convolution alone. A fresh heatmap says sigmoid(`heatmap_bias`)
+    everywhere.
+    """
+
+    def __init__(self, in_channels: int, hidden: int, channels: Mapping[str, int], heatmap_bias: float) -> None:
         super().__init__({name: _branch(in_channels, hidden, out) for name, out in channels.items()})
         for name, branch in self.items():
-            _initialise(branch, heatmap=name == "heatmap_logits")
+            _initialise(branch, heatmap_bias if name == "heatmap_logits" else None)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return every branch's raw output, (N,channels,H,W)."""
         return {name: branch(x) for name, branch in self.items()}
 
 
-def _branch(in_channels: int, hidden: int, out: int) -> nn.Sequential:
+def _branch(in_channels: int, hidden: int, out: int) -> nn.Module:
+    if hidden == 0:
+        return nn.Conv2d(in_channels, out, 1)
     return nn.Sequential(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1))
 
 
-def _initialise(branch: nn.Module, *, heatmap: bool) -> None:
+def _initialise(branch: nn.Module, heatmap_bias: float | None) -> None:
     convolutions = [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
-    if heatmap:
+    if heatmap_bias is not None:
         assert convolutions[-1].bias is not None
-        nn.init.constant_(convolutions[-1].bias, HEATMAP_BIAS)
+        nn.init.constant_(convolutions[-1].bias, heatmap_bias)
         return
     for convolution in convolutions:
         nn.init.normal_(convolution.weight, std=0.001)

@@ -35,20 +35,22 @@ class RenderedView(NamedTuple):
     pixels: NDArray[np.uint8]
 
 
-def render_views(image_bgr: NDArray[np.uint8], image_size: tuple[int, int], settings: Evaluation) -> list[RenderedView]:
-    """Return one rendered view of the picture per test scale."""
+def render_views(
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation
+) -> list[RenderedView]:
+    """Return one rendered view of the picture per test scale, its sides multiples of `multiple`."""
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
-    test_hw = enlarged(image_size, settings.enlarge)
+    test_hw = enlarged(image_size, settings.enlarge, multiple)
     views = [
-        keep_view(image_hw, scale) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
+        keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
         for scale in settings.scales
     ]
     return [RenderedView(view, render_view(image_bgr, view)) for view in views]
 
 
-def enlarged(image_size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Return the test input (height, width): `image_size` times the factor, in whole multiples of 32."""
-    height, width = (max(32, round(side * factor / 32) * 32) for side in image_size)
+def enlarged(image_size: tuple[int, int], factor: float, multiple: int) -> tuple[int, int]:
+    """Return the test input (height, width): `image_size` times the factor, in whole multiples of `multiple`."""
+    height, width = (max(1, round(side * factor / multiple)) * multiple for side in image_size)
     return height, width
 
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Literal
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ctnet.nn import DeformConv2d
 
-
-class UpsamplingStage(nn.Module):
-    """Twice the resolution: optionally a deformable convolution, then a transposed one, each with norm and ReLU."""
-
-    def __init__(self, in_channels: int, channels: int, *, deform: bool) -> None:
-        super().__init__()
-        self.deform = DeformConv2d(in_channels, channels) if deform else None
-        self.deform_norm = nn.BatchNorm2d(channels) if deform else None
-        self.up = nn.ConvTranspose2d(channels if deform else in_channels, channels, 4, 2, 1, bias=False)
-        self.up_norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N,channels,2*H,2*W)."""
-        if self.deform is not None and self.deform_norm is not None:
-            x = F.relu(self.deform_norm(self.deform(x)), inplace=True)
-        return F.relu(self.up_norm(self.up(x)), inplace=True)
+Kind = Literal["deform", "conv", "plain"]
 
 
 class UpsamplingNeck(nn.Sequential):
-    """Stages in a row; `out_channels` is the width of the last."""
+    """Stages that double the resolution, one per entry of `channels`; `out_channels` is the width of the last.
 
-    def __init__(self, in_channels: int, channels: Sequence[int], *, deform: bool) -> None:
-        widths = [in_channels, *channels]
-        super().__init__(*(UpsamplingStage(a, b, deform=deform) for a, b in zip(widths, channels, strict=False)))
+    A stage is a 3x3 convolution, deformable or ordinary (or, if plain, none), and a transposed one, each with norm and
+    ReLU.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: Sequence[int], kind: Kind = "deform", *, deform_bias: bool = True
+    ) -> None:
+        widths = zip([in_channels, *channels], channels, strict=False)
+        super().__init__(*(_stage(a, b, kind, deform_bias) for a, b in widths))
         self.out_channels = channels[-1]
+
+
+def _stage(in_channels: int, channels: int, kind: Kind, deform_bias: bool) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if kind == "deform":
+        layers[kind] = DeformConv2d(in_channels, channels, bias=deform_bias)
+    elif kind == "conv":
+        layers[kind] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    if layers:
+        layers |= {f"{kind}_norm": nn.BatchNorm2d(channels), f"{kind}_relu": nn.ReLU(inplace=True)}
+    up = nn.ConvTranspose2d(channels if layers else in_channels, channels, 4, 2, 1, bias=False)
+    layers |= {"up": up, "up_norm": nn.BatchNorm2d(channels), "up_relu": nn.ReLU(inplace=True)}
+    return nn.Sequential(layers)

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from ctnet.config import Model
+from ctnet.models.hourglass import DEPTHS, STACKS
 from ctnet.weights.names import Pairs
 
-HEADS: Pairs = (("heads.heatmap_logits", "hm"), ("heads.size", "wh"), ("heads.offset", "reg"))
+HEAD_NAMES = (("heatmap_logits", "hm"), ("size", "wh"), ("offset", "reg"))
+HEADS: Pairs = tuple((f"heads.{ours}", theirs) for ours, theirs in HEAD_NAMES)
 
 
 def centernet_pairs(model: Model) -> Pairs:
     """Return the table of the architecture."""
+    if model.backbone == "hourglass104":
+        return _hourglass()
     if model.backbone == "dla34":
         return (*HEADS, *_dla34())
-    return (*HEADS, *_resnet(deform=model.neck == "deform"))
+    return (*HEADS, *_resnet(model.neck))
 
 
-def _resnet(*, deform: bool) -> Pairs:
+def _resnet(neck: str) -> Pairs:
     """The neck is one row of layers, ReLUs included."""
     pairs = [("backbone", "")]
-    layers = ("deform", "deform_norm", None, "up", "up_norm", None) if deform else ("up", "up_norm", None)
+    before = () if neck == "plain" else (neck, f"{neck}_norm", None)
+    layers = (*before, "up", "up_norm", None)
     for stage in range(3):
         for i, layer in enumerate(layers):
             if layer:
                 pairs.append((f"neck.{stage}.{layer}", f"deconv_layers.{len(layers) * stage + i}"))
-        if deform:
-            side = f"deconv_layers.{len(layers) * stage}.conv_offset_mask"
-            pairs.append((f"neck.{stage}.deform.offset_mask", side))
+        side = f"deconv_layers.{len(layers) * stage}.conv_offset_mask"
+        pairs.append((f"neck.{stage}.deform.offset_mask", side))
     return pairs
 
 
 def _dla34() -> Pairs:
+    """With the plain neck, a unit is a row of layers, called by their numbers here and there."""
     pairs = [("backbone", "base")]
     for tree in ("level2", "level3.tree1", "level3.tree2", "level4.tree1", "level4.tree2", "level5"):
         pairs += [(f"backbone.{tree}.root.{i}", f"base.{tree}.root.{part}") for i, part in enumerate(("conv", "bn"))]
@@ -41,4 +46,25 @@ def _dla34() -> Pairs:
                 here, there = f"{ours}.{unit}.{i}", f"{theirs}.{unit}_{i + 1}"
                 pairs += [(here, there), (f"{here}.norm", f"{there}.actf.0")]
                 pairs.append((f"{here}.conv.offset_mask", f"{there}.conv.conv_offset_mask"))
+    return pairs
+
+
+def _hourglass() -> Pairs:
+    pairs = [("backbone.stem", "pre"), ("backbone.stem.0.0", "pre.0.conv"), ("backbone.stem.0.1", "pre.0.bn")]
+    pairs.append(("backbone.stem.1.downsample", "pre.1.skip"))
+    for stack in range(STACKS):
+        ours, theirs = f"backbone.stacks.{stack}", f"kps.{stack}"
+        for depth in DEPTHS[:-1]:
+            parts = (("beside", "up1"), ("down", "low1"), ("inner", "low2"), ("up", "low3"))
+            pairs += [(f"{ours}.{here}", f"{theirs}.{there}") for here, there in parts]
+            pairs.append((f"{ours}.down.0.downsample", f"{theirs}.low1.0.skip"))
+            pairs.append((f"{ours}.up.{depth - 1}.downsample", f"{theirs}.low3.{depth - 1}.skip"))
+            ours, theirs = f"{ours}.inner", f"{theirs}.low2"
+        pairs += [(f"backbone.outputs.{stack}.{i}", f"cnvs.{stack}.{part}") for i, part in enumerate(("conv", "bn"))]
+        for here, there in HEAD_NAMES:
+            pairs.append((f"heads.{stack}.{here}.0", f"{there}.{stack}.0.conv"))
+            pairs.append((f"heads.{stack}.{here}.2", f"{there}.{stack}.1"))
+    for link in range(STACKS - 1):
+        joints = (("of_input", "inters_"), ("of_output", "cnvs_"), ("block", "inters"))
+        pairs += [(f"backbone.links.{link}.{here}", f"{there}.{link}") for here, there in joints]
     return pairs
