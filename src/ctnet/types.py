@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
+
+TargetRules = Literal["centernet", "mmdet"]
+"""Whose rules turn boxes into targets, and targets and outputs into losses."""
 
 
 class Category(NamedTuple):

@@ -1,7 +1,8 @@
 """Gaussian footprints around object centres.
 
 Radius and shape are CenterNet's, which took them from CornerNet: the quadratic roots are not divided by 2a, so the
-footprints are about 3.3 times wider than the stated overlap asks for. Trained weights depend on it.
+footprints are about 3.3 times wider than the stated overlap asks for. Trained weights depend on it. mmdet takes the
+roots as they are, of a smaller overlap.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from ctnet.types import Float32, Int64
 
 
 def gaussian_radius(
-    height: NDArray[np.floating], width: NDArray[np.floating], min_overlap: float = 0.7
+    height: NDArray[np.floating], width: NDArray[np.floating], min_overlap: float = 0.7, *, exact: bool = False
 ) -> NDArray[np.float64]:
-    """Return how far (in cells, float) a corner may move for boxes of these sizes, element by element."""
+    """Return how far (in cells, float) a corner may move for boxes of these sizes, element by element.
+
+    With `exact` roots the overlap is what it says (mmdet); otherwise they are CenterNet's.
+    """
     height, width = np.asarray(height, np.float64), np.asarray(width, np.float64)
     total, area = height + width, height * width
 
-    def root(a: float, b: NDArray[np.float64], c: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (b + np.sqrt(b * b - 4 * a * c)) / 2
+    def root(a: float, b: NDArray[np.float64], c: NDArray[np.float64], sign: int) -> NDArray[np.float64]:
+        spread = np.sqrt(b * b - 4 * a * c)
+        return (b + sign * spread) / (2 * a) if exact else (b + spread) / 2
 
-    one_in_one_out = root(1, total, area * (1 - min_overlap) / (1 + min_overlap))
-    both_inside = root(4, 2 * total, (1 - min_overlap) * area)
-    both_outside = root(4 * min_overlap, -2 * min_overlap * total, (min_overlap - 1) * area)
+    one_in_one_out = root(1, total, area * (1 - min_overlap) / (1 + min_overlap), -1)
+    both_inside = root(4, 2 * total, (1 - min_overlap) * area, -1)
+    both_outside = root(4 * min_overlap, -2 * min_overlap * total, (min_overlap - 1) * area, 1)
     return np.minimum(np.minimum(one_in_one_out, both_inside), both_outside)
 
 

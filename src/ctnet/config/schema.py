@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ctnet.types import TargetRules
+
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -177,6 +179,9 @@ class LossWeights(_Section):
     """L1 of the centre within its cell"""
     regression: Literal["l1", "smooth_l1"] = "l1"
     """form of the size and offset losses"""
+    targets: TargetRules = "centernet"
+    """whose rules turn boxes into targets and losses; mmdet's gaussians are smaller, in a cell the later object wins,
+    and every part of the loss is divided by the number of centres in the heatmap"""
     size_targets: Literal["center", "dense"] = "center"
     """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh)"""
 
@@ -257,6 +262,8 @@ class Recipe(_Section):
             raise ValueError(f"data.image_size must be in multiples of {multiple} for {self.model.backbone}")
         if self.model.class_specific_size and self.loss.size_targets == "dense":
             raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
+        if self.loss.targets == "mmdet" and self.loss.size_targets == "dense":
+            raise ValueError("loss.targets=mmdet needs loss.size_targets=center")
         if any(s <= 0 for s in self.data.std):
             raise ValueError("data.std must be above 0")
         low, high = self.augment.scale

@@ -14,7 +14,7 @@ from ctnet.config import Augment
 from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes
 from ctnet.data.image import read_image
 from ctnet.errors import DataError
-from ctnet.types import AnnotationSet, Float32, ImageRecord
+from ctnet.types import AnnotationSet, Float32, ImageRecord, TargetRules
 
 
 class Sample(NamedTuple):
@@ -39,6 +39,7 @@ class TrainingSamples:
     augment: Augment
     seed: int
     max_objects: int
+    rules: TargetRules = "centernet"
     dense_size: bool = False
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class TrainingSamples:
         map_hw = (self.input_hw[0] // self.stride, self.input_hw[1] // self.stride)
         cells = warp_boxes(boxes, matrix / self.stride)
         classes = len(self.annotations.categories)
-        targets = encode_centers(cells, labels, classes, map_hw, dense_size=self.dense_size)
+        targets = encode_centers(cells, labels, classes, map_hw, rules=self.rules, dense_size=self.dense_size)
         return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id)
 
     def _view(self, record: ImageRecord, matrix: Matrix) -> NDArray[np.uint8]:

@@ -76,6 +76,7 @@ class Updater:
             size_weight=recipe.loss.size,
             offset_weight=recipe.loss.offset,
             regression=recipe.loss.regression,
+            rules=recipe.loss.targets,
         )
 
     def _clip(self) -> Tensor:

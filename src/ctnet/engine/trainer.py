@@ -132,6 +132,7 @@ class Trainer:
             self.recipe.augment,
             self.recipe.seed,
             data.max_objects,
+            rules=loss.targets,
             dense_size=loss.size_targets == "dense",
         )
         workers = default_workers() if data.workers is None else data.workers

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ctnet.types import TargetRules
+
 # Probabilities keep this distance from 0 and 1, as upstream; below fp16's resolution, hence always float32 here.
 _MARGIN = 1e-4
+# mmdet's guard of its logarithms instead
+_TINY = 1e-12
 
 
-def heatmap_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+def heatmap_focal_loss(logits: Tensor, target: Tensor, *, rules: TargetRules = "centernet") -> Tensor:
     """Return the scalar loss of (B,C,H,W) logits against a heatmap whose centres are exactly 1.
 
     The sum over all cells divided by the number of centres in the batch; without any centre, the sum itself.
-    Computed in at least float32.
+    Computed in at least float32. mmdet's rules do not keep probabilities away from 0 and 1.
     """
     logits = logits.float() if logits.dtype.itemsize < 4 else logits
-    probability = logits.sigmoid().clamp(_MARGIN, 1 - _MARGIN)
     positive = target.eq(1)
-    centers = positive.sum().clamp(min=1)
-    rest = 1 - probability
-    at_centers = probability.log() * rest.square() * positive
-    elsewhere = rest.log() * probability.square() * (1 - target).pow(4) * ~positive
-    return -(at_centers + elsewhere).sum() / centers
+    probability = logits.sigmoid()
+    if rules == "centernet":
+        probability = probability.clamp(_MARGIN, 1 - _MARGIN)
+        rest = 1 - probability
+        log_probability, log_rest = probability.log(), rest.log()
+    else:
+        rest = 1 - probability
+        log_probability, log_rest = (probability + _TINY).log(), (rest + _TINY).log()
+    at_centers = log_probability * rest.square() * positive
+    elsewhere = log_rest * probability.square() * (1 - target).pow(4) * ~positive
+    return -(at_centers + elsewhere).sum() / positive.sum().clamp(min=1)

@@ -21,12 +21,13 @@ def cell_regression_loss(
     *,
     labels: Tensor | None = None,
     kind: Literal["l1", "smooth_l1"] = "l1",
+    objects: Tensor | None = None,
 ) -> Tensor:
     """Return the scalar loss of a head (B,D,H,W) read at flat cells (B,N), against targets (B,N,D).
 
     Rows that are not `valid` (B,N) count nothing. l1 divides by the number of numbers compared (D an object),
-    smooth_l1 by the number of objects, both as upstream. With `labels` (B,N) the head holds a pair of channels per
-    class and the object's pair is compared.
+    smooth_l1 by the number of objects, both as upstream; `objects`, a scalar, replaces that number. With `labels`
+    (B,N) the head holds a pair of channels per class and the object's pair is compared.
     """
     head = head.float() if head.dtype.itemsize < 4 else head
     predicted = gather_cells(head, cells)
@@ -35,8 +36,10 @@ def cell_regression_loss(
     mask = valid.unsqueeze(-1).to(predicted.dtype)
     predicted, target = predicted * mask, target * mask
     if kind == "smooth_l1":
-        return F.smooth_l1_loss(predicted, target, reduction="sum") / (mask.sum() + _EPSILON)
-    return (predicted - target).abs().sum() / (mask.sum() * target.shape[-1] + _EPSILON)
+        total, numbers = F.smooth_l1_loss(predicted, target, reduction="sum"), 1
+    else:
+        total, numbers = (predicted - target).abs().sum(), target.shape[-1]
+    return total / (mask.sum() * numbers + _EPSILON if objects is None else objects * numbers)
 
 
 def dense_size_loss(head: Tensor, dense_size: Tensor, weight: Tensor) -> Tensor:
