@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest_plugins = ["originals"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

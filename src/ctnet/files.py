@@ -36,6 +36,11 @@ def new_numbered_folder(parent: Path, name: str) -> Path:
             return folder
 
 
+def cache_folder() -> Path:
+    """Return where ctnet keeps what it can make again: CTNET_HOME, else `~/.cache/ctnet`."""
+    return Path(os.environ.get("CTNET_HOME") or "~/.cache/ctnet").expanduser()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, what was written there takes its place.

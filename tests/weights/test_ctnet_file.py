@@ -91,7 +91,7 @@ def test_a_disk_that_refuses_leaves_the_old_file(weights, tmp_path, monkeypatch)
 def test_other_classes_start_afresh_by_name():
     old, new = build_network(Model(), 3), build_network(Model(), 5)
     report = load_for_finetuning(new, old.state_dict(), "old")
-    assert report.fresh == (
+    assert report.other_shape == (
         "heads.heatmap_logits.2.weight (3, 64, 1, 1) -> (5, 64, 1, 1)",
         "heads.heatmap_logits.2.bias (3,) -> (5,)",
     )
@@ -102,6 +102,6 @@ def test_other_classes_start_afresh_by_name():
 
 def test_fine_tuning_refuses_another_trunk():
     tensors = build_network(Model(backbone="resnet34"), 3).state_dict()
-    with pytest.raises(WeightsError, match="another architecture") as caught:
+    with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_for_finetuning(build_network(Model(), 3), tensors, "deep.safetensors")
     assert "unexpected" in caught.value.facts

@@ -17,6 +17,7 @@ from ctnet.cli.doctor import doctor
 from ctnet.cli.eval import evaluate_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
+from ctnet.cli.weights import app as weights_app
 from ctnet.errors import CtnetError
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app.command("eval")(evaluate_command)
 app.command()(predict)
 app.command()(doctor)
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 app.add_typer(config_app, name="config")
 
 

@@ -21,6 +21,14 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the network first (a minute, worth it for many pictures)")
 ]
 
+Config = Annotated[
+    str | None,
+    typer.Option(metavar="CONFIG", help="Recipe whose pictures and test settings replace those of the weights"),
+]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Take weights that do not fit as a whole; the rest is random")
+]
+
 
 def split_arguments(arguments: list[str] | None, default: str = "centernet_resdcn18") -> tuple[str, list[str]]:
     """Return the recipe's name (the default if none is given) and the overrides."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ctnet.cli.arguments import Compile, PrecisionOption, parse_image_size
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, parse_image_size
 from ctnet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def evaluate_command(
     report: Report = None,
     precision: PrecisionOption = "auto",
     compile: Compile = False,
+    config: Config = None,
+    allow_partial: AllowPartial = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a detector on annotated pictures, by the COCO metrics.
@@ -79,8 +81,9 @@ def evaluate_command(
     from ctnet.eval.report import evaluation_document, write_report
     from ctnet.models.detector import load_detector
 
-    detector = load_detector(weights, device, precision, compile=compile)
-    typer.echo(detector.how_it_runs(), err=True)
+    detector = load_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    for note in (*detector.notes, detector.how_it_runs()):
+        typer.echo(note, err=True)
     flags = {"batch_size": batch_size, "flip": flip, "keep_res": keep_res, "nms": nms}
     recipe = _override(detector.recipe, flags, scales, image_size)
     settings = recipe.evaluation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import Compile, PrecisionOption
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, DataError
 
@@ -36,6 +36,8 @@ def predict(
     ] = None,
     precision: PrecisionOption = "auto",
     compile: Compile = False,
+    config: Config = None,
+    allow_partial: AllowPartial = False,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the detections as JSON; writes files only with --out")
@@ -55,8 +57,9 @@ def predict(
     frames = open_sources(sources)
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
-    detector = load_detector(weights, device, precision, compile=compile)
-    typer.echo(detector.how_it_runs(), err=True)
+    detector = load_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    for note in (*detector.notes, detector.how_it_runs()):
+        typer.echo(note, err=True)
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     with progress_bar("predict", frames.count_frames()) as show:
         document = run_predict(detector, frames, folder, score, draw, batch_size, show)

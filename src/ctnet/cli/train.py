@@ -26,7 +26,18 @@ BatchSize = Annotated[
 ]
 LearningRate = Annotated[float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)]
 Seed = Annotated[int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)]
-Weights = Annotated[Path | None, Option(help="fine-tune from this ctnet file", rich_help_panel=_OPTIMISATION)]
+Weights = Annotated[
+    Path | None,
+    Option(help="fine-tune from this detector: ctnet's, CenterNet's, mmdet's, ...", rich_help_panel=_OPTIMISATION),
+]
+BackboneWeights = Annotated[
+    str | None,
+    Option(
+        help="start the trunk from this file or URL: torchvision, timm, detectron2, any detector",
+        metavar="FILE|URL",
+        rich_help_panel=_OPTIMISATION,
+    ),
+]
 Resume = Annotated[
     str | None,
     Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
@@ -50,6 +61,7 @@ def train(
     lr: LearningRate = None,
     seed: Seed = None,
     weights: Weights = None,
+    backbone_weights: BackboneWeights = None,
     resume: Resume = None,
     device: Device = "auto",
     amp: Amp = None,
@@ -83,7 +95,7 @@ def train(
         "--amp train.amp": amp,
     }
     if resume is not None:
-        _refuse_changes(arguments, flags, weights, out)
+        _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
 
     from ctnet.cli.reporter import ConsoleReporter
     from ctnet.config import load_recipe
@@ -99,16 +111,16 @@ def train(
             recipe = load_recipe(name, overrides, flags).recipe
             from ctnet.engine import train as engine
 
-            options = engine.RunOptions(device=device, out=out, weights=weights, profile=profile)
+            options = engine.RunOptions(device, out, weights, backbone_weights, profile)
             summary = engine.train(recipe, options, reporter)
     _print_summary(summary, as_json)
 
 
-def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], weights: Path | None, out: Path | None) -> None:
+def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any]) -> None:
     given = [*(arguments or [])]
     kept = ("--data", "--max-steps")
     given += [key.split()[0] for key, value in flags.items() if value is not None and key.split()[0] not in kept]
-    given += [flag for flag, value in (("--weights", weights), ("--out", out)) if value is not None]
+    given += [flag for flag, value in files.items() if value is not None]
     if given:
         raise ConfigError(
             "a resumed run keeps its settings",

@@ -28,15 +28,16 @@ class _Section(BaseModel):
 class Model(_Section):
     """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34", "hourglass104"] = (
-        "resnet18"
-    )
-    """trunk; dla34 and hourglass104 bring their own up-sampling"""
+    backbone: Literal[
+        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34", "hourglass104", "mobilenetv2"
+    ] = "resnet18"
+    """trunk; all but ResNets bring their own up-sampling"""
     neck: Literal["deform", "conv", "plain"] = "deform"
     """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; dla34 takes
     deform, and plain for ordinary convolutions throughout (upstream's dlav0)"""
     neck_channels: tuple[Positive, Positive, Positive] = (256, 128, 64)
-    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256)"""
+    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); mobilenetv2: the
+    last is the width of all"""
     deform_bias: bool = True
     """deformable convolutions have a bias (mmdet and MindSpore: none)"""
     stride_in_1x1: bool = False
@@ -68,7 +69,7 @@ class Model(_Section):
 
 _APPLIES_TO = {
     "neck": ("resnet", "dla"),
-    "neck_channels": ("resnet",),
+    "neck_channels": ("resnet", "mobilenet"),
     "deform_bias": ("resnet", "dla"),
     "stride_in_1x1": ("resnet50", "resnet101", "resnet152"),
 }

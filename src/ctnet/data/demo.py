@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ctnet.data.coco import write_coco_json
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
+from ctnet.files import cache_folder
 
 CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "cross"}
 """ids have holes, as those of real sets do"""
@@ -97,11 +97,6 @@ def demo_folder() -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
-
-
-def cache_folder() -> Path:
-    """Return where ctnet keeps what it can make again: CTNET_HOME, else `~/.cache/ctnet`."""
-    return Path(os.environ.get("CTNET_HOME") or "~/.cache/ctnet").expanduser()
 
 
 def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tuple[int, list[int]]]]:

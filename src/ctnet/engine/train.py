@@ -28,8 +28,10 @@ from ctnet.errors import ConfigError, DataError
 from ctnet.files import write_file
 from ctnet.models.build import build_network
 from ctnet.types import AnnotationSet
-from ctnet.weights.ctnet_file import read_state, read_weights
+from ctnet.weights.backbone import load_backbone
+from ctnet.weights.ctnet_file import read_state
 from ctnet.weights.fit import load_for_finetuning
+from ctnet.weights.opening import open_weights
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class RunOptions:
     device: str = "auto"
     out: Path | None = None
     weights: Path | None = None
+    backbone_weights: str | None = None
     profile: bool = False
 
 
@@ -53,15 +56,25 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter) -> dict[str, 
     _seed(recipe.seed)
     folder = new_run_folder(recipe.name, options.out)
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, profile=options.profile)
-    if options.weights is not None:
-        tensors = read_weights(options.weights).tensors
-        report = load_for_finetuning(trainer.state.network, tensors, options.weights)
-        if trainer.state.average is not None:
-            trainer.state.average.network.load_state_dict(trainer.state.network.state_dict())
-        reporter.message(f"{options.weights}: {report.sentence()}")
+    for sentence in _start_from(trainer.state, recipe, options):
+        reporter.message(sentence)
     sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
     write_run_facts(folder, recipe, device, sets)
     return _run(trainer)
+
+
+def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions) -> list[str]:
+    """Fill the network from the files that the options name and return what went in."""
+    sentences = []
+    if options.backbone_weights is not None:
+        sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
+    if options.weights is not None:
+        weights = open_weights(options.weights)
+        report = load_for_finetuning(state.network, weights.tensors, options.weights, weights.file_names)
+        sentences += [f"{options.weights}: {report.sentence()}", *weights.notes]
+    if state.average is not None:
+        state.average.network.load_state_dict(state.network.state_dict())
+    return sentences
 
 
 def resume(

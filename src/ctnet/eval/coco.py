@@ -19,6 +19,7 @@ from ctnet.data.coco import coco_dict
 from ctnet.errors import DataError
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet, Category, Detections, Int64
+from ctnet.weights.class_names import are_placeholders
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -107,8 +108,14 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
     """Return how the detector's labels map to the data set's, by category name.
 
     A class on one side alone becomes a warning: the detector misses all of what it does not know, and what
-    the set does not know is not scored. Raises DataError when the two share no name.
+    the set does not know is not scored. A detector that does not name its classes is matched by their order. Raises
+    DataError when the two share no name.
     """
+    if are_placeholders(detector) and len(detector) == len(data):
+        order = (
+            f"the weights do not name their classes: taken in the data set's order, {_names([c.name for c in data])}"
+        )
+        return Alignment(np.arange(len(data)), (order,))
     label_of = {category.name: label for label, category in enumerate(data)}
     labels = np.array([label_of.get(category.name, -1) for category in detector], np.int64)
     if not (labels >= 0).any():

@@ -12,6 +12,8 @@ from ctnet.models.dla import Dla34
 from ctnet.models.dla_neck import DlaNeck
 from ctnet.models.heads import Heads
 from ctnet.models.hourglass import STACKS, Hourglass104
+from ctnet.models.lateral_neck import LateralNeck
+from ctnet.models.mobilenet import MobileNetV2
 from ctnet.models.resnet import build_resnet
 from ctnet.models.upsampling import UpsamplingNeck
 
@@ -62,7 +64,9 @@ def build_centernet(model: Model, num_classes: int) -> CenterNet | StackedCenter
     return CenterNet(backbone, neck, heads(neck.out_channels))
 
 
-def _trunk_and_neck(model: Model) -> tuple[nn.Module, UpsamplingNeck | DlaNeck]:
+def _trunk_and_neck(model: Model) -> tuple[nn.Module, UpsamplingNeck | DlaNeck | LateralNeck]:
+    if model.backbone == "mobilenetv2":
+        return MobileNetV2(), LateralNeck(MobileNetV2.out_channels, model.neck_channels[-1])
     if model.backbone == "dla34":
         return Dla34(), DlaNeck(Dla34.out_channels, deform=model.neck == "deform", deform_bias=model.deform_bias)
     trunk = build_resnet(model.backbone, stride_in_1x1=model.stride_in_1x1)

@@ -11,11 +11,9 @@ from torch import nn
 
 from ctnet.config import Evaluation, Recipe
 from ctnet.devices import OpenDevice, PrecisionName, open_device
-from ctnet.models.build import build_network
 from ctnet.models.inference import detect_stream, render_views
 from ctnet.types import Category, Detections
-from ctnet.weights.ctnet_file import read_weights
-from ctnet.weights.fit import load_exactly
+from ctnet.weights.opening import filled_network, open_weights
 
 
 class Detector:
@@ -23,7 +21,7 @@ class Detector:
 
     `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
     returns a dict of raw head outputs, or a list of these, the best last. `precision` is what it computes in,
-    `precision_reason` why.
+    `precision_reason` why; `notes` is what a user should know about the weights.
     """
 
     def __init__(
@@ -38,6 +36,7 @@ class Detector:
         self.model = model.eval()
         self.precision = precision
         self.precision_reason = precision_reason
+        self.notes: tuple[str, ...] = ()
         self.recipe = recipe
         self.categories = tuple(categories)
         self.device = device
@@ -84,15 +83,24 @@ def prepare_detector(
 
 
 def load_detector(
-    file: str | Path, device: str = "auto", precision: PrecisionName = "auto", *, compile: bool = False
+    file: str | Path,
+    device: str = "auto",
+    precision: PrecisionName = "auto",
+    *,
+    compile: bool = False,
+    config: str | None = None,
+    allow_partial: bool = False,
 ) -> Detector:
-    """Return the detector stored in a ctnet file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
+    """Return the detector in a file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
 
-    `precision` auto takes what the device runs fast; `compile` makes the first batch of each size slow, the others
-    faster. Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
+    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose pictures
+    and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
+    makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
+    Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
     """
-    weights = read_weights(Path(file))
+    weights = open_weights(Path(file), config)
     opened = open_device(device)
-    network = build_network(weights.recipe.model, len(weights.categories))
-    load_exactly(network, weights.tensors, file)
-    return prepare_detector(network, weights.recipe, weights.categories, opened, precision, compile=compile)
+    network, notes = filled_network(weights, file, allow_partial=allow_partial)
+    detector = prepare_detector(network, weights.recipe, weights.categories, opened, precision, compile=compile)
+    detector.notes = tuple(notes)
+    return detector

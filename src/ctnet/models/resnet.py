@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ctnet.models.blocks import BasicBlock, Bottleneck, initialise
 
+BASIC = ("resnet18", "resnet34")  # whose blocks are basic, not bottlenecks
 DEPTHS = {
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
@@ -52,5 +53,5 @@ class ResNet(nn.Module):
 
 def build_resnet(name: str, *, stride_in_1x1: bool = False) -> ResNet:
     """Return the trunk of that name (a key of `DEPTHS`), randomly initialised."""
-    block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
+    block = BasicBlock if name in BASIC else Bottleneck
     return ResNet(block, DEPTHS[name], stride_in_1x1=stride_in_1x1)

@@ -9,19 +9,22 @@ from ctnet.ops import depthwise_upsample
 
 
 class DepthwiseUpsample(nn.Module):
-    """`factor` times the resolution by a depthwise transposed convolution, kernel 2*factor: (N,C,H,W) to (N,C,f*H,f*W).
+    """`factor` times the resolution by a depthwise transposed convolution: (N,C,H,W) to (N,C,f*H,f*W).
 
-    It starts as bilinear interpolation and is trained like any weight ("Objects as Points", section 5).
+    It starts as bilinear interpolation and is trained like any weight ("Objects as Points", section 5). `kernel` is
+    twice the factor; CenterFace's is no larger than the factor, and starts by setting pixels apart.
     """
 
-    def __init__(self, channels: int, factor: int) -> None:
+    def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
         super().__init__()
         self.factor = factor
-        self.weight = nn.Parameter(bilinear_kernel(2 * factor).expand(channels, 1, -1, -1).clone())
+        kernel = kernel or 2 * factor
+        self.padding = (kernel - factor) // 2
+        self.weight = nn.Parameter(bilinear_kernel(kernel).expand(channels, 1, -1, -1).clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the enlarged map."""
-        return depthwise_upsample(x, self.weight, self.factor, self.factor // 2)
+        return depthwise_upsample(x, self.weight, self.factor, self.padding)
 
 
 def bilinear_kernel(size: int) -> Tensor:

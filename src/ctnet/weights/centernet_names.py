@@ -33,11 +33,18 @@ def _resnet(neck: str) -> Pairs:
     return pairs
 
 
+def dla34_trunk_pairs(trunk: str) -> Pairs:
+    """Return the table of the trunk alone, whose names there begin with `trunk`, perhaps empty."""
+    pairs = [("backbone", trunk)]
+    for tree in ("level2", "level3.tree1", "level3.tree2", "level4.tree1", "level4.tree2", "level5"):
+        for i, part in enumerate(("conv", "bn")):
+            pairs.append((f"backbone.{tree}.root.{i}", f"{trunk}.{tree}.root.{part}".lstrip(".")))
+    return pairs
+
+
 def _dla34() -> Pairs:
     """With the plain neck, a unit is a row of layers, called by their numbers here and there."""
-    pairs = [("backbone", "base")]
-    for tree in ("level2", "level3.tree1", "level3.tree2", "level4.tree1", "level4.tree2", "level5"):
-        pairs += [(f"backbone.{tree}.root.{i}", f"base.{tree}.root.{part}") for i, part in enumerate(("conv", "bn"))]
+    pairs = list(dla34_trunk_pairs("base"))
     rounds = [("neck.last", "ida_up", 2), *((f"neck.rounds.{i}", f"dla_up.ida_{i}", i + 1) for i in range(3))]
     for ours, theirs, count in rounds:
         for i in range(count):

@@ -6,14 +6,12 @@ A run's `last.pt` reads the same way; it holds the training state beside the wei
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,18 +20,25 @@ from ctnet.config import Recipe, recipe_from_dict
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.files import replacing
 from ctnet.types import Category
+from ctnet.weights.containers import Container, load_plain, read_container
 
 SCHEMA = "ctnet.weights/1"
+CTNET = "ctnet"  # the entry of a file that holds recipe and categories
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A network's tensors and everything needed to use them; `info` is free-form (metrics, step, version)."""
+    """A network's tensors and everything needed to use them; `info` is free-form (metrics, step, version).
+
+    A foreign file adds `file_names`, from our names of tensors to its own, and `notes`, what a reader should know.
+    """
 
     tensors: Mapping[str, Tensor]
     recipe: Recipe
     categories: tuple[Category, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
+    file_names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -41,72 +46,69 @@ def save_weights(path: Path, weights: Weights) -> None:
     about = {
         "schema": SCHEMA,
         "ctnet": __version__,
-        "recipe": weights.recipe.model_dump(mode="json"),
-        "categories": [list(category) for category in weights.categories],
+        **describe(weights),
         "info": dict(weights.info),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={"ctnet": json.dumps(about)})
+            save_file(tensors, temporary, metadata={CTNET: json.dumps(about)})
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
 
 
+def is_own(container: Container) -> bool:
+    """Say whether ctnet wrote the file: deployable weights, or the training state of a run."""
+    return CTNET in container.meta if container.kind == "safetensors" else {"recipe", "rng"} <= set(container.meta)
+
+
+def own_weights(container: Container, source: object) -> Weights:
+    """Return the weights in a file that ctnet wrote. Raises WeightsError when they are of another version."""
+    if container.kind != "safetensors":
+        about: Any = {**container.meta, "info": {"step": container.meta.get("step")}}
+    else:
+        try:
+            about = json.loads(container.meta[CTNET])
+        except (TypeError, ValueError) as error:
+            raise WeightsError("the description in the file is damaged", file=source, got=error) from None
+        if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+            raise WeightsError("the file was written by another version of ctnet", file=source, expected=SCHEMA)
+    recipe, categories = recipe_and_categories(about, source)
+    return Weights(container.tensors, recipe, categories, about.get("info", {}))
+
+
 def read_weights(path: Path) -> Weights:
-    """Return the weights of a `.safetensors` or `last.pt` written by ctnet, told apart by content, on the cpu.
+    """Return the weights in a `best.safetensors` or `last.pt` of ctnet, on the cpu; nothing in it is executed.
 
-    Nothing in the file is executed. Raises WeightsError when it is missing, broken or not ctnet's.
+    Raises WeightsError when it is missing, broken or not ctnet's.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise WeightsError("the weights cannot be read", file=path, got=error.strerror) from None
-    return _read_state(path) if head.startswith(b"PK") else _read_safetensors(path)
-
-
-def _read_safetensors(path: Path) -> Weights:
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("ctnet", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            "the file is not whole or holds no weights",
-            file=path,
-            got=error,
-            hint="ctnet writes .safetensors files",
-        ) from None
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+    container = read_container(path)
+    if not is_own(container):
         raise WeightsError("the file was not written by ctnet", file=path, expected=f"metadata of {SCHEMA}")
-    return _weights(path, tensors, about)
+    return own_weights(container, path)
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """Return the training state in a `last.pt`: plain containers and tensors, nothing executed."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError("there is no such file", file=path) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            "the file is not whole or not a training state", file=path, got=str(error).partition("\n")[0]
-        ) from None
+    state = load_plain(path)
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
     return state
 
 
-def _read_state(path: Path) -> Weights:
-    state = read_state(path)
-    return _weights(path, state["ema"] or state["model"], {**state, "info": {"step": state["step"]}})
+def describe(weights: Weights) -> dict[str, Any]:
+    """Return recipe and categories as JSON, as `recipe_and_categories` reads them."""
+    return {
+        "recipe": weights.recipe.model_dump(mode="json"),
+        "categories": [list(category) for category in weights.categories],
+    }
 
 
-def _weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Weights:
+def recipe_and_categories(about: Mapping[str, Any], source: object) -> tuple[Recipe, tuple[Category, ...]]:
+    """Return what a file of weights says about itself. Raises WeightsError."""
     try:
-        recipe = recipe_from_dict(about["recipe"], str(path))
+        recipe = recipe_from_dict(about["recipe"], str(source))
         categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError("the recipe in the file does not suit this version", file=path, got=error) from None
-    return Weights(tensors, recipe, categories, about.get("info", {}))
+        raise WeightsError("the recipe in the file does not suit this version", file=source, got=error) from None
+    return recipe, categories

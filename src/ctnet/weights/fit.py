@@ -9,64 +9,101 @@ from torch import Tensor, nn
 
 from ctnet.errors import WeightsError
 
+SHOWN = 5  # names of a kind in an error message
+
 
 @dataclass(frozen=True)
 class FitReport:
-    """Names of tensors: taken from the file, started afresh (with the two shapes), absent, left over."""
+    """Names of tensors: taken from the file, of another shape (with both), absent, left over."""
 
     loaded: tuple[str, ...]
-    fresh: tuple[str, ...]
+    other_shape: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Every tensor of the network is there and nothing is left over."""
+        return not (self.other_shape or self.missing or self.unexpected)
 
     def sentence(self) -> str:
         """Return the outcome in a line, naming every tensor that starts afresh."""
         text = f"{len(self.loaded)} tensors loaded"
-        return f"{text}; these start afresh: {', '.join(self.fresh)}" if self.fresh else text
+        afresh = [*self.other_shape, *self.missing]
+        if afresh:
+            text += f"; {len(afresh)} start afresh: {', '.join(afresh)}"
+        if self.unexpected:
+            text += f"; {len(self.unexpected)} not used: {', '.join(self.unexpected)}"
+        return text
 
 
-def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
-    """Fill the network; every tensor must be there with the right shape. Raises WeightsError otherwise."""
-    report = _compare(network, tensors)
-    if report.fresh or report.missing or report.unexpected:
-        raise _misfit(report, source)
-    network.load_state_dict(tensors)
-
-
-def load_for_finetuning(network: nn.Module, tensors: Mapping[str, Tensor], source: object) -> FitReport:
-    """Fill the network except for heads of another shape (other classes, other width), which stay random.
-
-    Raises WeightsError when anything outside the heads does not fit: the file belongs to another architecture.
-    """
-    report = _compare(network, tensors)
-    if report.missing or report.unexpected or any(not name.startswith("heads.") for name in report.fresh):
-        raise _misfit(report, source)
-    network.load_state_dict({name: tensors[name] for name in report.loaded}, strict=False)
-    return report
-
-
-def _compare(network: nn.Module, tensors: Mapping[str, Tensor]) -> FitReport:
-    own = network.state_dict()
-    same = [n for n in own if n in tensors and own[n].shape == tensors[n].shape]
-    other = [n for n in own if n in tensors and own[n].shape != tensors[n].shape]
+def fit(network: nn.Module, tensors: Mapping[str, Tensor], file_names: Mapping[str, str] | None = None) -> FitReport:
+    """Return what of the tensors fits the network, loading nothing; absent ones under the names of their file."""
+    own, file_names = network.state_dict(), file_names or {}
+    known = [n for n in own if n in tensors]
     return FitReport(
-        loaded=tuple(same),
-        fresh=tuple(f"{n} {tuple(tensors[n].shape)} -> {tuple(own[n].shape)}" for n in other),
-        missing=tuple(n for n in own if n not in tensors),
+        loaded=tuple(n for n in known if own[n].shape == tensors[n].shape),
+        other_shape=tuple(
+            f"{n} {tuple(tensors[n].shape)} -> {tuple(own[n].shape)}" for n in known if own[n].shape != tensors[n].shape
+        ),
+        missing=tuple(file_names.get(n, n) for n in own if n not in tensors),
         unexpected=tuple(n for n in tensors if n not in own),
     )
 
 
-def _misfit(report: FitReport, source: object) -> WeightsError:
+def require_fit(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
+) -> None:
+    """Raise WeightsError unless every tensor is there with the right shape and none is left over."""
+    report = fit(network, tensors, file_names)
+    if not report.complete:
+        raise _misfit(report, source, "use the recipe that the weights were trained with, or --allow-partial")
+
+
+def load_exactly(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
+) -> None:
+    """Fill the network; every tensor must be there with the right shape. Raises WeightsError otherwise."""
+    require_fit(network, tensors, source, file_names)
+    network.load_state_dict(tensors)
+
+
+def load_partially(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
+) -> FitReport:
+    """Fill what fits and leave the rest as it is. Raises WeightsError when nothing fits."""
+    report = fit(network, tensors, file_names)
+    if not report.loaded:
+        raise _misfit(report, source, "these weights are for another network")
+    network.load_state_dict({name: tensors[name] for name in report.loaded}, strict=False)
+    return report
+
+
+def load_for_finetuning(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
+) -> FitReport:
+    """Fill the network except for heads of another shape (other classes, other width), which stay random.
+
+    Raises WeightsError when anything outside the heads does not fit: the file belongs to another architecture.
+    """
+    report = fit(network, tensors, file_names)
+    if report.missing or report.unexpected or any(not name.startswith("heads.") for name in report.other_shape):
+        raise _misfit(report, source, "choose the recipe that the weights were trained with")
+    return load_partially(network, tensors, source)
+
+
+def _misfit(report: FitReport, source: object, hint: str) -> WeightsError:
     def some(names: tuple[str, ...]) -> str | None:
-        return f"{len(names)}, first {names[0]}" if names else None
+        if not names:
+            return None
+        return f"{len(names)}: {', '.join(names[:SHOWN])}" + (", ..." if len(names) > SHOWN else "")
 
     return WeightsError(
-        "the weights belong to another architecture",
+        "the weights do not fit the network",
         file=source,
-        fitting=len(report.loaded),
-        other_shape=some(report.fresh),
+        loaded=len(report.loaded),
+        other_shape=some(report.other_shape),
         missing=some(report.missing),
         unexpected=some(report.unexpected),
-        hint="choose the recipe that the weights were trained with",
+        hint=f"{hint}; ctnet weights inspect shows what the file holds",
     )

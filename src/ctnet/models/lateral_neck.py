@@ -1,0 +1,59 @@
+"""CenterFace's up path (Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019).
+
+From the coarsest map each channel is enlarged on its own, and the next finer map is added, narrowed to the same width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ctnet.nn import DepthwiseUpsample
+
+EPS = 1e-3  # of the norms but the last, as the original has it
+
+
+def _narrow(in_channels: int, channels: int) -> nn.Sequential:
+    """Return 1x1 convolution, norm, ReLU."""
+    convolution = nn.Conv2d(in_channels, channels, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels, eps=EPS), nn.ReLU(inplace=True))
+
+
+class LateralStep(nn.Module):
+    """Twice the resolution, plus the finer map."""
+
+    def __init__(self, lateral_channels: int, channels: int) -> None:
+        super().__init__()
+        self.up = nn.Sequential(
+            DepthwiseUpsample(channels, 2, kernel=2), nn.BatchNorm2d(channels, eps=EPS), nn.ReLU(inplace=True)
+        )
+        self.lateral = _narrow(lateral_channels, channels)
+
+    def forward(self, x: Tensor, finer: Tensor) -> Tensor:
+        """Return (N,C,2*H,2*W) from (N,C,H,W) and (N,lateral_channels,2*H,2*W)."""
+        joined: Tensor = self.up(x) + self.lateral(finer)
+        return joined
+
+
+class LateralNeck(nn.Module):
+    """All of the up path, one width throughout; `in_channels` are those of the maps, finest first."""
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.top = _narrow(in_channels[-1], channels)
+        self.steps = nn.ModuleList(LateralStep(width, channels) for width in reversed(in_channels[:-1]))
+        self.last = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels, momentum=0.01),
+            nn.ReLU(inplace=True),
+        )
+        self.out_channels = channels
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the joined map at the finest stride from maps finest first."""
+        x = self.top(maps[-1])
+        for step, finer in zip(self.steps, reversed(maps[:-1]), strict=True):
+            x = step(x, finer)
+        joined: Tensor = self.last(x)
+        return joined

@@ -1,0 +1,202 @@
+"""Other projects' checkpoints in ctnet's names, with the recipe that their pictures need."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctnet.config import Model, Recipe, load_recipe
+from ctnet.errors import WeightsError
+from ctnet.models.build import build_network
+from ctnet.weights.class_names import categories_of
+from ctnet.weights.containers import Container
+from ctnet.weights.ctnet_file import CTNET, Weights, recipe_and_categories
+from ctnet.weights.formats import Format, identify
+from ctnet.weights.names import foreign_names
+
+# Recognised, so that the message can say what a file is; their networks are not built here.
+OTHER_NETWORKS = (
+    ("bbox_head.cls_logits.weight", "CenterNet-update of mmdet"),
+    ("proposal_generator.centernet_head.agn_hm.weight", "CenterNet2 of detectron2"),
+    ("proposal_generator.centernet_head.cls_logits.weight", "one-stage CenterNet of detectron2"),
+    ("base.feature_1.0.0.weight", "CenterFace"),
+    ("features.0.0.weight", "ImageNet MobileNetV2 of torchvision"),
+    ("conv_stem.weight", "ImageNet network of timm"),
+    ("network.backbone.feature_1.0.0.weight", "CenterFace of MindSpore"),
+)
+
+# Statistics that make a norm of eps 1e-5 nothing but scale and shift.
+FROZEN_STATISTICS = {"running_mean": 0.0, "running_var": 1 - 1e-5}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A foreign file in our names.
+
+    `tensors` hold what the network asks for, under our names, and what it does not know, under the file's;
+    `file_names` lead from ours to the file's. `left_out` are (name, reason) of tensors that no network needs.
+    """
+
+    container: Container
+    format: Format
+    model: Model
+    num_classes: int | None  # None for a backbone alone
+    tensors: Mapping[str, Tensor]
+    file_names: Mapping[str, str]
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def read_foreign(container: Container, source: object) -> Reading:
+    """Return the file's tensors in our names. Raises WeightsError when no format knows them."""
+    found = identify(container.tensors)
+    if found is None:
+        raise _unknown(container, source)
+    format, structure = found
+    spelled = _spell(container, format, source)
+    model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
+    left_out = [(name, reason) for name in spelled if (reason := format.reason_to_leave_out(name))]
+    for name, _ in left_out:
+        del spelled[name]
+    wanted = _wanted_names(model, num_classes)
+    names = foreign_names(wanted, format.pairs(model))
+    known = {ours: spelled.pop(theirs) for ours, theirs in names.items() if theirs in spelled}
+    tensors, notes = _complete(known, wanted, frozen_norms=format.frozen_norms)
+    return Reading(container, format, model, num_classes, {**tensors, **spelled}, names, tuple(left_out), tuple(notes))
+
+
+def foreign_weights(reading: Reading, source: object) -> Weights:
+    """Return what `read_foreign` found as weights of a detector. Raises WeightsError for a backbone alone."""
+    if reading.format.recipe is None or reading.num_classes is None:
+        raise WeightsError(
+            "the file holds a backbone, not a detector",
+            file=source,
+            got=reading.format.title,
+            hint="train a detector with it: ctnet train CONFIG --backbone-weights FILE",
+        )
+    meta = reading.container.meta
+    if isinstance(about := meta.get(CTNET), Mapping):  # written by `ctnet weights convert`
+        recipe, categories = recipe_and_categories(about, source)
+    else:
+        recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
+        categories = categories_of(reading.num_classes, _class_names(meta))
+    info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
+    recipe = recipe.model_copy(update={"model": reading.model})
+    return Weights(reading.tensors, recipe, categories, info, reading.file_names, reading.notes)
+
+
+def _spell(container: Container, format: Format, source: object) -> dict[str, Tensor]:
+    spelled = {format.spell(name): tensor for name, tensor in container.tensors.items()}
+    if len(spelled) < len(container.tensors):
+        twice = [name for name, n in Counter(map(format.spell, container.tensors)).items() if n > 1]
+        raise WeightsError("tensors are in the file twice", file=source, got=_some(twice))
+    return spelled
+
+
+def _with_widths(
+    format: Format, structure: Mapping[str, Any], shapes: Mapping[str, torch.Size], source: object
+) -> tuple[Model, int | None]:
+    """Return the `model` section, widths read off the tensors, and the number of classes."""
+    model = Model(**structure)
+    if format.recipe is None:
+        return model, None
+
+    def shape(name: str) -> torch.Size | None:
+        return shapes.get(foreign_names([name], format.pairs(model))[name])
+
+    heads = "heads.0" if model.backbone == "hourglass104" else "heads"  # every stack has its own
+
+    def out_channels(head: str) -> int | None:
+        last = shape(f"{heads}.{head}.2.weight") or shape(f"{heads}.{head}.weight")
+        return None if last is None else last[0]
+
+    num_classes, sizes = out_channels("heatmap_logits"), out_channels("size")
+    if num_classes is None or sizes is None:
+        missing = "heatmap_logits" if num_classes is None else "size"
+        wanted = foreign_names([f"{heads}.{missing}.2.weight"], format.pairs(model)).popitem()[1]
+        raise WeightsError("half a checkpoint: a head is missing", file=source, format=format.title, expected=wanted)
+    hidden = shape(f"{heads}.heatmap_logits.0.weight")
+    fields: dict[str, Any] = {
+        "head_channels": 0 if hidden is None else hidden[0],
+        "class_specific_size": num_classes > 1 and sizes == 2 * num_classes,
+        "predict_offset": out_channels("offset") is not None,
+    }
+    stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
+    if stages and None not in stages:
+        fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
+    return Model(**structure, **fields), num_classes
+
+
+def _wanted_names(model: Model, num_classes: int | None) -> dict[str, torch.dtype]:
+    with torch.device("meta"):
+        own = build_network(model, num_classes or 1).state_dict()
+    return {name: t.dtype for name, t in own.items() if num_classes is not None or name.startswith("backbone.")}
+
+
+def _complete(
+    found: dict[str, Tensor], wanted: Mapping[str, torch.dtype], *, frozen_norms: bool
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors in the types that the network has, with what the format never stores, and notes on both."""
+    notes = []
+    cast = sorted({str(t.dtype).removeprefix("torch.") for name, t in found.items() if t.dtype != wanted[name]})
+    found = {name: tensor.to(wanted[name]) for name, tensor in found.items()}
+    if cast:
+        notes.append(f"{', '.join(cast)} became float32")
+    absent = [name for name in wanted if name not in found]
+    counters = [name for name in absent if name.endswith("num_batches_tracked")]
+    found |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
+    if frozen_norms:
+        for name in absent:
+            module, _, buffer = name.rpartition(".")
+            if buffer in FROZEN_STATISTICS and f"{module}.weight" in found:
+                found[name] = torch.full_like(found[f"{module}.weight"], FROZEN_STATISTICS[buffer])
+    return found, notes
+
+
+def _class_names(meta: Mapping[str, Any]) -> list[str] | None:
+    """Return the class names that mmdet stores: `CLASSES` up to version 2, `dataset_meta.classes` since."""
+    about = meta.get("meta")
+    if not isinstance(about, Mapping):
+        return None
+    data = about.get("dataset_meta")
+    names = data.get("classes") if isinstance(data, Mapping) else about.get("CLASSES")
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
+
+
+def _unknown(container: Container, source: object) -> WeightsError:
+    names = list(container.tensors)
+    title = next((title for marker, title in OTHER_NETWORKS if any(n.endswith(marker) for n in names)), None)
+    if title:
+        return WeightsError(
+            "this version has no such network", file=source, got=title, hint="ctnet config list shows what there is"
+        )
+    return WeightsError(
+        "no known network has these tensors",
+        file=source,
+        got=f"{len(names)} tensors: {_some(names)}",
+        expected="weights of ctnet, CenterNet, mmdet or MindSpore, or a backbone of torchvision, timm or detectron2",
+    )
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
+
+
+def with_config(weights: Weights, config: str) -> Weights:
+    """Return the weights with the pictures, decoding and test settings of another recipe.
+
+    Raises ConfigError for an unknown one.
+    """
+    other = load_recipe(config).recipe
+    network = weights.recipe.model.model_copy(update={"stride_in_1x1": other.model.stride_in_1x1})
+    if other.model.backbone != network.backbone:
+        raise WeightsError(
+            "the recipe is for another network", config=config, expected=network.backbone, got=other.model.backbone
+        )
+    recipe: Recipe = other.model_copy(update={"model": network})
+    return replace(weights, recipe=recipe)

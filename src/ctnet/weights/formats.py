@@ -1,0 +1,220 @@
+"""The checkpoint formats that ctnet reads: how each spells its names, and what the names say about the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from ctnet.config import Model
+from ctnet.models.resnet import BASIC, DEPTHS
+from ctnet.weights.centernet_names import centernet_pairs, dla34_trunk_pairs
+from ctnet.weights.mmdet_names import mmdet_pairs
+from ctnet.weights.names import Pairs
+
+Structure = dict[str, Any]  # fields of a recipe's `model` section
+Rules = tuple[tuple[str, str], ...]  # (regular expression, replacement or reason)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One project's way to name tensors.
+
+    `spellings` rewrite a file's names into the one spelling that `pairs` knows; `structure` says which network the
+    names belong to, None if they are not of this format; `left_out` are names that a file of this format may hold
+    and no network needs, each with the reason. Formats without `recipe` are backbones alone; a recipe is chosen by
+    the number of classes and says how pictures enter the network; `pictures` says it for backbones, as settings.
+    `frozen_norms`: norms may lack statistics, being scale and shift alone.
+    """
+
+    name: str
+    title: str
+    structure: Callable[[Collection[str]], Structure | None]
+    pairs: Callable[[Model], Pairs]
+    spellings: Rules = ()
+    left_out: Rules = ()
+    recipe: Callable[[int], str] | None = None
+    frozen_norms: bool = False
+    pictures: tuple[str, ...] = ()
+
+    def spell(self, name: str) -> str:
+        """Return a file's name in the spelling of `pairs`."""
+        for pattern, replacement in (*WRAPPERS, *self.spellings):
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def reason_to_leave_out(self, name: str) -> str | None:
+        """Return why no network needs this tensor, None for one that has to fit."""
+        return next((reason for pattern, reason in self.left_out if re.search(pattern, name)), None)
+
+
+WRAPPERS: Rules = ((r"^((module|_orig_mod|model)\.)+", ""),)  # DataParallel, torch.compile, averaged models
+IMAGENET_HEAD = "ImageNet classifier"
+IMAGENET_PICTURES = ("data.color_order=rgb", "data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]")
+
+
+def _resnet(names: Collection[str], trunk: str) -> Structure | None:
+    """Return the ResNet whose blocks these are, in torchvision's layout below the prefix `trunk`."""
+    pattern = re.compile(re.escape(trunk) + r"layer([1-4])\.(\d+)\.conv1\.weight")
+    blocks = [0, 0, 0, 0]
+    for match in filter(None, map(pattern.fullmatch, names)):
+        blocks[int(match[1]) - 1] = max(blocks[int(match[1]) - 1], int(match[2]) + 1)
+    bottleneck = f"{trunk}layer1.0.conv3.weight" in names
+    for name, depths in DEPTHS.items():
+        if tuple(blocks) == depths and bottleneck == (name not in BASIC):
+            return {"backbone": name}
+    return None
+
+
+def _centernet(names: Collection[str]) -> Structure | None:
+    if "pre.0.conv.weight" in names:
+        return {"backbone": "hourglass104"}
+    if "dla_up.ida_0.up_1.weight" in names:
+        deform = "dla_up.ida_0.proj_1.conv.conv_offset_mask.weight" in names
+        return {"backbone": "dla34", "neck": "deform" if deform else "plain"}
+    trunk = _resnet(names, "") if "deconv_layers.0.weight" in names else None
+    if trunk is None:
+        return None
+    if "deconv_layers.0.conv_offset_mask.weight" not in names:
+        return trunk | {"neck": "plain"}
+    return trunk | {"neck": "deform", "deform_bias": "deconv_layers.0.bias" in names}
+
+
+def _mmdet(names: Collection[str]) -> Structure | None:
+    first = "neck.deconv_layers.0.conv"
+    trunk = _resnet(names, "backbone.") if f"{first}.weight" in names else None
+    if trunk is None:
+        return None
+    neck = "deform" if f"{first}.conv_offset.weight" in names else "conv"
+    return trunk | {"neck": neck, "deform_bias": f"{first}.bias" in names, "heatmap_bias": -2.197}
+
+
+def _torchvision(names: Collection[str]) -> Structure | None:
+    return _resnet(names, "") if "deconv_layers.0.weight" not in names else None
+
+
+def _dla(names: Collection[str]) -> Structure | None:
+    return {"backbone": "dla34"} if {"base_layer.0.weight", "level5.root.conv.weight"} <= set(names) else None
+
+
+def _detectron2(names: Collection[str]) -> Structure | None:
+    renamed = {re.sub(r"^res(\d)", lambda m: f"layer{int(m[1]) - 1}", name) for name in names}
+    trunk = _resnet(renamed, "")
+    return None if trunk is None else trunk | {"stride_in_1x1": True}
+
+
+def _detectron2_pairs(_: Model) -> Pairs:
+    return (*((f"backbone.layer{stage - 1}", f"res{stage}") for stage in (2, 3, 4, 5)), ("backbone", ""))
+
+
+_D2_MODULES: Rules = (
+    (r"^(backbone\.)?bottom_up\.", ""),
+    (r"^stem\.", ""),
+    (r"\bconv(\d)\.norm\.", r"bn\1."),
+    (r"\bshortcut\.norm\.", "downsample.1."),
+    (r"\bshortcut\.", "downsample.0."),
+)
+_CAFFE2_BLOBS: Rules = (
+    (r"^res_conv1_bn_", "conv1_bn_"),
+    (r"_bn_s$", ".norm.weight"),
+    (r"_bn_b(eta)?$", ".norm.bias"),
+    (r"_bn_rm$", ".norm.running_mean"),
+    (r"_bn_riv$", ".norm.running_var"),
+    (r"_w$", ".weight"),
+    (r"_b$", ".bias"),
+    (r"^res(\d)_(\d+)_branch1\b", r"res\1.\2.shortcut"),
+    (r"^res(\d)_(\d+)_branch2a\b", r"res\1.\2.conv1"),
+    (r"^res(\d)_(\d+)_branch2b\b", r"res\1.\2.conv2"),
+    (r"^res(\d)_(\d+)_branch2c\b", r"res\1.\2.conv3"),
+)
+
+FORMATS = (
+    Format(
+        "centernet",
+        "CenterNet (xingyizhou)",
+        _centernet,
+        centernet_pairs,
+        left_out=(
+            (r"^base\.fc\.", IMAGENET_HEAD),
+            (r"^base\.level[34]\.project\.", "feeds nothing in the original network"),
+        ),
+        recipe=lambda classes: "centernet_resdcn18_voc" if classes == 20 else "centernet_resdcn18_coco",
+    ),
+    Format(
+        "mmdet",
+        "CenterNet of mmdet",
+        _mmdet,
+        mmdet_pairs,
+        # files from before mmcv's second version of the operator keep the side convolution beside the layer
+        spellings=((r"\.conv_offset\.(?=(weight|bias)$)(?<!\.conv\.conv_offset\.)", ".conv.conv_offset."),),
+        left_out=((r"^ema_", "running average beside the weights, which already are it"),),
+        recipe=lambda classes: "centernet_resdcn18_mmdet",
+    ),
+    Format(
+        "mindspore",
+        "CenterNet of MindSpore",
+        _centernet,
+        centernet_pairs,
+        spellings=(
+            (r"^network\.", ""),
+            (r"^backbone\.", ""),
+            (r"\.conv_offset\.", ".conv_offset_mask."),
+            (r"^(hm|wh|reg)_fn\.", r"\1."),
+            (r"\.moving_mean$", ".running_mean"),
+            (r"\.moving_variance$", ".running_var"),
+            (r"\.gamma$", ".weight"),
+            (r"\.beta$", ".bias"),
+        ),
+        left_out=(
+            (r"^(moment[12]?|moments|accum|stat|v|m)\.", "optimizer state"),
+            (r"^(global_step|learning_rate|beta[12]_power|momentum|epoch_num|step_num|scale_sense|.*loss_scale.*)$",
+             "state of the training"),
+        ),
+        recipe=lambda classes: "centernet_resdcn18_mindspore",
+    ),
+    Format(
+        "torchvision",
+        "ImageNet ResNet of torchvision or timm",
+        _torchvision,
+        lambda model: (("backbone", ""),),
+        left_out=((r"^fc\.", IMAGENET_HEAD),),
+        pictures=IMAGENET_PICTURES,
+    ),
+    Format(
+        "dla",
+        "ImageNet DLA-34 of its authors or timm",
+        _dla,
+        lambda model: dla34_trunk_pairs(""),
+        left_out=((r"^fc\.", IMAGENET_HEAD), (r"^level[34]\.project\.", "feeds nothing in the original network")),
+        pictures=IMAGENET_PICTURES,
+    ),
+    Format(
+        "detectron2",
+        "ResNet of detectron2",
+        _detectron2,
+        _detectron2_pairs,
+        spellings=(*_CAFFE2_BLOBS, *_D2_MODULES),
+        left_out=(
+            (r"^(fc1000|fc|linear|pred)\b", IMAGENET_HEAD),
+            (r"_momentum$", "optimizer state"),
+            (r"^(pixel_mean|pixel_std)$", "a constant of the pictures"),
+            (r"^(backbone\.|fpn_|top_block|proposal_generator\.|roi_heads\.)", "not the trunk"),
+        ),
+        frozen_norms=True,
+        pictures=(
+            "data.color_order=bgr",
+            "data.mean=[0.406,0.456,0.485]",
+            "data.std=[0.00392157,0.00392157,0.00392157]",
+        ),
+    ),
+)  # fmt: skip
+
+
+def identify(names: Collection[str]) -> tuple[Format, Structure] | None:
+    """Return the format whose names these are and the network they belong to; None when no format knows them."""
+    for candidate in FORMATS:
+        structure = candidate.structure({candidate.spell(name) for name in names})
+        if structure is not None:
+            return candidate, structure
+    return None

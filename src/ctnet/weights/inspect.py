@@ -1,0 +1,107 @@
+"""What a file of weights holds, and whether it fits the network that it seems to be for."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctnet.config import Recipe
+from ctnet.models.build import build_network
+from ctnet.types import Category
+from ctnet.weights.containers import Container, read_container
+from ctnet.weights.ctnet_file import Weights, is_own, own_weights
+from ctnet.weights.fit import FitReport, fit
+from ctnet.weights.foreign import Reading, foreign_weights, read_foreign
+
+SCHEMA = "ctnet.weights.inspect/1"
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """Return what the file holds as JSON-ready facts; `fits` says whether all of it finds its place.
+
+    Raises WeightsError when it is unreadable or no format knows its tensors.
+    """
+    container = read_container(path)
+    document: dict[str, Any] = {"schema": SCHEMA, "file": str(path), "bytes": path.stat().st_size}
+    document |= _contents(container)
+    if is_own(container):
+        weights = own_weights(container, path)
+        document |= {"format": "ctnet", "title": "ctnet"} | _detector(weights)
+        document |= _fit(fit(_empty(weights.recipe, len(weights.categories)), weights.tensors), {})
+        return document
+    reading = read_foreign(container, path)
+    document |= {"format": reading.format.name, "title": reading.format.title}
+    left_out = _by_reason(reading)
+    if reading.num_classes is None:
+        network = _empty(Recipe(model=reading.model), 1).get_submodule("backbone")
+        trunk = {name.removeprefix("backbone."): tensor for name, tensor in reading.tensors.items()}
+        document |= {"kind": "backbone", "model": {"backbone": reading.model.backbone}, "notes": list(reading.notes)}
+        return document | _fit(fit(network, trunk), left_out)
+    weights = foreign_weights(reading, path)
+    network = _empty(weights.recipe, len(weights.categories))
+    return document | _detector(weights) | _fit(fit(network, weights.tensors, weights.file_names), left_out)
+
+
+def _contents(container: Container) -> dict[str, Any]:
+    groups: dict[str, list[Tensor]] = defaultdict(list)
+    for name, tensor in container.tensors.items():
+        groups[name.partition(".")[0]].append(tensor)
+    return {
+        "container": container.kind,
+        "part": container.part,
+        "tensors": len(container.tensors),
+        "parameters": sum(t.numel() for t in container.tensors.values() if t.is_floating_point()),
+        "types": dict(Counter(str(t.dtype).removeprefix("torch.") for t in container.tensors.values())),
+        "groups": [
+            {"prefix": prefix, "tensors": len(tensors), "parameters": sum(t.numel() for t in tensors)}
+            for prefix, tensors in groups.items()
+        ],
+    }
+
+
+def _detector(weights: Weights) -> dict[str, Any]:
+    recipe = weights.recipe
+    return {
+        "kind": "detector",
+        "model": recipe.model.model_dump(mode="json"),
+        "classes": _names(weights.categories),
+        "recipe": recipe.name,
+        "pictures": recipe.data.model_dump(mode="json", include={"image_size", "color_order", "mean", "std"}),
+        "evaluation": recipe.evaluation.model_dump(mode="json"),
+        "info": dict(weights.info),
+        "notes": list(weights.notes),
+    }
+
+
+def _names(categories: tuple[Category, ...]) -> list[str]:
+    return [category.name for category in categories]
+
+
+def _fit(report: FitReport, left_out: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {
+        "fit": {
+            "loaded": len(report.loaded),
+            "other_shape": list(report.other_shape),
+            "missing": list(report.missing),
+            "unexpected": list(report.unexpected),
+            "left_out": dict(left_out),
+        },
+        "fits": report.complete,
+    }
+
+
+def _by_reason(reading: Reading) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in reading.left_out:
+        reasons.setdefault(reason, []).append(name)
+    return reasons
+
+
+def _empty(recipe: Recipe, num_classes: int) -> torch.nn.Module:
+    with torch.device("meta"):
+        return build_network(recipe.model, num_classes)

@@ -1,0 +1,47 @@
+"""From any file of weights, ctnet's or another project's, to a filled network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ctnet.models.build import build_network
+from ctnet.weights.containers import read_container
+from ctnet.weights.ctnet_file import Weights, is_own, own_weights
+from ctnet.weights.fit import load_partially, require_fit
+from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
+
+
+def open_weights(path: Path, config: str | None = None) -> Weights:
+    """Return the weights in a file, on the cpu; nothing in the file is executed.
+
+    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. Raises
+    WeightsError when the file is missing, broken, of no known format or no detector, ConfigError for `config`.
+    """
+    container = read_container(path)
+    if is_own(container):
+        weights = own_weights(container, path)
+    else:
+        weights = foreign_weights(read_foreign(container, path), path)
+    return with_config(weights, config) if config else weights
+
+
+def filled_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
+    """Return the network with these weights and notes on what a user should know about them.
+
+    Its tensors are those of `weights`, not copies. With `allow_partial` what the file lacks stays random and what it
+    has too much is dropped. Raises WeightsError when the weights do not fit, or, partially, when none does.
+    """
+    notes = list(weights.notes)
+    num_classes = len(weights.categories)
+    if allow_partial:
+        network = build_network(weights.recipe.model, num_classes)
+        report = load_partially(network, weights.tensors, source, weights.file_names)
+        return network, notes if report.complete else [*notes, report.sentence()]
+    with torch.device("meta"):  # nothing is initialised only to be overwritten
+        network = build_network(weights.recipe.model, num_classes)
+    require_fit(network, weights.tensors, source, weights.file_names)
+    network.load_state_dict(weights.tensors, assign=True)
+    return network, notes

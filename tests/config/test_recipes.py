@@ -1,0 +1,50 @@
+"""The recipes that ship: each is valid, says what it is, and can take a step."""
+
+import pytest
+
+from ctnet.config import load_recipe, recipe_names
+from ctnet.config.load import _shipped
+
+# what is published for each: batch, rate at that batch, epochs, drops
+PUBLISHED = {
+    "centernet_resdcn18_coco": (114, 5e-4, 140, (90, 120)),
+    "centernet_resdcn101_coco": (96, 3.75e-4, 140, (90, 120)),
+    "centernet_dla34_coco_1x": (128, 5e-4, 140, (90, 120)),
+    "centernet_dla34_coco_2x": (128, 5e-4, 230, (180, 210)),
+    "centernet_hourglass104_coco": (24, 2.5e-4, 50, (40,)),
+    "centernet_resdcn18_voc": (32, 1.25e-4, 70, (45, 60)),
+    "centernet_resdcn101_voc": (32, 1.25e-4, 70, (45, 60)),
+    "centernet_dla34_voc": (32, 1.25e-4, 70, (45, 60)),
+    "centernet_resdcn18_mmdet": (128, 0.02, 140, (90, 120)),
+    "centernet_res18_mmdet": (128, 0.02, 140, (90, 120)),
+    "centernet_resdcn18_mindspore": (128, 5e-4, 140, (90, 120)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_schedules(name):
+    recipe = load_recipe(name).recipe
+    schedule, optimizer = recipe.schedule, recipe.optimizer
+    assert recipe.train.batch_size == optimizer.lr_batch or optimizer.lr_scaling == "linear"
+    at_batch = optimizer.lr * recipe.train.batch_size / optimizer.lr_batch
+    assert (recipe.train.batch_size, round(at_batch, 10), schedule.epochs, schedule.milestones) == PUBLISHED[name]
+    assert (schedule.name, schedule.gamma, recipe.augment.crop) == ("multistep", 0.1, "random")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_headers_say_data_and_command(name):
+    text = (_shipped() / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    assert f"ctnet train {name}" in text or name == "demo"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if "hourglass" in n else n for n in recipe_names()]
+)
+def test_every_recipe_takes_a_step(name, ctnet, small_set, tmp_path):
+    code, _, err = ctnet(
+        "train", name, "--data", small_set, "--device", "cpu", "--image-size", 128, "--batch-size", 2, "--max-steps", 1,
+        "--out", tmp_path / "run", "data.workers=0", "evaluation.batch_size=2",
+    )  # fmt: skip
+    assert code == 0, err
+    assert (tmp_path / "run" / "checkpoints" / "best.safetensors").is_file()
