@@ -119,6 +119,13 @@ def test_by_mmdets_rules_boxes_need_their_middle_in_the_view_and_end_with_it():
     assert targets.cell[1:3].tolist() == [4 * 21 + 4, 14 * 21 + 19]
 
 
+@pytest.mark.parametrize("rules", ["centernet", "mmdet"])
+def test_a_picture_without_boxes_has_an_empty_map(rules):
+    targets = encode_centers(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), 2, (17, 21), rules=rules)
+    assert targets.heatmap.max() == 0
+    assert [len(targets.size), len(targets.cell), len(targets.valid)] == [0, 0, 0]
+
+
 def test_boxes_without_area_or_outside_teach_nothing():
     boxes = np.array([[5, 5, 5, 9], [-9, 2, -1, 6], [30, 3, 44, 8]], np.float32)
     targets = encode_centers(boxes, np.zeros(3, np.int64), 2, (17, 21))

@@ -11,7 +11,7 @@ from ctnet.models.build import build_network
 from ctnet.nn import DeformConv2d
 
 
-@pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "resnet101", "resnet152"])
 def test_deeper_trunks_keep_the_output_stride(backbone):
     network = build_network(Model(backbone=backbone), 3).eval()
     with torch.no_grad():
