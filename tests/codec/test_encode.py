@@ -85,6 +85,47 @@ def test_objects_sharing_a_cell_both_keep_their_size():
     assert (targets.heatmap == 1).sum() == 1
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "radius"),
+    [(10, 10, 2.2614), (20, 30, 5.3411), (7, 50, 2.3415), (100, 60, 16.5479), (1, 1, 0.226139)],
+)
+def test_exact_radii_are_mmdets(height, width, radius):
+    assert gaussian_radius(np.array(height), np.array(width), 0.3, exact=True) == pytest.approx(radius, abs=6e-5)
+
+
+def test_exact_radii_keep_the_overlap_they_are_named_after():
+    height, width = 9.0, 23.0
+    r = float(gaussian_radius(np.array(height), np.array(width), 0.55, exact=True))
+    shifted = (height - r) * (width - r)
+    shifted /= 2 * height * width - shifted
+    smaller = (height - 2 * r) * (width - 2 * r) / (height * width)
+    larger = height * width / ((height + 2 * r) * (width + 2 * r))
+    assert min(shifted, smaller, larger) == pytest.approx(0.55)
+
+
+def test_by_mmdets_rules_the_later_object_of_a_cell_alone_has_a_size():
+    boxes = np.array([[4, 4, 9, 9], [3, 3, 10, 10], [1, 8, 4, 9]], np.float32)
+    targets = encode_centers(boxes, np.array([0, 1, 1]), 2, (17, 21), rules="mmdet")
+    assert targets.valid.tolist() == [False, True, True]
+    assert targets.size.tolist() == [[0, 0], [7, 7], [3, 1]]
+    assert (targets.heatmap == 1).sum() == 3
+
+
+def test_by_mmdets_rules_boxes_need_their_middle_in_the_view_and_end_with_it():
+    boxes = np.array([[-9, 2, 8, 6], [-3, 2.5, 9, 6], [18, 12, 23, 19], [5, 5, 5, 9], [20, 1, 22, 3]], np.float32)
+    targets = encode_centers(boxes, np.zeros(5, np.int64), 1, (17, 21), rules="mmdet")
+    assert targets.valid.tolist() == [False, True, True, False, False]
+    assert targets.size[1:3].tolist() == [[9, 3.5], [3, 5]]
+    assert targets.cell[1:3].tolist() == [4 * 21 + 4, 14 * 21 + 19]
+
+
+@pytest.mark.parametrize("rules", ["centernet", "mmdet"])
+def test_a_picture_without_boxes_has_an_empty_map(rules):
+    targets = encode_centers(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), 2, (17, 21), rules=rules)
+    assert targets.heatmap.max() == 0
+    assert [len(targets.size), len(targets.cell), len(targets.valid)] == [0, 0, 0]
+
+
 def test_boxes_without_area_or_outside_teach_nothing():
     boxes = np.array([[5, 5, 5, 9], [-9, 2, -1, 6], [30, 3, 44, 8]], np.float32)
     targets = encode_centers(boxes, np.zeros(3, np.int64), 2, (17, 21))

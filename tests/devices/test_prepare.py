@@ -26,8 +26,8 @@ def lived_in(network):
     return network.eval()
 
 
-def network_of(recipe="centernet_resdcn18", classes=3):
-    return lived_in(build_network(load_recipe(recipe, []).recipe.model, classes))
+def network_of(recipe="centernet_resdcn18", *overrides, classes=3):
+    return lived_in(build_network(load_recipe(recipe, overrides).recipe.model, classes))
 
 
 def outputs(network, x):
@@ -35,9 +35,20 @@ def outputs(network, x):
         return network(x)
 
 
-@pytest.mark.parametrize("recipe", ["centernet_resdcn18", "centernet_res18", "centernet_res50", "centernet_dla34"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["centernet_resdcn18"],
+        ["centernet_resdcn18", "model.neck=conv", "model.head_channels=0"],
+        ["centernet_res18"],
+        ["centernet_res50"],
+        ["centernet_dla34"],
+        ["centernet_dla34", "model.neck=plain"],
+    ],
+    ids=" ".join,
+)
 def test_folding_norms_changes_outputs_by_rounding_only(recipe):
-    network = network_of(recipe).double()
+    network = network_of(*recipe).double()
     x = torch.randn(2, 3, 96, 64, dtype=torch.float64)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     folded = fold_batch_norm(network)

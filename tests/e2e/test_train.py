@@ -148,6 +148,45 @@ def test_reduced_precision_trains(ctnet, small_set, tmp_path, amp):
     assert ("bfloat16" if amp == "bf16" else "float16") in summary["precision"]
 
 
+HOURGLASS = (
+    "model.backbone=hourglass104", "model.head_channels=16", "data.image_size=128", "data.workers=0",
+    "train.batch_size=2", "augment.photometric=0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param((*TINY, "model.neck=conv", "loss.targets=mmdet", "evaluation.keep_res=true"), id="mmdet"),
+        pytest.param(
+            (*TINY, "model.backbone=dla34", "model.neck=plain", "model.neck_channels=[256,128,64]"), id="dlav0"
+        ),
+        pytest.param(HOURGLASS, id="hourglass", marks=pytest.mark.slow),
+    ],
+)
+def test_other_architectures_train(ctnet, small_set, tmp_path, settings):
+    out = tmp_path / "run"
+    code, stdout, stderr = ctnet("train", "--data", small_set, "--out", out, "--max-steps", 2, "--json", *settings)
+    assert code == 0, stderr
+    assert 0 < json.loads(stdout)["loss"] < 1000
+    picture = read_image(next((small_set / "images" / "val").iterdir()))
+    [found] = load_detector(out / "checkpoints" / "best.safetensors", device="cpu").detect([picture])
+    assert len(found) > 0
+
+
+def test_the_rules_of_the_targets_reach_the_loss(ctnet, small_set, tmp_path):
+    losses = {}
+    for rules in ("centernet", "mmdet"):
+        arguments = ("--out", tmp_path / rules, "--max-steps", 1, "--json", f"loss.targets={rules}", "train.amp=off")
+        code, _, stderr = ctnet("train", "--data", small_set, *arguments, *TINY)
+        assert code == 0, stderr
+        log = (tmp_path / rules / "log.jsonl").read_text().splitlines()
+        losses[rules] = next(e for e in map(json.loads, log) if e["event"] == "step")
+    # the same pictures and weights, bit for bit
+    for part in ("heatmap", "size", "offset"):
+        assert abs(losses["mmdet"][part] - losses["centernet"][part]) > 1e-4
+
+
 def test_training_opens_no_connection(ctnet, small_set, tmp_path, monkeypatch):
     def refuse(self, address):
         raise AssertionError(f"a connection to {address}")

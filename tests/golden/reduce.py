@@ -27,13 +27,28 @@ reduce("losses", lambda case: case in LOSSES)
 reduce("decode", lambda case: case in DECODE or case.startswith(("snms_", "hardnms_")))
 reduce("preprocess", lambda case: case == "affine", rename="affine")
 models = {}
-for model in ("res_18", "resdcn_18", "dla_34"):
+for model in ("res_18", "resdcn_18", "dla_34", "dlav0_34", "hourglass", "mmdet_centernet_r18-dcnv2",
+              "res_50", "resdcn_101", "mmdet_centernet_r18"):  # fmt: skip
+    entries = json.loads((FULL / "models" / f"{model}.keys.json").read_text())["entries"]
+    models[f"{model}/keys"] = np.array([entry["key"] for entry in entries])
+    models[f"{model}/shapes"] = np.array([" ".join(map(str, entry["shape"])) for entry in entries])
+    if not (FULL / "models" / f"{model}.npz").is_file():  # names and shapes alone
+        continue
     full = np.load(FULL / "models" / f"{model}.npz")
-    models |= {f"{model}/{head}": full[f"2x3x96x160/{head}"] for head in ("hm", "wh", "reg")}
-    models[f"{model}/hm"] = models[f"{model}/hm"][:, ::10]
-    keys = json.loads((FULL / "models" / f"{model}.keys.json").read_text())["entries"]
-    models[f"{model}/keys"] = np.array([entry["key"] if isinstance(entry, dict) else entry[0] for entry in keys])
+    last = json.loads((FULL / "models" / f"{model}.json").read_text())["eval"][-1]
+    models[f"{model}/input_shape"] = np.array(last["input_shape"])
+    for head, facts in last["heads"].items():
+        classes = slice(None, None, 10 if facts["shape"][1] == 80 else 1)
+        models[f"{model}/{head}"] = full[f"{last['tag']}/{head}"][:, classes]
+        models[f"{model}/{head}_float32"] = np.array(facts["float32_run_max_abs_diff"])
 np.savez_compressed(HERE / "models.npz", **models)
+mmdet = {key: value for key, value in np.load(FULL / "mmdet_head.npz").items() if key != "decode_hm_sigmoid"}
+heatmaps = np.load(FULL / "mmdet_head.npz")["decode_hm_sigmoid"]
+for image, heatmap in enumerate(heatmaps):  # what is below the weakest of the hundred changes no detection
+    strong = np.flatnonzero(heatmap >= mmdet[f"decode_img{image}_scores"].min())
+    mmdet |= {f"decode_img{image}_idx": strong, f"decode_img{image}_val": heatmap.reshape(-1)[strong]}
+mmdet["decode_shape"] = np.array(heatmaps.shape)
+np.savez_compressed(HERE / "mmdet_head.npz", **mmdet)
 cases = {case["name"]: {k: case[k] for k in ("stride", "padding", "dilation")}
          for case in json.loads((FULL / "dcn_op.json").read_text())}  # fmt: skip
 decode = {c["name"]: {k: c.get(k) for k in ("args", "scales", "flip", "nms", "keep", "fix_res_input_hw", "thresh")}

@@ -1,45 +1,17 @@
-"""Whole networks against the original, and their shapes."""
-
-import re
-from functools import partial
+"""Networks as recipes describe them: shapes, options, starting points, and what is refused."""
 
 import pytest
 import torch
+from torch import nn
 
-from ctnet.config import Model
+from ctnet.config import Model, load_recipe
+from ctnet.errors import ConfigError
+from ctnet.models.blocks import Bottleneck
 from ctnet.models.build import build_network
-
-NETWORKS = {
-    "resdcn_18": Model(),
-    "res_18": Model(neck="plain", neck_channels=(256, 256, 256)),
-}
+from ctnet.nn import DeformConv2d
 
 
-def original_name(name: str, *, deform: bool) -> str:
-    """Return the name that the original network gives to one of our tensors."""
-    stage = re.match(r"neck\.(\d)\.(\w+)\.(.*)", name)
-    if stage:
-        places = {"deform": 0, "deform_norm": 1, "up": 3, "up_norm": 4} if deform else {"up": 0, "up_norm": 1}
-        place = (6 if deform else 3) * int(stage[1]) + places[stage[2]]
-        return f"deconv_layers.{place}.{stage[3].replace('offset_mask', 'conv_offset_mask')}"
-    return name.removeprefix("backbone.")
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_equal_the_original_with_the_same_weights(name, original):
-    model = NETWORKS[name]
-    network = build_network(model, 80)
-    theirs = original(name, partial(original_name, deform=model.neck == "deform"))
-    assert {theirs.name_of(key) for key in network.state_dict()} == theirs.keys
-    theirs.assert_outputs_equal(theirs.fill(network))
-
-
-def test_gradients_of_the_deformable_network_equal_the_original(original, shared):
-    theirs = original("resdcn_18", partial(original_name, deform=True))
-    theirs.assert_gradients_equal(theirs.fill(build_network(Model(), 80)), shared)
-
-
-@pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "resnet101", "resnet152"])
 def test_deeper_trunks_keep_the_output_stride(backbone):
     network = build_network(Model(backbone=backbone), 3).eval()
     with torch.no_grad():
@@ -59,9 +31,58 @@ def test_options_of_the_heads():
     assert heads["size"].shape == (1, 10, 8, 16)
 
 
+def test_a_head_without_hidden_channels_is_one_convolution():
+    network = build_network(Model(head_channels=0, heatmap_bias=-1.5), 5)
+    assert network.heads["size"].weight.shape == (2, 64, 1, 1)
+    assert network.heads["heatmap_logits"].bias.tolist() == [-1.5] * 5
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(1, 3, 32, 64))["heatmap_logits"].shape == (1, 5, 8, 16)
+
+
+@pytest.mark.parametrize("model", [Model(), Model(backbone="dla34")], ids=lambda model: model.backbone)
+def test_deformable_convolutions_with_and_without_bias(model):
+    for bias in (True, False):
+        network = build_network(model.model_copy(update={"deform_bias": bias}), 2)
+        layers = [m for m in network.modules() if isinstance(m, DeformConv2d)]
+        assert len(layers) >= 3
+        assert all((layer.bias is not None) == bias for layer in layers)
+
+
+def test_bottlenecks_may_halve_the_map_in_their_first_convolution():
+    usual, other = (Bottleneck(8, 4, 2, stride_in_1x1=choice).eval() for choice in (False, True))
+    other.load_state_dict(usual.state_dict())
+    nn.init.constant_(usual.conv2.weight, 0.1)
+    nn.init.constant_(other.conv2.weight, 0.1)
+    x = torch.randn(1, 8, 10, 14)
+    assert usual(x).shape == other(x).shape == (1, 16, 5, 7)
+    shown = x.clone()
+    shown[:, :, 1::2, 1::2] = 0  # what a strided 1x1 convolution does not look at
+    assert torch.equal(other(x), other(shown))
+    assert not torch.equal(usual(x), usual(shown))
+    network = build_network(Model(backbone="resnet50", stride_in_1x1=True), 2)
+    assert network.backbone.layer3[0].conv1.stride == (2, 2)
+    assert network.backbone.layer3[0].conv2.stride == (1, 1)
+
+
 def test_a_fresh_network_says_a_tenth_everywhere():
     torch.manual_seed(0)
     network = build_network(Model(), 4)
     with torch.no_grad():
         probability = network(torch.randn(2, 3, 64, 64))["heatmap_logits"].sigmoid()
     assert 0.05 < probability.mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.backbone=hourglass104", "model.neck=plain"], "model.neck means nothing to hourglass104"),
+        (["model.backbone=hourglass104", "model.deform_bias=false"], "model.deform_bias means nothing"),
+        (["model.backbone=dla34", "model.neck_channels=[64,64,64]"], "model.neck_channels means nothing to dla34"),
+        (["model.backbone=dla34", "model.neck=conv"], "model.neck=deform and model.neck=plain"),
+        (["model.backbone=resnet34", "model.stride_in_1x1=true"], "means nothing to resnet34"),
+        (["model.backbone=hourglass104", "data.image_size=[256,320]"], "multiples of 128 for hourglass104"),
+    ],
+)
+def test_settings_that_do_not_fit_the_trunk_are_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(overrides=overrides)

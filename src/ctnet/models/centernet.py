@@ -11,7 +11,7 @@ from ctnet.config import Model
 from ctnet.models.dla import Dla34
 from ctnet.models.dla_neck import DlaNeck
 from ctnet.models.heads import Heads
-from ctnet.models.hourglass import STACKS, Hourglass104
+from ctnet.models.hourglass import build_hourglass104
 from ctnet.models.lateral_neck import LateralNeck
 from ctnet.models.mobilenet import MobileNetV2
 from ctnet.models.resnet import build_resnet
@@ -59,7 +59,8 @@ def build_centernet(model: Model, num_classes: int) -> CenterNet | StackedCenter
         channels["offset"] = 2
     heads = partial(Heads, hidden=model.head_channels, channels=channels, heatmap_bias=model.heatmap_bias)
     if model.backbone == "hourglass104":
-        return StackedCenterNet(Hourglass104(), (heads(Hourglass104.out_channels) for _ in range(STACKS)))
+        stacked = build_hourglass104()
+        return StackedCenterNet(stacked, [heads(stacked.out_channels) for _ in stacked.stacks])
     backbone, neck = _trunk_and_neck(model)
     return CenterNet(backbone, neck, heads(neck.out_channels))
 

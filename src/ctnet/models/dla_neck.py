@@ -42,17 +42,18 @@ class IterativeUp(nn.Module):
     ) -> None:
         super().__init__()
         self.deform = deform
-        proj: list[nn.Module] = []
-        node: list[nn.Module] = []
-        for width in channels[1:]:
+
+        def proj(width: int) -> nn.Module:
+            return DeformUnit(width, out_channels, bias=deform_bias) if deform else conv_unit(width, out_channels, 1)
+
+        def node() -> nn.Module:
             if deform:
-                proj.append(DeformUnit(width, out_channels, bias=deform_bias))
-                node.append(DeformUnit(out_channels, out_channels, bias=deform_bias))
-            else:
-                proj.append(conv_unit(width, out_channels, 1))
-                node.append(conv_unit(2 * out_channels, out_channels, 3))
-        self.proj, self.node = nn.ModuleList(proj), nn.ModuleList(node)
+                return DeformUnit(out_channels, out_channels, bias=deform_bias)
+            return conv_unit(2 * out_channels, out_channels, 3)
+
+        self.proj = nn.ModuleList(proj(width) for width in channels[1:])
         self.up = nn.ModuleList(DepthwiseUpsample(out_channels, factor) for factor in factors[1:])
+        self.node = nn.ModuleList(node() for _ in channels[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return as many maps, all but the first enlarged and joined with the one before."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ctnet.models.blocks import BasicBlock, conv_norm, conv_unit, initialise
 
 STACKS = 2
-# From stride 4 down to stride 128: the width of the maps, and how many blocks are in a row there.
+# from stride 4 down to stride 128: the width of the maps, and how many blocks are in a row there
 WIDTHS = (256, 256, 384, 384, 384, 512)
 DEPTHS = (2, 2, 2, 2, 2, 4)
 
@@ -58,25 +58,31 @@ class Link(nn.Module):
         return joined
 
 
-class Hourglass104(nn.Module):
-    """The trunk; returns one map per stack, stride 4, with `out_channels` channels. The last is the best."""
+class Hourglass(nn.Module):
+    """The trunk; returns one map per stack, stride 4, with `out_channels` channels. The last is the best.
 
-    out_channels = WIDTHS[0]
+    `widths` and `depths` go from stride 4 down, one level each.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], stacks: int) -> None:
         super().__init__()
-        width = self.out_channels
-        self.stem = nn.Sequential(conv_unit(3, 128, 7, 2), BasicBlock(128, width, 2))
-        self.stacks = nn.ModuleList(Level(WIDTHS, DEPTHS) for _ in range(STACKS))
-        self.outputs = nn.ModuleList(conv_unit(width, width, 3) for _ in range(STACKS))
-        self.links = nn.ModuleList(Link(width) for _ in range(STACKS - 1))
+        width = self.out_channels = widths[0]
+        self.stem = nn.Sequential(conv_unit(3, width // 2, 7, 2), BasicBlock(width // 2, width, 2))
+        self.stacks = nn.ModuleList(Level(widths, depths) for _ in range(stacks))
+        self.outputs = nn.ModuleList(conv_unit(width, width, 3) for _ in range(stacks))
+        self.links = nn.ModuleList(Link(width) for _ in range(stacks - 1))
         initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return (N,256,H/4,W/4) per stack of a normalised picture batch (N,3,H,W), sides multiples of 128."""
+        """Return (N,C,H/4,W/4) per stack of a normalised batch (N,3,H,W), sides multiples of the last stride."""
         x = self.stem(x)
         maps = [self.outputs[0](self.stacks[0](x))]
         for link, stack, output in zip(self.links, self.stacks[1:], self.outputs[1:], strict=True):
             x = link(x, maps[-1])
             maps.append(output(stack(x)))
         return maps
+
+
+def build_hourglass104() -> Hourglass:
+    """Return the trunk of two stacks with levels down to stride 128, randomly initialised."""
+    return Hourglass(WIDTHS, DEPTHS, STACKS)
