@@ -1,7 +1,6 @@
 """Fixtures: checkpoints of other projects, built from the names and shapes that the originals have."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,14 @@ _spec.loader.exec_module(recipe)
 @pytest.fixture(scope="session")
 def original_tensors():
     """Return `original_tensors(network)`: every tensor of an original network under its own names."""
-    shapes = json.loads((GOLDEN / "shapes.json").read_text())
+    file = np.load(GOLDEN / "models.npz")
 
     def build(network):
-        return {
-            name: torch.tensor(recipe.recipe_tensor(name, tuple(shape), not name.endswith("num_batches_tracked")))
-            for name, shape in shapes[network].items()
-        }
+        tensors = {}
+        for name, shape in zip(file[f"{network}/keys"].tolist(), file[f"{network}/shapes"].tolist(), strict=True):
+            sides = tuple(map(int, shape.split()))
+            tensors[name] = torch.tensor(recipe.recipe_tensor(name, sides, not name.endswith("num_batches_tracked")))
+        return tensors
 
     return build
 

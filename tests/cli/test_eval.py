@@ -23,6 +23,8 @@ class Oracle:
     def __init__(self, recipe, categories):
         self.recipe, self.categories = recipe, categories
 
+    notes = ()
+
     def how_it_runs(self):
         return "by knowing"
 

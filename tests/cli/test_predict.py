@@ -20,6 +20,8 @@ class Whole:
     recipe = Recipe(name="whole")
     categories = (Category(1, "cell"), Category(2, "dust"))
 
+    notes = ()
+
     def how_it_runs(self):
         return "by knowing"
 

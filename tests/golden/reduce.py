@@ -54,8 +54,3 @@ cases = {case["name"]: {k: case[k] for k in ("stride", "padding", "dilation")}
 decode = {c["name"]: {k: c.get(k) for k in ("args", "scales", "flip", "nms", "keep", "fix_res_input_hw", "thresh")}
           for c in json.loads((FULL / "decode.json").read_text()) if "name" in c}  # fmt: skip
 (HERE / "cases.json").write_text(json.dumps({"dcn_op": cases, "decode": decode}) + "\n")
-shapes = {}
-for model in ("res_18", "resdcn_18", "dla_34", "dlav0_34", "mmdet_centernet_r18-dcnv2"):
-    entries = json.loads((FULL / "models" / f"{model}.keys.json").read_text())["entries"]
-    shapes[model] = {entry["key"]: entry["shape"] for entry in entries}
-(HERE / "shapes.json").write_text(json.dumps(shapes, separators=(",", ":")) + "\n")

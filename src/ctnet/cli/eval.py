@@ -42,7 +42,9 @@ Nms = Annotated[
     Literal["none", "soft", "hard"] | None,
     typer.Option(help="Suppression; several scales are merged by soft unless hard"),
 ]
-ImageSize = Annotated[str | None, typer.Option(metavar="N|HxW", help="Network input in pixels, multiples of 32")]
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)")
+]
 SaveResults = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the detections as COCO results")]
 Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Write curves, confusion and worst pictures")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; metrics in 0..1")]

@@ -18,7 +18,9 @@ DataPath = Annotated[
     str | None,
     Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
 ]
-ImageSize = Annotated[str | None, Option(help="network input, N or HxW, multiples of 32", rich_help_panel=_DATA)]
+ImageSize = Annotated[
+    str | None, Option(help="network input, N or HxW, multiples of 32 (hourglass: 128)", rich_help_panel=_DATA)
+]
 Epochs = Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)]
 MaxSteps = Annotated[int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)]
 BatchSize = Annotated[
