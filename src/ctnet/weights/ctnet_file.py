@@ -6,14 +6,12 @@ A run's `last.pt` reads the same way; it holds the training state beside the wei
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,6 +20,10 @@ from ctnet.config import Recipe, recipe_from_dict
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.files import replacing
 from ctnet.types import Category
+from ctnet.weights.containers.kind import find_kind
+from ctnet.weights.containers.refusals import damaged
+from ctnet.weights.containers.safetensors_file import read_safetensors
+from ctnet.weights.containers.torch_file import load_torch_zip
 
 SCHEMA = "ctnet.weights/1"
 
@@ -58,49 +60,29 @@ def read_weights(path: Path) -> Weights:
 
     Nothing in the file is executed. Raises WeightsError when it is missing, broken or not ctnet's.
     """
+    if find_kind(path) != "safetensors":
+        state = read_state(path)
+        return _weights(path, state["ema"] or state["model"], {**state, "info": {"step": state["step"]}})
+    tensors, metadata = read_safetensors(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise WeightsError("the weights cannot be read", file=path, got=error.strerror) from None
-    return _read_state(path) if head.startswith(b"PK") else _read_safetensors(path)
-
-
-def _read_safetensors(path: Path) -> Weights:
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("ctnet", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            "the file is not whole or holds no weights",
-            file=path,
-            got=error,
-            hint="ctnet writes .safetensors files",
-        ) from None
+        about = json.loads(metadata.get("ctnet", "null"))
+    except ValueError as error:
+        raise damaged(path, error) from None
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         raise WeightsError("the file was not written by ctnet", file=path, expected=f"metadata of {SCHEMA}")
     return _weights(path, tensors, about)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the training state in a `last.pt`: plain containers and tensors, nothing executed."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError("there is no such file", file=path) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            "the file is not whole or not a training state", file=path, got=str(error).partition("\n")[0]
-        ) from None
+    """Return the training state in a `last.pt`: plain containers and tensors in memory, nothing executed.
+
+    Raises WeightsError when it is missing, broken or not ctnet's.
+    """
+    # a run goes on for days with these tensors: they must not hang on the file
+    state = load_torch_zip(path, mapped=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
     return state
-
-
-def _read_state(path: Path) -> Weights:
-    state = read_state(path)
-    return _weights(path, state["ema"] or state["model"], {**state, "info": {"step": state["step"]}})
 
 
 def _weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Weights:
