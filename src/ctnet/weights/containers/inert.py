@@ -132,48 +132,38 @@ def _numbers(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     return np.ndarray(shape, plain, content, order=order).astype(plain.newbyteorder("="))
 
 
-def _named(table: dict[str, type]) -> dict[str, type]:
-    """Return a class of its own for each full name, so that torch, which goes by `__module__`, finds it under it."""
-    split = ((full, full.rpartition("."), base) for full, base in table.items())
-    return {full: type(base)(name, (base,), {"__module__": module}) for full, (module, _, name), base in split}
-
-
-NUMPY = _named(
-    {
-        "numpy.ndarray": Array,
-        "numpy.dtype": Dtype,
-        "_codecs.encode": Encode,
-        "builtins.bytes": NoBytes,
-        "__builtin__.bytes": NoBytes,
-        **{
-            f"numpy.{core}.{name}": stand_in
-            for core in ("core", "_core")
-            for name, stand_in in (
-                ("multiarray._reconstruct", Reconstruct),
-                ("multiarray.scalar", Scalar),
-                ("numeric._frombuffer", FromBuffer),
-            )
-        },
-    }
-)
+NUMPY: dict[str, type] = {
+    "numpy.ndarray": Array,
+    "numpy.dtype": Dtype,
+    "_codecs.encode": Encode,
+    "builtins.bytes": NoBytes,
+    "__builtin__.bytes": NoBytes,
+    **{
+        f"numpy.{core}.{name}": stand_in
+        for core in ("core", "_core")
+        for name, stand_in in (
+            ("multiarray._reconstruct", Reconstruct),
+            ("multiarray.scalar", Scalar),
+            ("numeric._frombuffer", FromBuffer),
+        )
+    },
+}
 """What numpy arrays and numbers are pickled with, before and since numpy 2."""
 
-EXTRAS = _named(
-    {
-        # mmengine's message_hub: histories of losses and their summaries
-        "mmengine.logging.history_buffer.HistoryBuffer": Opaque,
-        "builtins.getattr": Opaque,
-        # configurations kept as objects
-        "mmengine.config.config.ConfigDict": Dictionary,
-        "mmcv.utils.config.ConfigDict": Dictionary,
-        "addict.addict.Dict": Dictionary,
-        "argparse.Namespace": Opaque,
-        "pathlib.PosixPath": Opaque,
-        "pathlib.WindowsPath": Opaque,
-        "datetime.datetime": Opaque,
-        # dictionaries with a default, and the classes that make it
-        "collections.defaultdict": Dictionary,
-        **{f"builtins.{name}": Opaque for name in ("int", "float", "str", "bool", "list", "tuple", "dict", "slice")},
-    }
-)
+EXTRAS: dict[str, type] = {
+    # mmengine's message_hub: histories of losses and their summaries
+    "mmengine.logging.history_buffer.HistoryBuffer": Opaque,
+    "builtins.getattr": Opaque,
+    # configurations kept as objects
+    "mmengine.config.config.ConfigDict": Dictionary,
+    "mmcv.utils.config.ConfigDict": Dictionary,
+    "addict.addict.Dict": Dictionary,
+    "argparse.Namespace": Opaque,
+    "pathlib.PosixPath": Opaque,
+    "pathlib.WindowsPath": Opaque,
+    "datetime.datetime": Opaque,
+    # dictionaries with a default, and the classes that make it
+    "collections.defaultdict": Dictionary,
+    **{f"builtins.{name}": Opaque for name in ("int", "float", "str", "bool", "list", "tuple", "dict", "slice")},
+}
 """What else detectors' checkpoints hold beside their tensors."""

@@ -17,6 +17,7 @@ _FILLERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 _PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT"}, {"GET", "BINGET", "LONG_BINGET"}
 _REFUSED = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 _MARK = -1
+_OPCODES: dict[str, Any] = {op.code: op for op in pickletools.opcodes}
 
 
 def scan(stream: IO[bytes]) -> None:
@@ -42,8 +43,22 @@ def scan(stream: IO[bytes]) -> None:
             raise ValueError(f"{error} at byte {at}") from None
 
 
-def _instructions(stream: IO[bytes]) -> Iterator[tuple[Any, Any, Any]]:
-    return pickletools.genops(stream)
+def _instructions(stream: IO[bytes]) -> Iterator[tuple[Any, Any, int]]:
+    """Yield instruction, argument and byte offset, up to the one that ends the pickle."""
+    name = ""
+    while name != "STOP":
+        at = stream.tell()
+        code = stream.read(1).decode("latin1")
+        if code not in _OPCODES:
+            raise ValueError(
+                f"{code!r} is no instruction of a pickle, at byte {at}" if code else "the pickle has no end"
+            )
+        op = _OPCODES[code]
+        name = op.name
+        if name == "STRING":  # pickletools wants ASCII here, and Python 2 wrote any bytes
+            yield op, stream.readline(), at
+        else:
+            yield op, op.arg.reader(stream) if op.arg else None, at
 
 
 def _step(op: Any, depths: list[int]) -> None:

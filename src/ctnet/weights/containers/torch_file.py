@@ -94,7 +94,7 @@ def _check_zip(path: Path) -> None:
 
 def _load(path: Path, **options: Any) -> Any:
     """Read with torch's restricted unpickler and our stand-ins; a name it refuses becomes a WeightsError."""
-    stand_ins: list[Any] = [*NUMPY.values(), *EXTRAS.values()]
+    stand_ins: list[Any] = [(stand_in, name) for name, stand_in in {**NUMPY, **EXTRAS}.items()]
     with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
         warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read raises
         try:
