@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def convert(weights: Weights, to: Target, path: Path) -> list[str]:
         tensors = _with_zero_bias(tensors)
     pairs = centernet_pairs(weights.recipe.model) if to == "centernet" else mmdet_pairs(weights.recipe.model)
     names = foreign_names(tensors, pairs)
-    about = {CTNET: describe(weights)}
+    about: dict[str, Any] = {CTNET: describe(weights)}
     if to == "mmdet":
         about["meta"] = {"dataset_meta": {"classes": [category.name for category in weights.categories]}}
     else:

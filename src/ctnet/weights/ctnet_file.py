@@ -20,7 +20,10 @@ from ctnet.config import Recipe, recipe_from_dict
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.files import replacing
 from ctnet.types import Category
-from ctnet.weights.containers import Container, load_plain, read_container
+from ctnet.weights.containers import Container, read_container
+from ctnet.weights.containers.kind import find_kind
+from ctnet.weights.containers.refusals import damaged
+from ctnet.weights.containers.torch_file import load_torch_zip
 
 SCHEMA = "ctnet.weights/1"
 CTNET = "ctnet"  # the entry of a file that holds recipe and categories
@@ -62,18 +65,19 @@ def is_own(container: Container) -> bool:
     return CTNET in container.meta if container.kind == "safetensors" else {"recipe", "rng"} <= set(container.meta)
 
 
-def own_weights(container: Container, source: object) -> Weights:
+def own_weights(container: Container, path: Path) -> Weights:
     """Return the weights in a file that ctnet wrote. Raises WeightsError when they are of another version."""
     if container.kind != "safetensors":
-        about: Any = {**container.meta, "info": {"step": container.meta.get("step")}}
-    else:
-        try:
-            about = json.loads(container.meta[CTNET])
-        except (TypeError, ValueError) as error:
-            raise WeightsError("the description in the file is damaged", file=source, got=error) from None
-        if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-            raise WeightsError("the file was written by another version of ctnet", file=source, expected=SCHEMA)
-    recipe, categories = recipe_and_categories(about, source)
+        state = read_state(path)
+        recipe, categories = recipe_and_categories(state, path)
+        return Weights(state["ema"] or state["model"], recipe, categories, {"step": state["step"]})
+    try:
+        about = json.loads(container.meta[CTNET])
+    except ValueError as error:
+        raise damaged(path, error) from None
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        raise WeightsError("the file was written by another version of ctnet", file=path, expected=SCHEMA)
+    recipe, categories = recipe_and_categories(about, path)
     return Weights(container.tensors, recipe, categories, about.get("info", {}))
 
 
@@ -89,8 +93,12 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the training state in a `last.pt`: plain containers and tensors, nothing executed."""
-    state = load_plain(path)
+    """Return the training state in a `last.pt`: plain containers and tensors in memory, nothing executed.
+
+    Raises WeightsError when it is missing, broken or not ctnet's.
+    """
+    # a run goes on for days with these tensors: they must not hang on the file
+    state = load_torch_zip(path, mapped=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
     return state

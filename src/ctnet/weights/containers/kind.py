@@ -1,0 +1,74 @@
+"""Which kind of file this is, told from its first bytes and never from its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from ctnet.errors import WeightsError
+from ctnet.weights.containers.mindspore_file import begins_like_mindspore
+from ctnet.weights.containers.refusals import no_weights
+
+Kind = Literal["torch", "torch-legacy", "pickle", "mindspore", "safetensors"]
+
+HEAD = 4096
+LARGEST_HEADER = 100_000_000  # the limit that the safetensors format sets for its header
+
+# torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c as a pickled integer
+LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
+
+# Protocols 2 to 5 begin with their number; 0 and 1 with the first object, here a dictionary, a list or a named class.
+_PICKLE = re.compile(rb"\x80[\x00-\x05]|\((?:d|l)p?\d*\n|[}\]]q|c[\w.]+\n[\w.]+\n")
+
+_FOREIGN = (
+    (rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]", "an ONNX model", "weights are read from .pth, .pkl, .ckpt"),
+    (rb"version https://git-lfs", "a git-lfs pointer, not the file itself", "run `git lfs pull`"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
+    (rb".{257}ustar", "a tar archive", "unpack it first"),
+    (rb"\x89HDF", "an HDF5 file (Keras?)", None),
+    (rb"\x93NUMPY", "a numpy array", None),
+    (rb"(?i)\s*<(?:!doctype|html|\?xml|head|body)", "a web page, as a failed download leaves it", "download it again"),
+)
+
+
+def find_kind(path: Path) -> Kind:
+    """Return the kind of the file. Raises WeightsError that says what it is instead, or why it cannot be opened."""
+    head, size = _head(path)
+    if head.startswith(b"PK"):
+        return "torch"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER:
+        return "safetensors"
+    if LEGACY_MAGIC in head[:32]:
+        return "torch-legacy"
+    if _PICKLE.match(head):
+        return "pickle"
+    if begins_like_mindspore(head):
+        return "mindspore"
+    raise _something_else(path, head, size)
+
+
+def _head(path: Path) -> tuple[bytes, int]:
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in {".pth", ".pt", ".pkl", ".ckpt", ".safetensors"})
+        hint = f"name a file in it: {', '.join(inside[:5])}" if inside else None
+        raise no_weights(path, "a folder", hint)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            return head, file.seek(0, 2)
+    except OSError as error:
+        raise WeightsError("the weights cannot be read", file=path, got=error.strerror) from None
+
+
+def _something_else(path: Path, head: bytes, size: int) -> WeightsError:
+    if not head:
+        return no_weights(path, "an empty file", "fetch or copy it again")
+    for pattern, name, hint in _FOREIGN:
+        if re.match(pattern, head, re.DOTALL):
+            return no_weights(path, name, hint)
+    text = head.decode("utf-8", "ignore")
+    if len(text.encode()) + 3 >= len(head) and all(c.isprintable() or c.isspace() for c in text):
+        name = "JSON" if text.lstrip()[:1] in ("{", "[") else "text"
+        return no_weights(path, f"{name} that begins {text.strip()[:40]!r}")
+    return no_weights(path, f"{size} bytes of an unknown format, beginning {head[:8].hex(' ')}")

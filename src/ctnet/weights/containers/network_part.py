@@ -1,0 +1,121 @@
+"""Which part of a checkpoint is the network, and what else in it is worth knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctnet.errors import WeightsError
+from ctnet.weights.containers.inert import Array
+from ctnet.weights.containers.refusals import damaged, no_weights
+
+NESTED = ("state_dict", "model", "blobs")
+"""Keys that hold the network: CenterNet and mmdet; detectron2; Caffe2."""
+AVERAGED = "ema_state_dict"
+"""mmengine's averaged network. Its `state_dict` holds the averages already where both are there."""
+
+DEEPEST, MOST_VALUES = 50, 1_000_000
+
+
+def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """Return the name of the part that holds the network, its tensors, and all that is plain in the file.
+
+    Tensors and arrays outside the network, and whatever is neither plain nor a tensor, are left out.
+    Raises WeightsError when no part holds tensors, or one of them is not what it claims to be.
+    """
+    found = _network(tree) if isinstance(tree, dict) else None
+    if found is None:
+        raise _no_network(tree, path)
+    part, network = found
+    tensors = {}
+    for name, value in network.items():
+        if isinstance(name, str) and isinstance(value, Tensor | Array):
+            if not name.isprintable():
+                raise damaged(path, f"a tensor with the name {name!r}")
+            tensors[name] = _tensor(value, name, path)
+    try:
+        meta = _Plain().dictionary(tree, 0)
+    except ValueError as error:
+        raise damaged(path, error) from None
+    return part, tensors, meta
+
+
+def _network(tree: Mapping[Any, Any], part: str = "") -> tuple[str, Mapping[Any, Any]] | None:
+    """Return the first part that holds tensors; `model` may hold a `state_dict` in its turn."""
+    for key in NESTED:
+        if isinstance(tree.get(key), dict) and part.count(".") < len(NESTED):
+            found = _network(tree[key], f"{part}.{key}".lstrip("."))
+            if found:
+                return found
+    if any(isinstance(value, Tensor | Array) for value in tree.values()):
+        return part, tree
+    averaged = tree.get(AVERAGED)
+    if isinstance(averaged, dict) and any(isinstance(value, Tensor | Array) for value in averaged.values()):
+        return f"{part}.{AVERAGED}".lstrip("."), averaged
+    return None
+
+
+def _no_network(tree: Any, path: Path) -> WeightsError:
+    if not isinstance(tree, dict):
+        return no_weights(path, f"one object of the class {type(tree).__name__}, not a dictionary of tensors")
+    if "optimizer" in tree:
+        return no_weights(path, "the state of an optimizer without its network", "look for the file beside it")
+    keys = ", ".join(ascii(key)[:40] for key in list(tree)[:5])
+    return no_weights(path, f"no tensors under any known key; the keys are {keys or 'none'}")
+
+
+def _tensor(value: Tensor | Array, name: str, path: Path) -> Tensor:
+    """Return an ordinary tensor on the cpu, after a look at whether its numbers are there."""
+    if isinstance(value, Array):
+        if value.values is None:
+            raise damaged(path, f"{name} is an array without content")
+        return torch.from_numpy(value.values)
+    tensor = value.detach()
+    if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise damaged(path, f"{name} is no ordinary tensor")
+    wanted, there = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if wanted > there:
+        raise damaged(path, f"{name} of shape {tuple(tensor.shape)} needs {wanted} bytes and has {there}")
+    return tensor
+
+
+class _Plain:
+    """Copies what is plain. Values are counted, for a pickle can name one list a million times."""
+
+    def __init__(self) -> None:
+        self._left = MOST_VALUES
+
+    def dictionary(self, tree: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
+        """Return the entries that are plain; one from which everything was left out is left out too."""
+        copy = {}
+        for key, value in tree.items():
+            if isinstance(key, str | int):
+                plain = self._value(value, depth + 1)
+                if plain is not None and (plain != {} or not value):
+                    copy[_text(key) if isinstance(key, str) else key] = plain
+        return copy
+
+    def _value(self, value: Any, depth: int) -> Any:
+        """Return a copy, or None for what is not plain."""
+        self._left -= 1
+        if self._left < 0 or depth > DEEPEST:
+            raise ValueError(f"more than {MOST_VALUES} values or {DEEPEST} levels beside the tensors")
+        if isinstance(value, str):
+            return _text(value)
+        if isinstance(value, bool | float):
+            return value
+        if isinstance(value, int):
+            return value if value.bit_length() < 64 else None
+        if isinstance(value, dict):
+            return self.dictionary(value, depth)
+        if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+            return [self._value(item, depth + 1) for item in value]
+        return None
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode()  # halves of characters cannot be printed

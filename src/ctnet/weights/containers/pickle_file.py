@@ -1,0 +1,46 @@
+"""Plain pickles of numpy arrays, as detectron2 and Caffe2 write them (`.pkl`, Python 2 and 3)."""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, Any, cast
+
+from ctnet.errors import WeightsError
+from ctnet.weights.containers.inert import NUMPY
+from ctnet.weights.containers.pickle_scan import scan
+from ctnet.weights.containers.refusals import damaged, foreign_code
+
+
+def load_pickle(path: Path) -> Any:
+    """Return the object in the file: plain values, dictionaries, lists and inert arrays; nothing is executed.
+
+    Raises WeightsError that names the first thing the file asks for beyond numpy arrays.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            stream = cast("IO[bytes]", data)  # it reads and seeks as a file does, and never past its end
+            scan(stream)
+            data.seek(0)
+            return _Unpickler(stream, path).load()
+    except WeightsError:
+        raise
+    except Exception as error:  # broken pickles raise almost anything
+        raise damaged(path, error) from None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        super().__init__(stream, encoding="latin1")  # what numpy asks for of Python 2's arrays
+        self._path = path
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """Return the stand-in for a name, and never what the name stands for."""
+        full = f"{module}.{name}"
+        if full == "collections.OrderedDict":
+            return OrderedDict
+        if full not in NUMPY:
+            raise foreign_code(self._path, full)
+        return NUMPY[full]

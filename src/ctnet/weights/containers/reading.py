@@ -1,0 +1,49 @@
+"""Reading foreign checkpoints: bytes to named tensors, whoever wrote them, with nothing in them executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ctnet.weights.containers.kind import Kind, find_kind
+from ctnet.weights.containers.mindspore_file import read_mindspore
+from ctnet.weights.containers.network_part import split
+from ctnet.weights.containers.pickle_file import load_pickle
+from ctnet.weights.containers.refusals import no_weights
+from ctnet.weights.containers.safetensors_file import read_safetensors
+from ctnet.weights.containers.torch_file import load_torch_legacy, load_torch_zip
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file of weights holds.
+
+    `tensors` are those of the network, on the cpu, under the names and in the types of the file; they may lie in the
+    file itself, unread until they are used. `part` says under which keys they were: "state_dict", "model", "" for a
+    bare dictionary. `meta` is all else that is plain: numbers, strings, lists, dictionaries, under their own keys.
+    """
+
+    kind: Kind
+    tensors: Mapping[str, Tensor]
+    part: str
+    meta: Mapping[str, Any]
+
+
+def read_container(path: Path) -> Container:
+    """Return the content of a file of weights of any kind, found from its bytes.
+
+    Raises WeightsError when it is missing, broken, holds no network, or asks for code to be run.
+    """
+    kind = find_kind(path)
+    if kind in ("safetensors", "mindspore"):
+        part, (tensors, meta) = "", (read_safetensors if kind == "safetensors" else read_mindspore)(path)
+    else:
+        load = {"torch": load_torch_zip, "torch-legacy": load_torch_legacy, "pickle": load_pickle}[kind]
+        part, tensors, meta = split(load(path), path)
+    if not tensors:
+        raise no_weights(path, "a file without tensors")
+    return Container(kind, tensors, part, meta)

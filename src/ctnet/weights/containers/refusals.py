@@ -1,0 +1,30 @@
+"""What is said of a file that cannot be read, in one wording for every kind of file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctnet.errors import WeightsError
+
+
+def damaged(path: Path, reason: object) -> WeightsError:
+    """Return the error for content that does not follow its own format; only the first line of `reason` is shown."""
+    lines = str(reason).splitlines() or [type(reason).__name__]
+    return WeightsError(
+        "the file of weights is cut short or damaged", file=path, got=lines[0], hint="fetch or copy it again"
+    )
+
+
+def foreign_code(path: Path, name: str) -> WeightsError:
+    """Return the error for a pickle that wants more than numbers; `name` is what it wanted."""
+    return WeightsError(
+        "the file asks for code that weights do not need; nothing in it was executed",
+        file=path,
+        got=name,
+        hint="if it holds a whole model object, save its state_dict() where it was made; else do not trust it",
+    )
+
+
+def no_weights(path: Path, got: str, hint: str | None = None) -> WeightsError:
+    """Return the error for a file that is something else."""
+    return WeightsError("this is no file of weights", file=path, got=got, hint=hint)

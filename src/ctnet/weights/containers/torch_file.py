@@ -1,0 +1,108 @@
+"""torch's own files: the zip of `torch.save`, and the bare pickles it wrote before version 1.6."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctnet.errors import WeightsError
+from ctnet.files import replacing
+from ctnet.weights.containers.inert import EXTRAS, NUMPY
+from ctnet.weights.containers.pickle_scan import scan
+from ctnet.weights.containers.refusals import damaged, foreign_code, no_weights
+
+LEGACY_PICKLES = 5  # torch/serialization.py: magic number, protocol, system, the object, the names of its storages
+
+
+def load_torch_zip(path: Path, *, mapped: bool = True) -> Any:
+    """Return the object in a zip of `torch.save`; nothing is executed.
+
+    With `mapped` the tensors lie in the file, unread until they are used, and a write to one stays in memory.
+    numpy arrays come as `inert.Array`. Raises WeightsError.
+    """
+    try:
+        _check_zip(path)
+        return _load(path, mmap=mapped)
+    except WeightsError:
+        raise
+    except Exception as error:  # torch and zipfile raise almost anything for a broken file
+        raise damaged(path, error) from None
+
+
+def load_torch_legacy(path: Path) -> Any:
+    """Return the object in a file of torch before 1.6, as `load_torch_zip` does."""
+    try:
+        with path.open("rb") as file:
+            for _ in range(LEGACY_PICKLES):
+                scan(file)
+        return _load(path)
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise damaged(path, error) from None
+
+
+def write_torch(path: Path, state_dict: Mapping[str, Tensor], *, part: str = "state_dict", **rest: Any) -> None:
+    """Write a zip of `torch.save` whole or not at all: the tensors under the key `part`, `rest` beside them.
+
+    With `part` empty the tensors are the top level. Raises StorageError when the disk refuses.
+    """
+    tensors = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in state_dict.items())
+    content = {**rest, part: tensors} if part else {**tensors, **rest}
+    with replacing(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(None, str(error)) from error
+
+
+def _check_zip(path: Path) -> None:
+    """Raise WeightsError unless the zip is laid out as torch lays it out, nothing in it growing when unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        # torch takes names as equal whatever their case
+        names = {entry.filename.partition("/")[2].lower(): entry for entry in entries}
+        size, content = path.stat().st_size, sum(entry.file_size for entry in entries)
+        if content > size:
+            raise WeightsError(
+                "the zip would unpack to more than itself; torch compresses nothing",
+                file=path,
+                expected=f"at most {size} bytes",
+                got=f"{content} bytes",
+            )
+        if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+            hint = "save the state_dict() of the model where it was made"
+            raise no_weights(path, "a TorchScript program", hint)
+        if "data.pkl" not in names:
+            raise no_weights(path, "a zip, but no torch file", "unpack it if weights are inside")
+        if len(names) < len(entries):
+            raise damaged(path, "two entries of one name")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise damaged(path, "compressed entries, which torch does not write")
+        with archive.open(names["data.pkl"]) as stream:
+            scan(stream)
+
+
+def _load(path: Path, **options: Any) -> Any:
+    """Read with torch's restricted unpickler and our stand-ins; a name it refuses becomes a WeightsError."""
+    stand_ins: list[Any] = [(stand_in, name) for name, stand_in in {**NUMPY, **EXTRAS}.items()]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+        warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read raises
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, **options)
+        except Exception as error:
+            refused = re.search(r"GLOBAL (\S+)", str(error))
+            if refused:
+                name = refused[1] if "." in refused[1] else f"builtins.{refused[1]}"
+                raise foreign_code(path, name) from None
+            told = re.search(r"WeightsUnpickler error: (.+)", str(error))
+            raise ValueError(told[1] if told else error) from None
