@@ -15,11 +15,11 @@ _spec.loader.exec_module(recipe)
 
 @pytest.fixture(scope="session")
 def original_tensors():
-    """Return `original_tensors(network)`: every tensor of an original network under its own names."""
-    file = np.load(GOLDEN / "models.npz")
+    """Return `original_tensors(network, timm=False)`: every tensor of an original network under its own names."""
+    files = {False: np.load(GOLDEN / "models.npz"), True: np.load(GOLDEN / "timm.npz")}
 
-    def build(network):
-        tensors = {}
+    def build(network, *, timm=False):
+        file, tensors = files[timm], {}
         for name, shape in zip(file[f"{network}/keys"].tolist(), file[f"{network}/shapes"].tolist(), strict=True):
             sides = tuple(map(int, shape.split()))
             tensors[name] = torch.tensor(recipe.recipe_tensor(name, sides, not name.endswith("num_batches_tracked")))

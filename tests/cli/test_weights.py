@@ -45,7 +45,7 @@ def test_inspect_names_format_network_classes_and_fit(ctnet, original_file):
         assert words in out
     assert "1 missing: ida_up.node_1.conv.bias" in out
     assert "1 unexpected: hps.0.weight" in out
-    assert "left out: ImageNet classifier: base.fc.weight, base.fc.bias" in out
+    assert "2 left out (ImageNet classifier): base.fc.weight, base.fc.bias" in out
 
     code, out, _ = ctnet("weights", "inspect", original_file("dla_34"), "--json")
     document = json.loads(out)

@@ -28,7 +28,7 @@ reduce("decode", lambda case: case in DECODE or case.startswith(("snms_", "hardn
 reduce("preprocess", lambda case: case == "affine", rename="affine")
 models = {}
 for model in ("res_18", "resdcn_18", "dla_34", "dlav0_34", "hourglass", "mmdet_centernet_r18-dcnv2",
-              "res_50", "resdcn_101", "mmdet_centernet_r18"):  # fmt: skip
+              "res_50", "resdcn_101", "mmdet_centernet_r18", "centerface_mobilev2_10"):  # fmt: skip
     entries = json.loads((FULL / "models" / f"{model}.keys.json").read_text())["entries"]
     models[f"{model}/keys"] = np.array([entry["key"] for entry in entries])
     models[f"{model}/shapes"] = np.array([" ".join(map(str, entry["shape"])) for entry in entries])

@@ -48,20 +48,47 @@ def test_a_resnet_of_torchvision_or_timm(tmp_path):
         load_backbone(start(Model())[0], str(tmp_path / "resnet34.pth"), Model(), Data())
 
 
-@pytest.mark.parametrize("original", [True, False])
-def test_dla34_of_its_authors_and_of_timm(original, original_tensors, tmp_path):
-    base = {k.removeprefix("base."): v for k, v in original_tensors("dla_34").items() if k.startswith("base.")}
-    if not original:
-        base = {k: v for k, v in base.items() if ".project." not in k or k.split(".")[0] in ("level2", "level5")
-                or ".tree1." in k}  # fmt: skip
+@pytest.mark.parametrize("timm", [True, False])
+def test_dla34_of_its_authors_and_of_timm(timm, original_tensors, tmp_path):
+    if timm:
+        base = original_tensors("dla34", timm=True)
+    else:
+        base = {k.removeprefix("base."): v for k, v in original_tensors("dla_34").items() if k.startswith("base.")}
     torch.save(base, tmp_path / "dla34.pth")
     model = Model(backbone="dla34", head_channels=256)
     network, before = start(model)
     load_backbone(network, str(tmp_path / "dla34.pth"), model, Data())
-    ours = {k.replace("root.0.", "root.conv.").replace("root.1.", "root.bn.") for k in before}
-    assert {k.removeprefix("backbone.") for k in ours if k.startswith("backbone.")} <= set(base)
-    expected = {k.replace("root.conv.", "root.0.").replace("root.bn.", "root.1."): v for k, v in base.items()}
-    assert_trunk(network, before, expected)
+    assert_trunk(
+        network, before, {k.replace("root.conv.", "root.0.").replace("root.bn.", "root.1."): v for k, v in base.items()}
+    )
+
+
+def test_mobilenetv2_of_torchvision_timm_and_centerface(original_tensors, tmp_path):
+    model = Model(backbone="mobilenetv2")
+    trunk = random_trunk("mobilenetv2")
+    files = {
+        "torchvision": trunk | {"features.18.0.weight": torch.ones(3), "classifier.1.weight": torch.ones(3)},
+        "timm": original_tensors("mobilenetv2_100", timm=True),
+        "centerface": original_tensors("centerface_mobilev2_10"),
+    }
+    outputs = []
+    for name, tensors in files.items():
+        torch.save({"state_dict": tensors}, tmp_path / f"{name}.pth")
+        network, before = start(model)
+        load_backbone(network, str(tmp_path / f"{name}.pth"), model, Data())
+        state = network.state_dict()
+        changed = [k for k in state if state[k].is_floating_point() and not torch.equal(state[k], before[k])]
+        assert len(changed) == sum(k.startswith("backbone.") and v.is_floating_point() for k, v in state.items())
+        outputs.append(network)
+    timm, theirs = outputs[1].backbone, files["timm"]
+    for ours, place in (
+        (timm.features[0][0].weight, "conv_stem.weight"),
+        (timm.features[1].conv[0][0].weight, "blocks.0.0.conv_dw.weight"),
+        (timm.features[1].conv[2].weight, "blocks.0.0.bn2.weight"),
+        (timm.features[3].conv[1][1].bias, "blocks.1.1.bn2.bias"),
+        (timm.features[17].conv[3].running_var, "blocks.6.0.bn3.running_var"),
+    ):
+        assert torch.equal(ours, theirs[place]), place
 
 
 def detectron2_names(trunk):

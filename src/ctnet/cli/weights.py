@@ -115,7 +115,7 @@ def _network(model: Mapping[str, Any]) -> str:
 
 def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> None:
     fit = document["fit"]
-    rows = [(f"left out: {reason}", names) for reason, names in fit["left_out"].items()]
+    rows = [(f"left out ({reason})", names) for reason, names in fit["left_out"].items()]
     rows += [(kind.replace("_", " "), fit[kind]) for kind in ("other_shape", "missing", "unexpected")]
     console.print(f"{fit['loaded']} tensors fit")
     for kind, names in rows:

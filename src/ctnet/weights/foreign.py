@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +25,6 @@ OTHER_NETWORKS = (
     ("bbox_head.cls_logits.weight", "CenterNet-update of mmdet"),
     ("proposal_generator.centernet_head.agn_hm.weight", "CenterNet2 of detectron2"),
     ("proposal_generator.centernet_head.cls_logits.weight", "one-stage CenterNet of detectron2"),
-    ("base.feature_1.0.0.weight", "CenterFace"),
-    ("features.0.0.weight", "ImageNet MobileNetV2 of torchvision"),
     ("conv_stem.weight", "ImageNet network of timm"),
     ("network.backbone.feature_1.0.0.weight", "CenterFace of MindSpore"),
 )
@@ -86,7 +85,7 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
         categories = categories_of(reading.num_classes, _class_names(meta))
     info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
-    recipe = recipe.model_copy(update={"model": reading.model})
+    recipe = recipe.model_copy(update={"name": Path(str(source)).stem, "model": reading.model})
     return Weights(reading.tensors, recipe, categories, info, reading.file_names, reading.notes)
 
 

@@ -11,6 +11,7 @@ from ctnet.config import Model
 from ctnet.models.resnet import BASIC, DEPTHS
 from ctnet.weights.centernet_names import centernet_pairs, dla34_trunk_pairs
 from ctnet.weights.mmdet_names import mmdet_pairs
+from ctnet.weights.mobilenet_names import centerface_pairs, timm_pairs
 from ctnet.weights.names import Pairs
 
 Structure = dict[str, Any]  # fields of a recipe's `model` section
@@ -96,6 +97,10 @@ def _torchvision(names: Collection[str]) -> Structure | None:
 
 def _dla(names: Collection[str]) -> Structure | None:
     return {"backbone": "dla34"} if {"base_layer.0.weight", "level5.root.conv.weight"} <= set(names) else None
+
+
+def _mobilenet(marker: str) -> Callable[[Collection[str]], Structure | None]:
+    return lambda names: {"backbone": "mobilenetv2"} if marker in names else None
 
 
 def _detectron2(names: Collection[str]) -> Structure | None:
@@ -188,6 +193,29 @@ FORMATS = (
         lambda model: dla34_trunk_pairs(""),
         left_out=((r"^fc\.", IMAGENET_HEAD), (r"^level[34]\.project\.", "feeds nothing in the original network")),
         pictures=IMAGENET_PICTURES,
+    ),
+    Format(
+        "torchvision-mobilenet",
+        "ImageNet MobileNetV2 of torchvision",
+        _mobilenet("features.17.conv.3.weight"),
+        lambda model: (("backbone", ""),),
+        left_out=((r"^(features\.18|classifier)\.", IMAGENET_HEAD),),
+        pictures=IMAGENET_PICTURES,
+    ),
+    Format(
+        "timm-mobilenet",
+        "ImageNet MobileNetV2 of timm",
+        _mobilenet("blocks.6.0.conv_pwl.weight"),
+        lambda model: timm_pairs(),
+        left_out=((r"^(conv_head|bn2|classifier)\.", IMAGENET_HEAD),),
+        pictures=IMAGENET_PICTURES,
+    ),
+    Format(
+        "centerface",
+        "MobileNetV2 of CenterFace",
+        _mobilenet("base.feature_6.3.conv.3.weight"),
+        lambda model: centerface_pairs(),
+        left_out=((r"^(dla_up|hm|wh|hm_offset|landmarks)\.", "not the trunk"),),
     ),
     Format(
         "detectron2",
