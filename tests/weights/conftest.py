@@ -1,7 +1,6 @@
 """Files as other projects write them; MindSpore's are encoded here, from its schema."""
 
 import pickle
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +113,3 @@ def python2_pickle() -> bytes:
         )
 
     return f"(dp0\nS'conv1_w'\n{array(1)}sS'conv1_w_momentum'\n{array(2)}s.".encode("ascii")
-
-
-def long_memo(place: int) -> bytes:
-    """A pickle that puts an empty list in a far place of its memo."""
-    return b"\x80\x02]r" + struct.pack("<I", place) + b"."

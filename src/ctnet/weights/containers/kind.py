@@ -13,6 +13,7 @@ from ctnet.weights.containers.refusals import no_weights
 Kind = Literal["torch", "torch-legacy", "pickle", "mindspore", "safetensors"]
 
 HEAD = 4096
+SUFFIXES = {".pth", ".pt", ".pkl", ".ckpt", ".safetensors"}
 LARGEST_HEADER = 100_000_000  # the limit that the safetensors format sets for its header
 
 # torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c as a pickled integer
@@ -49,11 +50,13 @@ def find_kind(path: Path) -> Kind:
 
 
 def _head(path: Path) -> tuple[bytes, int]:
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in {".pth", ".pt", ".pkl", ".ckpt", ".safetensors"})
-        hint = f"name a file in it: {', '.join(inside[:5])}" if inside else None
-        raise no_weights(path, "a folder", hint)
+    """Return the first bytes and the size."""
     try:
+        if path.is_dir():
+            names = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES)
+            raise no_weights(path, "a folder", f"name a file in it: {', '.join(names[:5])}" if names else None)
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise no_weights(path, "no ordinary file")
         with path.open("rb") as file:
             head = file.read(HEAD)
             return head, file.seek(0, 2)

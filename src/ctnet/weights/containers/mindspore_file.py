@@ -10,7 +10,6 @@ With `crc_check` the file ends with `crc_num` and ten bytes of a big-endian CRC-
 from __future__ import annotations
 
 import math
-import mmap
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctnet.weights.containers.mapped import mapped
 from ctnet.weights.containers.protobuf import LONGEST_NAME, Span, as_span, fields, text, varint
 from ctnet.weights.containers.refusals import damaged
 
@@ -69,11 +69,7 @@ def read_mindspore(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises WeightsError that names the byte where the file stops making sense.
     """
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        memoryview(data) as view,
-    ):
+    with mapped(path) as data, memoryview(data) as view:
         try:
             return _decode(view)
         except (ValueError, RuntimeError, MemoryError) as error:
@@ -136,6 +132,8 @@ def _tensor(tag: str, entry: _Entry, content: bytearray) -> Tensor:
     if dtype is None:
         raise ValueError(f"{tag!r} at byte {at} is of type {entry.kind!r}, which is not known here")
     shape = [] if entry.dims == [0] and content else entry.dims
+    if len(shape) > MOST_DIMS:
+        raise ValueError(f"{tag!r} at byte {at} has more than {MOST_DIMS} dimensions")
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(content):
         raise ValueError(f"{tag!r} at byte {at} has {len(content)} bytes for {entry.kind} of shape {shape}")
     if not content:

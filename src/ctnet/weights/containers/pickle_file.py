@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 import pickle
 from collections import OrderedDict
+from mmap import mmap
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from ctnet.errors import WeightsError
 from ctnet.weights.containers.inert import NUMPY
+from ctnet.weights.containers.mapped import mapped
 from ctnet.weights.containers.pickle_scan import scan
 from ctnet.weights.containers.refusals import damaged, foreign_code
 
@@ -20,11 +21,10 @@ def load_pickle(path: Path) -> Any:
     Raises WeightsError that names the first thing the file asks for beyond numpy arrays.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            stream = cast("IO[bytes]", data)  # it reads and seeks as a file does, and never past its end
-            scan(stream)
+        with mapped(path) as data:
+            scan(data)
             data.seek(0)
-            return _Unpickler(stream, path).load()
+            return _Unpickler(data, path).load()
     except WeightsError:
         raise
     except Exception as error:  # broken pickles raise almost anything
@@ -32,8 +32,8 @@ def load_pickle(path: Path) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
-        super().__init__(stream, encoding="latin1")  # what numpy asks for of Python 2's arrays
+    def __init__(self, data: mmap, path: Path) -> None:
+        super().__init__(data, encoding="latin1")  # what numpy asks for of Python 2's arrays
         self._path = path
 
     def find_class(self, module: str, name: str, /) -> Any:

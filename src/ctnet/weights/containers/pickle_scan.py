@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any, Protocol
+
+
+class Stream(Protocol):
+    """Bytes in order: a file, a mapped file, bytes in memory."""
+
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102
+    def readline(self) -> bytes: ...  # noqa: D102
+    def tell(self) -> int: ...  # noqa: D102
+
 
 DEEPEST = 200
 """Honest checkpoints stay below twenty."""
@@ -20,7 +29,7 @@ _MARK = -1
 _OPCODES: dict[str, Any] = {op.code: op for op in pickletools.opcodes}
 
 
-def scan(stream: IO[bytes]) -> None:
+def scan(stream: Stream) -> None:
     """Read the instructions of one pickle, leaving the stream after it. Raises ValueError with the byte offset."""
     depths: list[int] = []  # of the objects on the stack
     memo: dict[int, int] = {}
@@ -43,7 +52,7 @@ def scan(stream: IO[bytes]) -> None:
             raise ValueError(f"{error} at byte {at}") from None
 
 
-def _instructions(stream: IO[bytes]) -> Iterator[tuple[Any, Any, int]]:
+def _instructions(stream: Stream) -> Iterator[tuple[Any, Any, int]]:
     """Yield instruction, argument and byte offset, up to the one that ends the pickle."""
     name = ""
     while name != "STOP":

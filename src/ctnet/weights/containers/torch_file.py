@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from ctnet.errors import WeightsError
 from ctnet.files import replacing
 from ctnet.weights.containers.inert import EXTRAS, NUMPY
+from ctnet.weights.containers.mapped import mapped
 from ctnet.weights.containers.pickle_scan import scan
 from ctnet.weights.containers.refusals import damaged, foreign_code, no_weights
 
@@ -40,9 +42,9 @@ def load_torch_zip(path: Path, *, mapped: bool = True) -> Any:
 def load_torch_legacy(path: Path) -> Any:
     """Return the object in a file of torch before 1.6, as `load_torch_zip` does."""
     try:
-        with path.open("rb") as file:
+        with mapped(path) as data:
             for _ in range(LEGACY_PICKLES):
-                scan(file)
+                scan(data)
         return _load(path)
     except WeightsError:
         raise
@@ -88,8 +90,7 @@ def _check_zip(path: Path) -> None:
             raise damaged(path, "two entries of one name")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise damaged(path, "compressed entries, which torch does not write")
-        with archive.open(names["data.pkl"]) as stream:
-            scan(stream)
+        scan(BytesIO(archive.read(names["data.pkl"])))
 
 
 def _load(path: Path, **options: Any) -> Any:
