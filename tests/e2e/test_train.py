@@ -252,7 +252,38 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     assert "start afresh: heads.heatmap_logits.2.weight (6, 16, 1, 1) -> (2, 16, 1, 1)" in stderr
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
     assert code == 3
-    assert "another architecture" in stderr
+    assert "do not fit the network" in stderr
+
+
+def test_training_starts_from_files_of_other_projects(ctnet, small_set, tmp_path, original_file):
+    one = (
+        "--data",
+        small_set,
+        "--max-steps",
+        1,
+        "--image-size",
+        64,
+        "data.workers=0",
+        "train.batch_size=4",
+        "--lr",
+        1e-9,
+    )
+    code, _, err = ctnet("train", "--weights", original_file("resdcn_18"), "--out", tmp_path / "a", *one)
+    assert code == 0, err
+    assert "175 tensors loaded; 2 start afresh: heads.heatmap_logits.2.weight (80, 64, 1, 1) -> (6, 64, 1, 1)" in err
+    started = torch.load(original_file("resdcn_18"), weights_only=True)["state_dict"]
+    trained = read_weights(tmp_path / "a" / "checkpoints" / "best.safetensors").tensors
+    assert torch.allclose(trained["neck.1.deform.weight"], started["deconv_layers.6.weight"], atol=1e-6)
+
+    trunk = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.bias": torch.ones(1000)})
+    code, _, err = ctnet("train", "--backbone-weights", trunk, "--out", tmp_path / "b", *one)
+    assert code == 0, err
+    assert "120 tensors" in err
+    assert "data.color_order=rgb" in err
+    trained = read_weights(tmp_path / "b" / "checkpoints" / "best.safetensors").tensors
+    assert torch.allclose(trained["backbone.layer2.1.conv2.weight"], started["layer2.1.conv2.weight"], atol=1e-6)
+    code, _, err = ctnet("train", "centernet_dla34", "--backbone-weights", trunk, *one)
+    assert (code, "another trunk" in err) == (3, True)
 
 
 def test_weights_that_explode_end_the_run_with_the_batch_on_disk(ctnet, small_set, tmp_path):

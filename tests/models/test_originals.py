@@ -1,25 +1,20 @@
 """Whole networks against the originals: weights rebuilt from the names that the originals give them."""
 
 import copy
-import importlib.util
 import json
 import re
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from originals import recipe
 
 from ctnet.config import Model
 from ctnet.models.build import build_network
 from ctnet.weights.centernet_names import centernet_pairs
 from ctnet.weights.mmdet_names import mmdet_pairs
 from ctnet.weights.names import foreign_names
-
-_spec = importlib.util.spec_from_file_location("recipe", Path(__file__).parents[1] / "golden" / "recipe.py")
-recipe = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(recipe)
 
 PLAIN = {"neck": "plain", "neck_channels": (256, 256, 256)}
 WHOLE = {

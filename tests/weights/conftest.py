@@ -8,7 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-MINDSPORE = {torch.float32: "Float32", torch.float16: "Float16", torch.int64: "Int64", torch.bool: "Bool"}
+MINDSPORE = {
+    torch.float32: "Float32",
+    torch.float16: "Float16",
+    torch.int32: "Int32",
+    torch.int64: "Int64",
+    torch.bool: "Bool",
+}
 
 
 def varint(number: int) -> bytes:
@@ -31,11 +37,14 @@ def mindspore_value(tag: str, kind: str, dims, content: bytes, *, packed: bool =
     return field(1, field(1, tag.encode()) + field(2, sizes + field(2, kind.encode()) + field(3, content)))
 
 
-def _mindspore(tensors) -> bytes:
-    return b"".join(
-        mindspore_value(name, MINDSPORE[t.dtype], list(t.shape) or [0], t.contiguous().numpy().tobytes())
-        for name, t in tensors.items()
-    )
+def _mindspore(tensors, part_bytes: int = 1 << 30) -> bytes:
+    """Encode tensors; contents longer than `part_bytes` are cut into several values of one tag."""
+    content = b""
+    for name, tensor in tensors.items():
+        kind, dims, numbers = MINDSPORE[tensor.dtype], list(tensor.shape) or [0], tensor.contiguous().numpy().tobytes()
+        for start in range(0, max(len(numbers), 1), part_bytes):
+            content += mindspore_value(name, kind, dims, numbers[start : start + part_bytes])
+    return content
 
 
 def _save(kind: str, tensors, path: Path) -> None:
@@ -72,6 +81,12 @@ def put(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def write_mindspore():
+    """Write tensors as a MindSpore checkpoint, large ones in parts: `write_mindspore(path, tensors, part_bytes)`."""
+    return lambda path, tensors, part_bytes: path.write_bytes(_mindspore(tensors, part_bytes))
 
 
 @pytest.fixture

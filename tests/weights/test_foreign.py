@@ -28,7 +28,7 @@ def to_mindspore(tensors):
             leaf = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"}.get(leaf, "moving_variance")
         module = re.sub(r"^(hm|wh|reg)\b", r"\1_fn", module).replace("conv_offset_mask", "conv_offset")
         trunk = "" if module.startswith(("hm_", "wh_", "reg_", "deconv")) else "backbone."
-        renamed[f"network.{trunk}{module}.{leaf}"] = tensor.numpy()
+        renamed[f"network.{trunk}{module}.{leaf}"] = tensor
     return renamed
 
 
@@ -99,10 +99,10 @@ def test_files_of_mmdet(old, original_tensors, golden, picture, tmp_path):
 @pytest.mark.parametrize("prefix", ["network.", ""])
 def test_files_of_mindspore(prefix, original_tensors, picture, write_mindspore, tmp_path):
     tensors = original_tensors("resdcn_18")
-    arrays = {prefix + k.removeprefix("network."): v for k, v in to_mindspore(tensors).items()}
-    arrays |= {f"moment1.{k}": v for k, v in list(arrays.items())[:5]}
-    arrays |= {"global_step": np.array([9], np.int32), "learning_rate": np.array([5e-4], np.float32)}
-    write_mindspore(tmp_path / "0-140_458.ckpt", arrays, slice_bytes=100_000)
+    renamed = {prefix + k.removeprefix("network."): v for k, v in to_mindspore(tensors).items()}
+    renamed |= {f"moment1.{k}": v for k, v in list(renamed.items())[:5]}
+    renamed |= {"global_step": torch.tensor([9], dtype=torch.int32), "learning_rate": torch.tensor([5e-4])}
+    write_mindspore(tmp_path / "0-140_458.ckpt", renamed, part_bytes=100_000)
     detector = load_detector(tmp_path / "0-140_458.ckpt", "cpu", "fp32")
     no_bias = {k: v * 0 if re.fullmatch(r"deconv_layers\.(0|6|12)\.bias", k) else v for k, v in tensors.items()}
     same = load_detector(save(tmp_path / "a.pth", no_bias), "cpu", "fp32")

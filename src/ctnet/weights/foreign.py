@@ -83,9 +83,10 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         recipe, categories = recipe_and_categories(about, source)
     else:
         recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
+        recipe = recipe.model_copy(update={"name": Path(str(source)).stem})
         categories = categories_of(reading.num_classes, _class_names(meta))
     info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
-    recipe = recipe.model_copy(update={"name": Path(str(source)).stem, "model": reading.model})
+    recipe = recipe.model_copy(update={"model": reading.model})
     return Weights(reading.tensors, recipe, categories, info, reading.file_names, reading.notes)
 
 
