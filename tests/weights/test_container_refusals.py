@@ -221,9 +221,10 @@ def test_files_without_a_network(content, text, tmp_path):
         assert text in refusal(tmp_path / "f").facts["got"]
 
 
-def test_names_that_would_not_print(tmp_path):
-    torch.save({"w\x1b[31m": W}, tmp_path / "f")
-    assert "\\x1b" in refusal(tmp_path / "f").facts["got"]
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_that_would_steer_a_terminal(kind, save, put):
+    assert r"'w\x1b[31m'" in refusal(save(kind, {"b": W.clone(), "w\x1b[31m": W})).facts["got"]
+    assert r"'os.\x1b[31m'" in refusal(put(b"\x80\x02cos\n\x1b[31m\n.")).facts["got"]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def begins_like_mindspore(head: bytes) -> bool:
 def read_mindspore(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors, copied out of the file one by one, and the strings beside them.
 
+    The format has no end mark: a file cut between two values reads as one of fewer tensors.
     Raises WeightsError that names the byte where the file stops making sense.
     """
     with mapped(path) as data, memoryview(data) as view:

@@ -34,8 +34,6 @@ def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]
     tensors = {}
     for name, value in network.items():
         if isinstance(name, str) and isinstance(value, Tensor | Array):
-            if not name.isprintable():
-                raise damaged(path, f"a tensor with the name {name!r}")
             tensors[name] = _tensor(value, name, path)
     try:
         meta = _Plain().dictionary(tree, 0)
@@ -93,10 +91,10 @@ class _Plain:
         """Return the entries that are plain; one from which everything was left out is left out too."""
         copy = {}
         for key, value in tree.items():
-            if isinstance(key, str | int):
-                plain = self._value(value, depth + 1)
-                if plain is not None and (plain != {} or not value):
-                    copy[_text(key) if isinstance(key, str) else key] = plain
+            name = self._value(key, depth) if isinstance(key, str | int) else None
+            plain = self._value(value, depth + 1)
+            if name is not None and plain is not None and (plain != {} or not value):
+                copy[name] = plain
         return copy
 
     def _value(self, value: Any, depth: int) -> Any:
@@ -105,7 +103,7 @@ class _Plain:
         if self._left < 0 or depth > DEEPEST:
             raise ValueError(f"more than {MOST_VALUES} values or {DEEPEST} levels beside the tensors")
         if isinstance(value, str):
-            return _text(value)
+            return value.encode("utf-8", "replace").decode()  # halves of characters cannot be printed
         if isinstance(value, bool | float):
             return value
         if isinstance(value, int):
@@ -115,7 +113,3 @@ class _Plain:
         if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
             return [self._value(item, depth + 1) for item in value]
         return None
-
-
-def _text(value: str) -> str:
-    return value.encode("utf-8", "replace").decode()  # halves of characters cannot be printed

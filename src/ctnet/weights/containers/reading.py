@@ -13,7 +13,7 @@ from ctnet.weights.containers.kind import Kind, find_kind
 from ctnet.weights.containers.mindspore_file import read_mindspore
 from ctnet.weights.containers.network_part import split
 from ctnet.weights.containers.pickle_file import load_pickle
-from ctnet.weights.containers.refusals import no_weights
+from ctnet.weights.containers.refusals import damaged, no_weights
 from ctnet.weights.containers.safetensors_file import read_safetensors
 from ctnet.weights.containers.torch_file import load_torch_legacy, load_torch_zip
 
@@ -46,4 +46,7 @@ def read_container(path: Path) -> Container:
         part, tensors, meta = split(load(path), path)
     if not tensors:
         raise no_weights(path, "a file without tensors")
+    for name in tensors:
+        if not name.isprintable():  # a name is shown on terminals, which obey what cannot be seen
+            raise damaged(path, f"a tensor has the name {name!r}")
     return Container(kind, tensors, part, meta)

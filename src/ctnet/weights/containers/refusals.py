@@ -9,9 +9,11 @@ from ctnet.errors import WeightsError
 
 def damaged(path: Path, reason: object) -> WeightsError:
     """Return the error for content that does not follow its own format; only the first line of `reason` is shown."""
-    lines = str(reason).splitlines() or [type(reason).__name__]
     return WeightsError(
-        "the file of weights is cut short or damaged", file=path, got=lines[0], hint="fetch or copy it again"
+        "the file of weights is cut short or damaged",
+        file=path,
+        got=_line(str(reason) or type(reason).__name__),
+        hint="fetch or copy it again",
     )
 
 
@@ -20,7 +22,7 @@ def foreign_code(path: Path, name: str) -> WeightsError:
     return WeightsError(
         "the file asks for code that weights do not need; nothing in it was executed",
         file=path,
-        got=name,
+        got=_line(name),
         hint="if it holds a whole model object, save its state_dict() where it was made; else do not trust it",
     )
 
@@ -28,3 +30,9 @@ def foreign_code(path: Path, name: str) -> WeightsError:
 def no_weights(path: Path, got: str, hint: str | None = None) -> WeightsError:
     """Return the error for a file that is something else."""
     return WeightsError("this is no file of weights", file=path, got=got, hint=hint)
+
+
+def _line(text: str) -> str:
+    """Return the first line, what would steer a terminal spelt out."""
+    line = text.splitlines()[0]
+    return line if line.isprintable() else ascii(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -22,17 +23,18 @@ from ctnet.weights.containers.pickle_scan import scan
 from ctnet.weights.containers.refusals import damaged, foreign_code, no_weights
 
 LEGACY_PICKLES = 5  # torch/serialization.py: magic number, protocol, system, the object, the names of its storages
+_ALONE = threading.Lock()  # torch keeps the names it may read, as Python its warnings, once for all threads
 
 
-def load_torch_zip(path: Path, *, mapped: bool = True) -> Any:
+def load_torch_zip(path: Path, *, in_file: bool = True) -> Any:
     """Return the object in a zip of `torch.save`; nothing is executed.
 
-    With `mapped` the tensors lie in the file, unread until they are used, and a write to one stays in memory.
+    With `in_file` the tensors lie in the file, unread until they are used, and a write to one stays in memory.
     numpy arrays come as `inert.Array`. Raises WeightsError.
     """
     try:
         _check_zip(path)
-        return _load(path, mmap=mapped)
+        return _load(path, mmap=in_file)
     except WeightsError:
         raise
     except Exception as error:  # torch and zipfile raise almost anything for a broken file
@@ -96,7 +98,7 @@ def _check_zip(path: Path) -> None:
 def _load(path: Path, **options: Any) -> Any:
     """Read with torch's restricted unpickler and our stand-ins; a name it refuses becomes a WeightsError."""
     stand_ins: list[Any] = [(stand_in, name) for name, stand_in in {**NUMPY, **EXTRAS}.items()]
-    with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+    with _ALONE, warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
         warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read raises
         try:
             return torch.load(path, map_location="cpu", weights_only=True, **options)
