@@ -8,13 +8,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from originals import recipe
 
 from ctnet.config import Model
 from ctnet.models.build import build_network
 from ctnet.weights.centernet_names import centernet_pairs
 from ctnet.weights.mmdet_names import mmdet_pairs
 from ctnet.weights.names import foreign_names
+from originals import recipe
 
 PLAIN = {"neck": "plain", "neck_channels": (256, 256, 256)}
 WHOLE = {

@@ -59,7 +59,7 @@ def write_torch(path: Path, state_dict: Mapping[str, Tensor], *, part: str = "st
 
     With `part` empty the tensors are the top level. Raises StorageError when the disk refuses.
     """
-    tensors = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in state_dict.items())
+    tensors = OrderedDict((name, _alone(tensor.detach().cpu())) for name, tensor in state_dict.items())
     content = {**rest, part: tensors} if part else {**tensors, **rest}
     with replacing(path) as temporary:
         try:
@@ -67,6 +67,11 @@ def write_torch(path: Path, state_dict: Mapping[str, Tensor], *, part: str = "st
                 torch.save(content, file)
         except RuntimeError as error:  # how torch reports a full disk
             raise OSError(None, str(error)) from error
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return the tensor in a storage of its own: torch writes whole storages, shared ones once."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _check_zip(path: Path) -> None:
