@@ -63,6 +63,17 @@ def test_dla34_of_its_authors_and_of_timm(timm, original_tensors, tmp_path):
     )
 
 
+def test_the_trunk_of_a_detector_whose_heads_are_others(original_tensors, tmp_path):
+    """As ExtremeNet's, from which the published Hourglass was trained."""
+    others = {
+        f"module.{k}": v for k, v in original_tensors("resdcn_18").items() if not k.startswith(("hm", "wh", "reg"))
+    }
+    torch.save(others | {"module.t_heats.0.1.weight": torch.ones(80, 256, 1, 1)}, tmp_path / "ExtremeNet.pkl")
+    network, before = start(Model())
+    load_backbone(network, str(tmp_path / "ExtremeNet.pkl"), Model(), Data())
+    assert_trunk(network, before, {k.removeprefix("module."): v for k, v in others.items()})
+
+
 def test_mobilenetv2_of_torchvision_timm_and_centerface(original_tensors, tmp_path):
     model = Model(backbone="mobilenetv2")
     trunk = random_trunk("mobilenetv2")

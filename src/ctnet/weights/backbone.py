@@ -35,7 +35,7 @@ def load_backbone(network: nn.Module, source: str, model: Model, data: Data) -> 
         tensors, theirs, title = own.tensors, own.recipe.model, f"{own.recipe.name} of ctnet"
         names, pictures = own.file_names, no_pictures
     else:
-        reading = read_foreign(container, path)
+        reading = read_foreign(container, path, trunk_only=True)
         tensors, theirs, title, names = reading.tensors, reading.model, reading.format.title, reading.file_names
         pictures = reading.format.pictures
     if theirs.backbone != model.backbone:

@@ -51,14 +51,20 @@ class Reading:
     notes: tuple[str, ...]
 
 
-def read_foreign(container: Container, source: object) -> Reading:
-    """Return the file's tensors in our names. Raises WeightsError when no format knows them."""
+def read_foreign(container: Container, source: object, *, trunk_only: bool = False) -> Reading:
+    """Return the file's tensors in our names. Raises WeightsError when no format knows them.
+
+    With `trunk_only` the network is its backbone, whatever else the file holds or lacks.
+    """
     found = identify(container.tensors)
     if found is None:
         raise _unknown(container, source)
     format, structure = found
     spelled = _spell(container, format, source)
-    model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
+    if trunk_only or format.recipe is None:
+        model, num_classes = Model(**structure), None
+    else:
+        model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
     left_out = [(name, reason) for name in spelled if (reason := format.reason_to_leave_out(name))]
     for name, _ in left_out:
         del spelled[name]
@@ -100,11 +106,9 @@ def _spell(container: Container, format: Format, source: object) -> dict[str, Te
 
 def _with_widths(
     format: Format, structure: Mapping[str, Any], shapes: Mapping[str, torch.Size], source: object
-) -> tuple[Model, int | None]:
+) -> tuple[Model, int]:
     """Return the `model` section, widths read off the tensors, and the number of classes."""
     model = Model(**structure)
-    if format.recipe is None:
-        return model, None
 
     def shape(name: str) -> torch.Size | None:
         return shapes.get(foreign_names([name], format.pairs(model))[name])
