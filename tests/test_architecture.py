@@ -18,7 +18,7 @@ LAYERS = [
     {"ops"},
     {"devices", "nn", "codec"},
     {"models", "losses", "data", "weights"},
-    {"engine", "eval", "predict"},
+    {"engine", "eval", "export", "predict"},
     {"cli"},
 ]
 RANK = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -31,6 +31,10 @@ FENCED = {
     "cv2": {"data", "predict", "codec/affine.py", "eval/plots.py", "engine/samples.py"},
     "pycocotools": {"eval/coco.py", "data"},
     "albumentations": {"data/augment.py"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
+    "onnxscript": {"export"},
+    "openvino": {"export"},
     "torch_npu": set(),
     "torch_sdaa": set(),
     "triton": set(),

@@ -50,9 +50,11 @@ QUICK = {
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in recipe_names()])
 def test_every_recipe_takes_a_step(name, ctnet, small_set, tmp_path):
+    size = 128 if "hourglass" in name else 64
+    out = tmp_path / "run"
+    where = ("--data", small_set, "--device", "cpu", "--out", out, "data.workers=0")
     code, _, err = ctnet(
-        "train", name, "--data", small_set, "--device", "cpu", "--image-size", 128 if "hourglass" in name else 64, "--batch-size", 2, "--max-steps", 1,
-        "--out", tmp_path / "run", "data.workers=0", "evaluation.batch_size=2",
-    )  # fmt: skip
+        "train", name, *where, "--image-size", size, "--batch-size", 2, "--max-steps", 1, "evaluation.batch_size=2"
+    )
     assert code == 0, err
-    assert (tmp_path / "run" / "checkpoints" / "best.safetensors").is_file()
+    assert (out / "checkpoints" / "best.safetensors").is_file()

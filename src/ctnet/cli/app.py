@@ -15,6 +15,7 @@ from ctnet.cli.config import app as config_app
 from ctnet.cli.data import app as data_app
 from ctnet.cli.doctor import doctor
 from ctnet.cli.eval import evaluate_command
+from ctnet.cli.export import export_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
 from ctnet.cli.weights import app as weights_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(train)
 app.command("eval")(evaluate_command)
 app.command()(predict)
+app.command("export")(export_command)
 app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ctnet.types import AnnotationSet
 
 
-Weights = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
+Weights = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint, weights or exported file of a detector")]
 DataPath = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Data set (default: the recipe's, else the built-in demo set)"),
@@ -81,9 +81,9 @@ def evaluate_command(
     from ctnet.eval.evaluate import evaluate
     from ctnet.eval.protocol import describe
     from ctnet.eval.report import evaluation_document, write_report
-    from ctnet.models.detector import load_detector
+    from ctnet.export.runtime import open_detector
 
-    detector = load_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
     flags = {"batch_size": batch_size, "flip": flip, "keep_res": keep_res, "nms": nms}

@@ -24,7 +24,7 @@ def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Pictures, folders, videos or quoted globs")
     ],
-    weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")],
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint, weights or exported file of a detector")],
     score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is kept")] = 0.3,
     out: Annotated[
         Path | None,
@@ -49,15 +49,15 @@ def predict(
 
     Exit codes: 0 done, 2 wrong flag, 3 some pictures could not be read, 4 missing device.
     """
+    from ctnet.export.runtime import open_detector
     from ctnet.files import new_numbered_folder
-    from ctnet.models.detector import load_detector
     from ctnet.predict.pipeline import run_predict
     from ctnet.predict.sources import open_sources
 
     frames = open_sources(sources)
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
-    detector = load_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)

@@ -27,8 +27,8 @@ def peak_boxes(peaks: Peaks, size: Tensor, offset: Tensor | None) -> Tensor:
     `size` (B,2,H,W), or (B,2*C,H,W) when it is class-specific; `offset` (B,2,H,W), or None for the cell's middle.
     """
     width = size.shape[3]
-    x = (peaks.cells % width).float()
-    y = (peaks.cells // width).float()
+    row = peaks.cells // width
+    x, y = (peaks.cells - row * width).float(), row.float()
     if offset is None:
         x, y = x + 0.5, y + 0.5
     else:

@@ -18,9 +18,10 @@ from ctnet.codec.affine import View, fixed_view, keep_view, render_view, transfo
 from ctnet.codec.decode import peak_boxes
 from ctnet.codec.pixels import normalise
 from ctnet.config import Evaluation
+from ctnet.errors import ConfigError
 from ctnet.models.build import STRIDE
 from ctnet.ops import decode_peaks, nms, soft_nms
-from ctnet.types import Detections
+from ctnet.types import Detections, Float32, Int64
 
 if TYPE_CHECKING:
     from ctnet.models.detector import Detector
@@ -94,17 +95,29 @@ def _detect_views(detector: Detector, views: Sequence[RenderedView], settings: E
         x = torch.cat([x, x.flip(3)])
     outputs = detector.model(x)
     heads = outputs[-1] if isinstance(outputs, list) else outputs
-    if settings.flip:
-        heads = _average_flipped(heads)
-    peaks = decode_peaks(heads["heatmap_logits"], settings.top_k)
-    boxes = peak_boxes(peaks, heads["size"], heads.get("offset")).cpu().numpy()
-    scores, labels = peaks.scores.cpu().numpy(), peaks.labels.cpu().numpy()
+    if "boxes" in heads:
+        boxes, scores, labels = _decoded(heads, settings)
+    else:
+        if settings.flip:
+            heads = _average_flipped(heads)
+        peaks = decode_peaks(heads["heatmap_logits"], settings.top_k)
+        boxes = peak_boxes(peaks, heads["size"], heads.get("offset")).cpu().numpy()
+        scores, labels = peaks.scores.cpu().numpy(), peaks.labels.cpu().numpy()
     found = []
     for i, view in enumerate(views):
         keep = (scores[i] > 0) & (scores[i] >= settings.score_floor)
         in_picture = transform_boxes(boxes[i][keep], view.view.from_cells(STRIDE))
         found.append(Detections(in_picture, scores[i][keep], labels[i][keep]))
     return found
+
+
+def _decoded(heads: dict[str, Tensor], settings: Evaluation) -> tuple[Float32, Float32, Int64]:
+    """Return boxes in cells, scores and labels of a network that decodes by itself, as exported files may."""
+    if settings.flip:
+        raise ConfigError("this network decodes by itself, so mirrored pictures cannot be averaged", hint="--no-flip")
+    kept = slice(settings.top_k)
+    boxes, scores, labels = (heads[name][:, kept].cpu().numpy() for name in ("boxes", "scores", "labels"))
+    return (boxes / STRIDE).astype(np.float32), scores, labels
 
 
 def _average_flipped(heads: dict[str, Tensor]) -> dict[str, Tensor]:

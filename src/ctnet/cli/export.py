@@ -1,0 +1,112 @@
+"""ctnet export: weights as a file for another runtime, compared with torch before it is called done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ctnet.cli.arguments import AllowPartial, Config, parse_image_size
+from ctnet.errors import WeightsError
+
+if TYPE_CHECKING:
+    from ctnet.config import Recipe
+    from ctnet.data.image import Image
+    from ctnet.export.export import Exported
+
+PICTURES = 4  # for the proof
+
+
+def export_command(
+    format: Annotated[Literal["onnx", "openvino", "pt2"], typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2")],
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size  [default: the recipe's test size]")
+    ] = None,
+    batch_size: Annotated[str, typer.Option(metavar="N|dynamic", help="Pictures the graph takes")] = "dynamic",
+    decoded: Annotated[
+        bool, typer.Option("--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads")
+    ] = True,
+    dcn: Annotated[
+        Literal["native", "decompose"],
+        typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
+    ] = "native",
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Numbers in the file")] = "fp32",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Pictures for the proof  [default: of the data set, or the demo]"),
+    ] = None,
+    check: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file beside torch on pictures")] = True,
+    config: Config = None,
+    allow_partial: AllowPartial = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+) -> None:
+    """Write a detector as a file for another runtime and prove that it is the same network.
+
+    The file carries classes, colours, sizes and test settings: ctnet eval and predict take it as it is. One that
+    differs from torch on the pictures is kept as NAME.unverified.
+
+    Exit codes: 0 done, 2 wrong flag, 3 the file differs from torch or the weights are unusable, 4 a package is missing.
+    """
+    from ctnet.export.export import ExportOptions, export, parse_batch
+    from ctnet.export.formats import format_named
+    from ctnet.weights.opening import filled_network, open_weights
+
+    target = format_named(format)
+    target.require()
+    batch = parse_batch(batch_size)
+    size: tuple[int, int] | Literal["recipe"] | None
+    size = None if image_size == "dynamic" else parse_image_size(image_size) or "recipe"
+    options = ExportOptions("decoded" if decoded else "raw", size, batch, precision, dcn)
+    loaded = open_weights(weights, config)
+    network, notes = filled_network(loaded, weights, allow_partial=allow_partial)
+    for note in notes:
+        typer.echo(note, err=True)
+    shown = _pictures(pictures, loaded.recipe) if check else []
+    typer.echo(f"exporting to {target.title}, which takes a minute", err=True)
+    result = export(network, loaded, target, out or Path(f"{weights.stem}{target.suffix}"), options, shown)
+    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
+    if result.verification is not None and not result.verification.passed:
+        raise WeightsError(
+            "the exported file is not the network",
+            file=result.files[0],
+            hint="please report it with the lines above; --no-verify writes it all the same",
+        )
+
+
+def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
+    """Return a few real pictures: those given, else of the recipe's data set where it is, else of the demo set."""
+    from ctnet.data.dataset import open_dataset
+    from ctnet.data.demo import demo_folder
+    from ctnet.data.image import read_image
+    from ctnet.predict.sources import open_sources
+
+    if path is not None:
+        files = list(open_sources([str(path)]).files)
+    else:
+        known = recipe.data.path and Path(recipe.data.path).exists()
+        folder, split = (Path(str(recipe.data.path)), recipe.data.val_split) if known else (demo_folder(), "val")
+        files = [image.path for image in open_dataset(folder, split).images]
+    return [read_image(file) for file in files[:: max(1, len(files) // PICTURES)][:PICTURES]]
+
+
+def _sentences(result: Exported) -> str:
+    about, proof = result.about, result.verification
+    size = "any size" if about.size is None else f"{about.size[0]}x{about.size[1]}"
+    batch = "any number" if about.batch is None else about.batch
+    lines = [
+        *(f"{file}  {file.stat().st_size / 1e6:.1f} MB" for file in result.files),
+        f"takes {batch} of normalised pictures, {size}; returns {', '.join(about.output_names)}; "
+        f"{result.seconds:.0f} s",
+    ]
+    if proof is None:
+        return "\n".join([*lines, "not compared with torch"])
+    for output in proof.outputs:
+        lines.append(f"{output.name:<16}largest deviation {output.absolute:.2g}, relative {output.relative:.2g}")
+    if proof.detections is not None:
+        lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.pictures} pictures")
+    lines.append("verified" if proof.passed else "NOT verified")
+    return "\n".join(lines)

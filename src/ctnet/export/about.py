@@ -1,0 +1,79 @@
+"""What an exported file says about itself, so that no flag is needed to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ctnet._version import __version__
+from ctnet.config import Recipe
+from ctnet.errors import WeightsError
+from ctnet.types import Category
+from ctnet.weights.ctnet_file import recipe_and_categories
+
+SCHEMA = "ctnet.export/1"
+KEY = "ctnet"  # the entry of a file's metadata that holds all this
+INPUT = "images"
+DECODED = ("boxes", "scores", "labels")
+RAW = ("heatmap_logits", "size", "offset")
+
+
+@dataclass(frozen=True)
+class About:
+    """An exported graph: its recipe, what it returns, and the shapes it takes.
+
+    `batch` and `size` (height, width) are None where the graph takes any. `precision` is what its numbers are
+    stored in; input and outputs are float32 always.
+    """
+
+    recipe: Recipe
+    categories: tuple[Category, ...]
+    output: Literal["decoded", "raw"] = "decoded"
+    batch: int | None = None
+    size: tuple[int, int] | None = None
+    precision: Literal["fp32", "fp16"] = "fp32"
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the graph's outputs, in order."""
+        if self.output == "decoded":
+            return DECODED
+        return RAW if self.recipe.model.predict_offset else RAW[:2]
+
+    def to_json(self) -> str:
+        """Return the text that goes into the file."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "ctnet": __version__,
+                "recipe": self.recipe.model_dump(mode="json"),
+                "categories": [list(category) for category in self.categories],
+                "output": self.output,
+                "batch": self.batch,
+                "size": self.size,
+                "precision": self.precision,
+                "info": dict(self.info),
+            }
+        )
+
+
+def read_about(text: str | None, source: object) -> About:
+    """Return what a file says about itself. Raises WeightsError for a file that ctnet did not export."""
+    try:
+        content = json.loads(text or "null")
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise WeightsError(
+            "the file does not say what it is", file=source, expected=f"metadata of {SCHEMA}",
+            hint="only files that ctnet export wrote can be evaluated: they carry classes, colours and sizes",
+        )  # fmt: skip
+    recipe, categories = recipe_and_categories(content, source)
+    size = content["size"]
+    return About(
+        recipe, categories, content["output"], content["batch"], None if size is None else (size[0], size[1]),
+        content["precision"], content["info"],
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""ONNX by torch's exporter, with the standard `DeformConv` (opset 19), run by onnxruntime."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctnet.errors import WeightsError
+from ctnet.export.about import INPUT, KEY, About, read_about
+
+OPSET = 19  # the first with DeformConv
+
+
+def write(program: torch.export.ExportedProgram, about: About, path: Path) -> list[Path]:
+    """Write the graph, its weights inside, and return the file."""
+    model = onnx_model(program, about)
+    model.save(path, external_data=False)
+    return [path]
+
+
+def onnx_model(program: torch.export.ExportedProgram, about: About) -> Any:
+    """Return torch's ONNX program with names and metadata, checked against ONNX's own rules."""
+    import onnx
+
+    translations: dict[Any, Any] = {
+        torch.ops.ctnet.deform_conv2d.default: _deform_conv,
+        torch.ops.ctnet.depthwise_upsample.default: _upsample,
+    }
+    logger = logging.getLogger("torch.onnx")
+    level, logger.level = logger.level, logging.ERROR  # what it says of packages that nobody here needs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(about.output_names),
+                custom_translation_table=translations,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    assert model is not None
+    model.model.metadata_props[KEY] = about.to_json()
+    model.model.producer_name = "ctnet"
+    onnx.checker.check_model(model.model_proto, full_check=True)
+    return model
+
+
+def _deform_conv(
+    input: Any, offset: Any, weight: Any, bias: Any, mask: Any, stride: Any, padding: Any, dilation: Any
+) -> Any:
+    from onnxscript import opset19
+
+    kernel = list(weight.shape[2:])
+    return opset19.DeformConv(
+        input, weight, offset, bias, mask,
+        kernel_shape=kernel, strides=list(stride), pads=[*padding, *padding], dilations=list(dilation),
+        group=input.shape[1] // weight.shape[1], offset_group=offset.shape[1] // (2 * kernel[0] * kernel[1]),
+    )  # fmt: skip
+
+
+def _upsample(input: Any, weight: Any, stride: int, padding: int) -> Any:
+    from onnxscript import opset19
+
+    return opset19.ConvTranspose(
+        input, weight, group=weight.shape[0], strides=[stride, stride], pads=[padding] * 4
+    )  # fmt: skip
+
+
+class OnnxRuntime:
+    """A session of onnxruntime on the processor."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch needs the cores in between
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class of its own for every failure
+            text = str(error)
+            hint = None
+            if "DeformConv" in text:
+                hint = "this onnxruntime lacks DeformConv: update it, or export with --dcn decompose"
+            raise WeightsError("onnxruntime cannot load the file", file=path, got=text[:300], hint=hint) from None
+        self.about = read_about(self.session.get_modelmeta().custom_metadata_map.get(KEY), path)
+
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return the outputs of one batch."""
+        arrays = self.session.run(None, {INPUT: np.ascontiguousarray(images.numpy())})
+        return {name: torch.from_numpy(a) for name, a in zip(self.about.output_names, arrays, strict=True)}
+
+
+def load(path: Path, precision: str | None) -> OnnxRuntime:
+    """Return the file in onnxruntime, which computes in the precision the file was written in."""
+    return OnnxRuntime(path)

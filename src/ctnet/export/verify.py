@@ -1,0 +1,115 @@
+"""Is the file the network? Both see the same pictures, and every output is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctnet.codec.affine import fixed_view, keep_view, render_view
+from ctnet.codec.pixels import normalise
+from ctnet.data.image import Image
+from ctnet.export.about import DECODED, About
+
+# Largest deviation relative to the largest value of an output, and of a score.
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
+SCORE_TOLERANCE = {"fp32": 1e-3, "fp16": 3e-2}
+COUNTED = 0.05  # weaker detections are noise
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """The largest deviation of one output: absolute, and relative to the largest value that torch gave."""
+
+    name: str
+    absolute: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the comparison over `pictures` found; `matched` of `detections` have the same class, box and score."""
+
+    pictures: int
+    outputs: tuple[OutputError, ...]
+    matched: int | None
+    detections: int | None
+    tolerance: float
+    passed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        return asdict(self)
+
+
+def verify(
+    reference: torch.nn.Module, exported: torch.nn.Module, about: About, pictures: Sequence[Image]
+) -> Verification:
+    """Return how far the exported network is from torch's in float32, both mapping a batch to outputs by name."""
+    worst: dict[str, list[tuple[float, float]]] = {}
+    matched = detections = 0
+    for picture in pictures:
+        images = _network_input(picture, about)
+        with torch.inference_mode():
+            ours, theirs = reference(images), exported(images)
+        if about.output == "decoded":
+            found, score_error, box_error, total = match_detections(ours, theirs, SCORE_TOLERANCE[about.precision])
+            matched, detections = matched + found, detections + total
+            worst.setdefault("scores", []).append((score_error, score_error))
+            worst.setdefault("boxes", []).append((box_error, box_error / max(images.shape[2:])))
+        else:
+            for name in about.output_names:
+                worst.setdefault(name, []).append(_deviation(ours[name], theirs[name]))
+    outputs = tuple(OutputError(name, *np.max(errors, axis=0).tolist()) for name, errors in worst.items())
+    tolerance, count = TOLERANCE[about.precision], len(pictures)
+    if about.output == "raw":
+        return Verification(count, outputs, None, None, tolerance, all(o.relative <= tolerance for o in outputs))
+    return Verification(count, outputs, matched, detections, tolerance, matched == detections)
+
+
+def _network_input(picture: Image, about: About) -> Tensor:
+    data, hw = about.recipe.data, (picture.shape[0], picture.shape[1])
+    view = fixed_view(hw, about.size) if about.size else keep_view(hw, pad=about.recipe.model.size_multiple - 1)
+    pixels = torch.from_numpy(render_view(picture, view))[None]
+    return normalise(pixels, data.mean, data.std, color_order=data.color_order)
+
+
+def _deviation(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    if ours.shape != theirs.shape:
+        return float("inf"), float("inf")
+    difference = (ours.double() - theirs.double()).abs()
+    absolute = float(difference.nan_to_num(torch.inf).max())
+    return absolute, absolute / max(float(ours.abs().max()), 1e-12)
+
+
+def match_detections(
+    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float
+) -> tuple[int, float, float, int]:
+    """Return how many of our detections of one picture are among theirs, and how many there are to find.
+
+    Between them: the largest deviation of a score and of a box corner in pixels over those found. Detections weaker
+    than `COUNTED`, or as weak as the last one kept, where rounding decides who is in, are not looked for.
+    """
+    boxes, scores, labels = (ours[name][0].numpy() for name in DECODED)
+    their_boxes, their_scores, their_labels = (theirs[name][0].numpy() for name in DECODED)
+    floor = max(COUNTED, float(scores[-1]) + tolerance)
+    wanted = np.flatnonzero(scores >= floor)
+    free = np.ones(len(their_scores), bool)
+    found, score_error, box_error = 0, 0.0, 0.0
+    for index in wanted:
+        candidates = np.flatnonzero(free & (their_labels == labels[index]) & np.isfinite(their_boxes).all(1))
+        if len(candidates) == 0:
+            continue
+        distance = np.abs(their_boxes[candidates] - boxes[index]).max(1)
+        best = candidates[distance.argmin()]
+        side = max(1.0, float((boxes[index, 2:] - boxes[index, :2]).max()))
+        if distance.min() <= tolerance * side and abs(their_scores[best] - scores[index]) <= tolerance:
+            free[best] = False
+            found += 1
+            score_error = max(score_error, float(abs(their_scores[best] - scores[index])))
+            box_error = max(box_error, float(distance.min()))
+    return found, score_error, box_error, len(wanted)
