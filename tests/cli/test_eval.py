@@ -65,13 +65,13 @@ def run(demo, monkeypatch):
 
     def run(*arguments, categories=tuple(run_categories), **recipe):
         content = {"name": "oracle", "data": {"path": str(demo)}, **recipe}
-        detectors.load_detector = lambda *_, **__: Oracle(Recipe.model_validate(content), categories)
+        detectors.open_detector = lambda *_, **__: Oracle(Recipe.model_validate(content), categories)
         return CliRunner().invoke(app, ["--weights", "best.safetensors", *map(str, arguments)])
 
-    detectors = types.ModuleType("ctnet.models.detector")
+    detectors = types.ModuleType("ctnet.export.runtime")
     evaluation = types.ModuleType("ctnet.eval.evaluate")
     evaluation.evaluate = evaluate
-    monkeypatch.setitem(sys.modules, "ctnet.models.detector", detectors)
+    monkeypatch.setitem(sys.modules, "ctnet.export.runtime", detectors)
     monkeypatch.setitem(sys.modules, "ctnet.eval.evaluate", evaluation)
     run.categories = tuple(run_categories)
     return run

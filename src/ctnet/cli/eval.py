@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +18,10 @@ from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, 
 from ctnet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from ctnet.config import Recipe
-    from ctnet.types import AnnotationSet
+    from ctnet.config import Evaluation, Recipe
+    from ctnet.eval.coco import CocoMetrics
+    from ctnet.models.detector import Detector
+    from ctnet.types import AnnotationSet, Detections
 
 
 Weights = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint, weights or exported file of a detector")]
@@ -46,6 +49,9 @@ ImageSize = Annotated[
     str | None, typer.Option(metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)")
 ]
 SaveResults = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the detections as COCO results")]
+Against = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Score these weights too and print both, such as an export's origin")
+]
 Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Write curves, confusion and worst pictures")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; metrics in 0..1")]
 
@@ -62,6 +68,7 @@ def evaluate_command(
     keep_res: KeepRes = None,
     nms: Nms = None,
     image_size: ImageSize = None,
+    against: Against = None,
     save_results: SaveResults = None,
     report: Report = None,
     precision: PrecisionOption = "auto",
@@ -77,8 +84,7 @@ def evaluate_command(
     Exit codes: 0 done, 2 wrong flag, 3 unusable data or weights, 4 missing device.
     """
     from ctnet.data.dataset import check_usable
-    from ctnet.eval.coco import align_categories, coco_metrics, relabel, write_results
-    from ctnet.eval.evaluate import evaluate
+    from ctnet.eval.coco import write_results
     from ctnet.eval.protocol import describe
     from ctnet.eval.report import evaluation_document, write_report
     from ctnet.export.runtime import open_detector
@@ -92,14 +98,11 @@ def evaluate_command(
     if recipe.data.image_size != detector.recipe.data.image_size:
         detector = detector.with_image_size(recipe.data.image_size)
     annotation_set = _open(data, split, recipe)
-    alignment = align_categories(detector.categories, annotation_set.categories)
-    warnings = [*check_usable(annotation_set), *alignment.warnings]
+    warnings = check_usable(annotation_set)
+    metrics, detections, more = _score(detector, annotation_set, settings, workers)
+    warnings = [*warnings, *more]
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-    with progress_bar("evaluate") as show:
-        found = evaluate(detector, annotation_set, settings, workers, show)
-    detections = relabel(found, alignment)
-    metrics = coco_metrics(annotation_set, detections, settings.max_detections)
     protocol = describe(detector.recipe, settings, len(annotation_set.images), detector.precision)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
     if save_results:
@@ -108,10 +111,30 @@ def evaluate_command(
         title = f"{weights.name} on {annotation_set.split}"
         page = write_report(report, annotation_set, detections, metrics, document, title)
         typer.echo(f"report: {page}", err=True)
+    if against:
+        # the same pictures at the same size; float32 unless told otherwise, since it is the measure of the other
+        other = open_detector(against, device, "fp32" if precision == "auto" else precision)
+        other = other.with_image_size(detector.recipe.data.image_size)
+        theirs, _, _ = _score(other, annotation_set, settings, workers)
+        document["against"] = {"weights": str(against), "precision": other.precision, "metrics": theirs.numbers()}
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         _print_tables(document)
+
+
+def _score(
+    detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int
+) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
+    """Return the metrics, the detections in the set's labels, and what is to be said about the classes."""
+    from ctnet.eval.coco import align_categories, coco_metrics, relabel
+    from ctnet.eval.evaluate import evaluate
+
+    alignment = align_categories(detector.categories, annotation_set.categories)
+    with progress_bar("evaluate") as show:
+        found = evaluate(detector, annotation_set, settings, workers, show)
+    detections = relabel(found, alignment)
+    return coco_metrics(annotation_set, detections, settings.max_detections), detections, alignment.warnings
 
 
 def _override(recipe: Recipe, flags: Mapping[str, Any], scales: str | None, image_size: str | None) -> Recipe:
@@ -152,6 +175,10 @@ def _print_tables(document: Mapping[str, Any]) -> None:
             table.add_column(name, justify="right", min_width=5)
         table.add_row(*(percent(metrics[name]) for name in half))
         console.print(table)
+    if "against" in document:
+        other = document["against"]
+        both = f"AP {percent(metrics['AP'])} against {percent(other['metrics']['AP'])}"
+        console.print(f"{both} of {escape(other['weights'])} ({other['precision']})", highlight=False)
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("boxes", "AP", "AP50"):
         table.add_column(name, justify="right", min_width=5)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ctnet.config import Recipe
 from ctnet.data.image import Image
 from ctnet.errors import ConfigError, StorageError
 from ctnet.export.about import About
@@ -75,8 +74,8 @@ def export(
     format.require()
     about = describe(weights, options)
     started = time.monotonic()
-    program = trace(network, about, dcn=options.dcn)
     with _beside(path) as folder:
+        program = trace(network, about, dcn=options.dcn)
         draft = folder / path.name
         written = format.write(program, about, draft)
         seconds = time.monotonic() - started

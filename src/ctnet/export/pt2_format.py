@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from torch import Tensor
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, About, read_about
+from ctnet.weights.containers.torch_file import load_torch_zip
 
 
 def write(program: torch.export.ExportedProgram, about: About, path: Path) -> list[Path]:
@@ -23,19 +27,43 @@ class ExportedProgram:
     """A program of `torch.export`, run by torch on the processor."""
 
     def __init__(self, path: Path) -> None:
-        open_device("cpu")  # its kernels stand behind the program's operators
-        extra = {KEY: ""}
         try:
-            program = torch.export.load(path, extra_files=extra)
+            about = _described(path)
+            open_device("cpu")  # its kernels stand behind the program's operators
+            program = torch.export.load(path)
+        except WeightsError:
+            raise
         except Exception as error:  # torch raises whatever a damaged file leads to
             raise WeightsError("torch cannot load the program", file=path, got=str(error)[:300]) from None
-        self.about = read_about(extra[KEY], path)
+        self.about = about
         self.module = program.module()
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return the outputs of one batch."""
         with torch.inference_mode():
             return dict(zip(self.about.output_names, self.module(images.contiguous()), strict=True))
+
+
+def _described(path: Path) -> About:
+    """Return what the file says about itself, after a look for parts that torch would unpickle without restriction.
+
+    torch reads weights marked `use_pickle` and objects among the constants that way, and example inputs when its
+    restricted reader refuses them. Raises WeightsError.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        for name in names:
+            if name.endswith("_config.json"):
+                entries = json.loads(archive.read(name))["config"].values()
+                if any(e.get("use_pickle") or not e["path_name"].startswith(("weight_", "tensor_")) for e in entries):
+                    raise WeightsError("the program holds objects, not only tensors", file=path, got=name)
+            elif name.endswith((".pt", ".pth")):
+                with tempfile.NamedTemporaryFile(suffix=".pt") as part:
+                    part.write(archive.read(name))
+                    part.flush()
+                    load_torch_zip(Path(part.name))
+        text = next((archive.read(name).decode() for name in names if name.endswith(f"extra/{KEY}")), None)
+    return read_about(text, path)
 
 
 def load(path: Path, precision: str | None) -> ExportedProgram:

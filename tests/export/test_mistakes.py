@@ -1,0 +1,95 @@
+"""What goes wrong around exported files is said in one message, and leaves no half files."""
+
+import importlib.util
+
+import pytest
+
+from ctnet.errors import WeightsError
+from ctnet.export.about import KEY, read_about
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+
+@pytest.fixture
+def exported(ctnet, narrow, tmp_path):
+    """An unverified ONNX file of one size and batch."""
+    file = tmp_path / "net.onnx"
+    code, _, err = ctnet("export", "onnx", "--weights", narrow, "--out", file, "--no-verify", "--batch-size", 1)
+    assert code == 0, err
+    return file
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--batch-size", "0"], 2, "above 0"),
+        (["--batch-size", "a,b"], 2, "above 0"),
+        (["--image-size", "100"], 2, "multiple of 32"),
+        (["--config", "centernet_dla34"], 3, "another network"),
+    ],
+)
+def test_wrong_flags(flags, code, words, ctnet, narrow, tmp_path):
+    got, _, err = ctnet("export", "onnx", "--weights", narrow, "--out", tmp_path / "a.onnx", *flags)
+    assert (got, words in err, list(tmp_path.glob("*.onnx"))) == (code, True, []), err
+
+
+def test_a_missing_package_is_named_with_the_command(ctnet, narrow, monkeypatch, exported):
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    for words in (("export", "onnx", "--weights", narrow), ("eval", "--weights", exported)):
+        code, _, err = ctnet(*words)
+        assert (code, 'pip install "ctnet[onnx]"' in err) == (4, True), err
+
+
+def test_a_folder_that_cannot_be_written(ctnet, narrow, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = ctnet("export", "onnx", "--weights", narrow, "--out", tmp_path / "file" / "net.onnx")
+    assert (code, "cannot write there" in err) == (4, True), err
+
+
+def test_an_interrupted_export_leaves_nothing(ctnet, narrow, monkeypatch, tmp_path):
+    from ctnet.export import onnx_format
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx_format, "onnx_model", stop)
+    code, _, _ = ctnet("export", "onnx", "--weights", narrow, "--out", tmp_path / "net.onnx")
+    assert code == 130
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == []
+
+
+def test_other_sizes_than_the_graph_takes(ctnet, exported, small_set):
+    for flags in (("--image-size", "128"), ("--keep-res",)):
+        code, _, err = ctnet("eval", "--weights", exported, "--data", small_set, *flags)
+        assert code in (2, 3)
+        assert "one size" in err or "share no class" in err
+    code, _, err = ctnet("predict", "--weights", exported, small_set / "images" / "val", "--device", "cuda")
+    assert (code, "runs on the processor" in err) == (2, True), err
+
+
+def test_files_without_a_description_and_broken_ones(ctnet, exported, tmp_path):
+    model = onnx.load(exported)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:5000])
+    (tmp_path / "cut.pt2").write_bytes(b"PK\x03\x04 and then nothing")
+    (tmp_path / "text.xml").write_text("<net>")
+    for name, words in (
+        ("bare.onnx", "does not say what it is"),
+        ("cut.onnx", "cannot load"),
+        ("cut.pt2", "cannot load"),
+        ("text.xml", "cannot load"),
+        ("absent.onnx", "no such file"),
+    ):
+        code, _, err = ctnet("predict", "--weights", tmp_path / name, tmp_path)
+        assert code == 3, err
+        assert words in err or "no pictures" in err, err
+
+
+def test_a_description_of_something_else():
+    for text in (None, "", "nonsense", "[]", '{"schema": "other/1"}'):
+        with pytest.raises(WeightsError, match="does not say what it is"):
+            read_about(text, KEY)
