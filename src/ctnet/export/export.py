@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ctnet.config import recipe_from_dict
 from ctnet.data.image import Image
 from ctnet.errors import ConfigError, StorageError
 from ctnet.export.about import About
@@ -102,7 +103,8 @@ def describe(weights: Weights, options: ExportOptions) -> About:
         evaluation = evaluation.model_copy(update={"keep_res": False, "enlarge": 1.0, "scales": (1.0,)})
     if options.output == "decoded":
         evaluation = evaluation.model_copy(update={"flip": False})
-    adapted = Recipe.model_validate(recipe.model_copy(update={"data": data, "evaluation": evaluation}).model_dump())
+    changed = recipe.model_copy(update={"data": data, "evaluation": evaluation})
+    adapted = recipe_from_dict(changed.model_dump(), "export")
     return About(
         adapted, weights.categories, options.output, options.batch, size, options.precision, dict(weights.info)
     )
