@@ -6,6 +6,7 @@ from torch import nn
 
 from ctnet.config import load_recipe
 from ctnet.devices import open_device
+from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.errors import ConfigError
 from ctnet.models.build import build_network
@@ -100,6 +101,15 @@ def test_compiled_it_gives_the_same_for_any_batch():
         x = torch.randn(images, 3, 64, 96)
         for name, expected in outputs(network, x).items():
             assert torch.allclose(outputs(ready.network, x)[name], expected, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="convolutions are packed for oneDNN")
+def test_compiled_weights_are_constants():
+    convolution = nn.Conv2d(3, 4, 3)
+    compiled, x = Compiled(convolution).eval(), torch.randn(1, 3, 9, 7)
+    expected = outputs(compiled, x)
+    nn.init.zeros_(convolution.weight)
+    assert torch.equal(outputs(compiled, x), expected)
 
 
 def test_a_precision_that_the_device_lacks_is_refused():
