@@ -6,7 +6,9 @@ from torch import nn
 
 from ctnet.config import load_recipe
 from ctnet.devices import open_device
-from ctnet.devices.fold import fold_batch_norm
+from ctnet.devices.compiled import Compiled
+from ctnet.devices.fold import fold_batch_norm, trace
+from ctnet.devices.reduced import ReducedPrecision
 from ctnet.errors import ConfigError
 from ctnet.models.build import build_network
 from ctnet.nn import DeformConv2d
@@ -111,6 +113,37 @@ def test_compiled_it_gives_the_same_for_any_batch():
         x = torch.randn(images, 3, 64, 96)
         for name, expected in outputs(network, x).items():
             assert torch.allclose(outputs(ready.network, x)[name], expected, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="convolutions are packed for oneDNN")
+def test_compiled_weights_are_constants():
+    convolution = nn.Conv2d(3, 4, 3)
+    compiled, x = Compiled(convolution).eval(), torch.randn(1, 3, 9, 7)
+    expected = outputs(compiled, x)
+    nn.init.zeros_(convolution.weight)
+    assert torch.equal(outputs(compiled, x), expected)
+
+
+# a map of several pieces with a rest, one that needs no splitting, a last layer that sees its neighbours, no picture
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(256, 5, 1), (1, 256, 131, 61)),
+        (nn.Conv2d(256, 5, 1), (3, 256, 37, 64)),
+        (nn.Conv2d(16, 5, 1, bias=False), (2, 16, 5, 7)),
+        (nn.Conv2d(64, 5, 3, padding=1), (2, 64, 131, 61)),
+        (nn.Conv2d(64, 5, 1, stride=2), (2, 64, 131, 61)),
+        (nn.Conv2d(64, 5, 1), (0, 64, 13, 7)),
+        (nn.Conv2d(8, 5, 1), (1, 8, 2, 70001)),
+    ],
+)
+def test_the_last_layer_computes_in_float32(layer, shape):
+    ready = ReducedPrecision(trace(nn.Sequential(nn.Identity(), layer)), torch.bfloat16)
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    expected = outputs(layer, x.bfloat16().float())
+    got = outputs(ready, x)
+    assert got.shape == expected.shape
+    assert torch.allclose(got, expected, atol=1e-5)
 
 
 def test_a_precision_that_the_device_lacks_is_refused():

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.errors import ConfigError
@@ -102,8 +103,7 @@ class TorchDevice:
             assert isinstance(ready, fx.GraphModule)
             ready = ReducedPrecision(ready, dtype)
         if compile:
-            # frozen weights are constants in the layout that the kernels want
-            ready = torch.compile(ready, options={"freezing": True})  # type: ignore[assignment]
+            ready = Compiled(ready)
         name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         return Prepared(ready.eval(), f"{name}, compiled" if compile else name, reason)
 

@@ -1,6 +1,8 @@
 // Sampling for the modulated deformable convolution, and its gradient.
 // Included inside the namespace of one instruction set.
 
+#include "blend.inl"
+
 constexpr int64_t kBlock = 128; // samples whose positions are worked out together
 
 // A run of channels with one deformable group and one weight group.
@@ -160,14 +162,6 @@ void read_block(const ctnet_deform_shape &d, const S *offset, const S *mask, con
     for (int64_t i = 0; i < block.cells; ++i, next(d, cell))
         read_positions(d, offset, mask, cell, block.piece, block.in_cell, s, i * block.in_cell);
     place(d, s, block.cells * block.in_cell);
-}
-
-template <class T, class W>
-inline void blend(const T *__restrict a, const T *__restrict b, const T *__restrict c, const T *__restrict d, W wa,
-                  W wb, W wc, W wd, T *__restrict out, int64_t count) {
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i)
-        out[i] = narrow<T>(wa * widen(a[i]) + wb * widen(b[i]) + wc * widen(c[i]) + wd * widen(d[i]));
 }
 
 template <class T, class S>

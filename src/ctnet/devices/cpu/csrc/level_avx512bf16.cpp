@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if CTNET_X86_LEVELS
+#include <immintrin.h>
 
 namespace ctnet {
 namespace avx512bf16 {
@@ -24,7 +25,9 @@ bool supported() {
 
 namespace ctnet {
 namespace avx512bf16 {
+#define CTNET_NATIVE_BF16 1
 #include "level.inl"
+#undef CTNET_NATIVE_BF16
 } // namespace avx512bf16
 
 constexpr Kernels kAvx512Bf16 = avx512bf16::table("avx512bf16", avx512bf16::supported);

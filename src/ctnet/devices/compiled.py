@@ -1,0 +1,24 @@
+"""A network compiled for inference, its weights constants of the program."""
+
+from __future__ import annotations
+
+import torch
+import torch._inductor.config as inductor
+from torch import Tensor, nn
+
+
+class Compiled(nn.Module):
+    """The network compiled on its first call; weights frozen in the layout that the kernels want, steps fused.
+
+    The tracer looks for `freezing` in the settings of the process while it runs, which is on a call, and ignores the
+    option of that name to `torch.compile`; without it weights stay inputs and next to nothing is fused.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = torch.compile(network)
+
+    def forward(self, x: Tensor) -> object:
+        """Return what the network returns, without gradients."""
+        with torch.no_grad(), inductor.patch(freezing=True):
+            return self.network(x)
