@@ -139,6 +139,15 @@ def test_a_file_that_differs_is_not_called_done(export, narrow, monkeypatch, tmp
     assert file.with_name("net.onnx.unverified").is_file()
 
 
+def test_pictures_without_a_detection_prove_nothing(export, narrow, monkeypatch):
+    from ctnet.export import verify
+
+    monkeypatch.setattr(verify, "COUNTED", 1.1)
+    code, _, file = export("pt2", narrow)
+    assert (code, file.exists()) == (3, False)
+    assert file.with_name("net.pt2.unverified").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 @pytest.mark.parametrize(

@@ -70,11 +70,21 @@ def export_command(
     result = export(network, loaded, target, out or Path(f"{weights.stem}{target.suffix}"), options, shown)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
     if result.verification is not None and not result.verification.passed:
+        _refuse(result.files[0], nothing_seen=result.verification.detections == 0)
+
+
+def _refuse(file: Path, *, nothing_seen: bool) -> None:
+    if nothing_seen:
         raise WeightsError(
-            "the exported file is not the network",
-            file=result.files[0],
-            hint="please report it with the lines above; --no-verify writes it all the same",
+            "the network detects nothing on these pictures, so nothing was compared",
+            file=file,
+            hint="--pictures PATH names some that show its classes, --raw compares maps, --no-verify compares nothing",
         )
+    raise WeightsError(
+        "the exported file is not the network",
+        file=file,
+        hint="please report it with the lines above; --no-verify writes it all the same",
+    )
 
 
 def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:

@@ -32,7 +32,10 @@ class OutputError:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the comparison over `pictures` found; `matched` of `detections` have the same class, box and score."""
+    """What the comparison over `pictures` found; `matched` of `detections` have the same class, box and score.
+
+    Pictures in which nothing is detected prove nothing, so they do not pass.
+    """
 
     pictures: int
     outputs: tuple[OutputError, ...]
@@ -68,7 +71,7 @@ def verify(
     tolerance, count = TOLERANCE[about.precision], len(pictures)
     if about.output == "raw":
         return Verification(count, outputs, None, None, tolerance, all(o.relative <= tolerance for o in outputs))
-    return Verification(count, outputs, matched, detections, tolerance, matched == detections)
+    return Verification(count, outputs, matched, detections, tolerance, matched == detections > 0)
 
 
 def _network_input(picture: Image, about: About) -> Tensor:
