@@ -31,8 +31,8 @@ FENCED = {
     "cv2": {"data", "predict", "codec/affine.py", "eval/plots.py", "engine/samples.py"},
     "pycocotools": {"eval/coco.py", "data"},
     "albumentations": {"data/augment.py"},
-    "torch_npu": set(),
-    "torch_sdaa": set(),
+    "torch_npu": {"devices/npu"},
+    "torch_sdaa": {"devices/sdaa"},
     "triton": set(),
 }
 
