@@ -61,15 +61,16 @@ def _open(name: str, index: int, reason: str) -> OpenDevice:
 
 def _open_best() -> OpenDevice:
     """Open the first accelerator; vendors' before cuda, because their packages can make torch.cuda answer for them."""
-    broken = {}
+    broken = []
     for name in sorted(set(device_names()) - {"cpu"}, key=lambda name: (name == "cuda", name)):
         try:
-            if load_plugin(name).probe().count:
-                return _open(name, 0, "first accelerator found")
-        except DeviceUnavailable as error:  # somebody's plug-in must not stop those who asked for none
-            broken[name] = error.facts.get("reason", error.message)
-    why = "no accelerator found" + "".join(f"; {name} does not load: {reason}" for name, reason in broken.items())
-    return _open("cpu", 0, why)
+            count = load_plugin(name).probe().count
+        except Exception as error:  # somebody's plug-in must not stop those who asked for none
+            broken.append(f"; {name}: {str(error).splitlines()[0]}")
+            continue
+        if count:
+            return _open(name, 0, "first accelerator found")
+    return _open("cpu", 0, "no accelerator found" + "".join(broken))
 
 
 def load_plugin(name: str) -> Device:

@@ -4,6 +4,7 @@ import json
 import os
 import weakref
 from collections import Counter
+from pathlib import Path
 
 import torch
 from torch.utils import _pytree as pytree
@@ -15,7 +16,8 @@ MEMORY = {"now": 0, "peak": 0}
 REFUSALS: list = []
 """functions (operator, args, kwargs) that raise for what the emulated card cannot do"""
 MAY_MIX = {
-    aten.copy_.default, aten._to_copy.default, aten.index_put_.default, aten._index_put_impl_.default, aten.index.Tensor,
+    aten.copy_.default, aten._to_copy.default, aten.index.Tensor, aten.index_put_.default,
+    aten._index_put_impl_.default,
 }  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def to_host(value):
 
 
 def run(operator, args, kwargs):
-    """Run an operator: ctnet's and the vendor's by the kernel that is registered for the device, torch's on the host."""
+    """Run an operator: ctnet's and the vendor's by the kernel registered for the device, torch's on the host."""
     CALLS[str(operator)] += 1
     if operator.namespace not in ("aten", "prims"):
         own = torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "PrivateUse1")
@@ -133,5 +135,4 @@ def _refuse_mixture(operator, args, kwargs):
 def write_calls():
     """Leave the count of calls where the environment asks for it."""
     if "EMULATED_CALLS" in os.environ:
-        with open(os.environ["EMULATED_CALLS"], "w") as file:
-            json.dump(CALLS, file)
+        Path(os.environ["EMULATED_CALLS"]).write_text(json.dumps(CALLS))

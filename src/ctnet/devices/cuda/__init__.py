@@ -23,7 +23,7 @@ class CudaDevice(Card):
         count = torch.cuda.device_count()
         if count == 0:
             return Probe(0, "torch finds no card or no driver", versions={"CUDA": torch.version.cuda})
-        versions = {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}
+        versions = {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
         return Probe(count, "", tuple(torch.cuda.get_device_name(i) for i in range(count)), versions)
 
     def open(self, index: int) -> torch.device:

@@ -34,7 +34,8 @@ def _packed(input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
     Positions that are not finite become some far outside the map, where every sample is zero.
     """
     far = 2.0 * (input.shape[2] + input.shape[3] + max(offset.shape[2:])) + 64
-    dy, dx = offset.float().nan_to_num(far).clamp(-far, far).unflatten(1, (-1, 2)).unbind(2)
+    finite = offset.float().nan_to_num(far).clamp(-far, far)
+    dy, dx = finite.reshape(offset.shape[0], -1, 2, *offset.shape[2:]).unbind(2)
     return torch.cat([dx, dy, torch.ones_like(dx) if mask is None else mask.float()], 1)
 
 
