@@ -21,7 +21,7 @@ OPERATORS = (
 """every operator that a device may bring a kernel for"""
 
 Kernels = dict[str, Callable[..., object]]
-_REGISTERED: set[tuple[str, str]] = set()
+_REGISTERED: dict[tuple[str, str], Callable[..., object]] = {}
 
 
 class TorchDevice:
@@ -144,8 +144,10 @@ class Card(TorchDevice):
 
 
 def register(dispatch_key: str, kernels: Kernels) -> None:
-    """Put kernels behind operators for a dispatch key; what is there already stays."""
+    """Put kernels behind operators for a dispatch key, once. Raises RuntimeError where another plug-in's are."""
     for name, kernel in kernels.items():
         if (dispatch_key, name) not in _REGISTERED:
             torch.library.impl(f"ctnet::{name}", dispatch_key, kernel)
-            _REGISTERED.add((dispatch_key, name))
+            _REGISTERED[dispatch_key, name] = kernel
+        if _REGISTERED[dispatch_key, name] is not kernel:
+            raise RuntimeError(f"{name} has another plug-in's kernel for {dispatch_key} already")
