@@ -35,8 +35,8 @@ FENCED = {
     "onnxruntime": {"export"},
     "onnxscript": {"export"},
     "openvino": {"export"},
-    "torch_npu": set(),
-    "torch_sdaa": set(),
+    "torch_npu": {"devices/npu"},
+    "torch_sdaa": {"devices/sdaa"},
     "triton": set(),
 }
 

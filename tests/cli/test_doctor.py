@@ -2,6 +2,8 @@
 
 import json
 
+import torch
+
 from ctnet.devices.cpu import native
 
 
@@ -31,3 +33,39 @@ def test_a_forced_instruction_set_that_cannot_run_is_reported_not_raised(ctnet, 
     code, out, _ = ctnet("doctor")
     assert code == 0
     assert "sse9" in out
+
+
+def test_says_what_an_issue_needs_to_know(ctnet, tmp_path):
+    code, out, _ = ctnet("doctor", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["schema"] == "ctnet.doctor/1"
+    assert found["processor"]["cores"] >= 1
+    assert found["torch"]["version"] == torch.__version__
+    assert found["limits"]["open_files"]["limit"] > 0
+    assert found["extras"]["npu"] == {"missing": ["torch_npu"], "install": 'pip install "ctnet[npu]"'}
+    assert {"cpu", "cuda", "npu", "sdaa"} <= set(found["devices"])
+    assert found["devices"]["cpu"]["ddp_backend"] == "gloo"
+
+
+def test_variables_that_change_numbers_are_told(ctnet, monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1,2")
+    code, out, _ = ctnet("doctor")
+    assert code == 0
+    assert "NVIDIA_TF32_OVERRIDE=0   (0 forbids TF32" in out
+    assert "ASCEND_RT_VISIBLE_DEVICES=1,2" in out
+
+
+def test_a_bug_report_is_a_file_to_fill_in(ctnet, tmp_path):
+    file = tmp_path / "report.md"
+    code, out, _ = ctnet("doctor", "--bug-report", file)
+    assert code == 0
+    assert str(file) in out
+    text = file.read_text()
+    assert text.startswith("# ctnet bug report")
+    document = text.partition("```json")[2].partition("```")[0]
+    assert json.loads(document)["schema"] == "ctnet.doctor/1"
+    code, _, err = ctnet("doctor", "--bug-report", "/proc/nowhere/report.md")
+    assert code == 4
+    assert "Traceback" not in err

@@ -84,6 +84,17 @@ def test_an_order_can_be_entered_anywhere():
     assert list(replace(order, first_epoch=1, first_batch=2)) == list(order)[5:]
 
 
+def test_filled_up_every_batch_has_one_size_and_the_epoch_as_many_of_them():
+    plain, filled = (EpochOrder(samples=11, batch_size=4, epochs=2, seed=1, fill=fill) for fill in (False, True))
+    assert len(filled) == len(plain)
+    for as_it_comes, full in zip(plain, filled, strict=True):
+        assert full[: len(as_it_comes)] == as_it_comes
+        assert len(full) == 4
+    first, *_, last = list(filled)[:3]
+    assert last[3] == first[0]
+    assert [len(batch) for batch in EpochOrder(samples=3, batch_size=8, epochs=1, seed=1, fill=True)] == [8]
+
+
 @pytest.mark.parametrize("context", [None, "spawn"])
 def test_worker_processes_change_nothing(samples, context):
     order = EpochOrder(len(samples), 5, 1, seed=2)
@@ -104,6 +115,15 @@ def test_objects_are_padded_to_the_most_in_the_batch(samples):
     for i, sample in enumerate(drawn):
         assert batch.targets.valid[i].sum() == sample.targets.valid.sum()
     assert batch.images.dtype == torch.uint8
+
+
+def test_objects_are_padded_to_a_number_that_was_asked_for(samples):
+    drawn = [samples[0, i] for i in range(3)]
+    batch, wide = collate(drawn), collate(drawn, 40)
+    found = batch.targets.valid.shape[1]
+    assert wide.targets.valid.shape == (3, 40)
+    assert torch.equal(wide.targets.size[:, :found], batch.targets.size)
+    assert not wide.targets.valid[:, found:].any()
 
 
 def test_crowds_and_objects_beyond_the_limit_are_left_out(samples):

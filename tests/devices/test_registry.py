@@ -46,7 +46,7 @@ def test_a_device_that_is_not_here_says_why():
 
 def test_a_plug_in_that_fails_to_load_is_named(monkeypatch):
     class Broken:
-        name = "broken"
+        name, value, dist = "broken", "libbroken:device", None
 
         def load(self):
             raise ImportError("libbroken.so not found")

@@ -89,6 +89,17 @@ def test_batch_size_changes_no_detection(detector, pictures, keep_res):
         assert_close(a, b)
 
 
+def test_where_sizes_must_not_change_batches_are_filled_up_and_nothing_else_changes(detector, pictures, monkeypatch):
+    settings = Evaluation(batch_size=3, flip=True)
+    expected = detector.detect(pictures, settings)
+    seen = []
+    detector.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    monkeypatch.setattr(detector.device.plugin, "static_shapes", True)
+    for one, other in zip(expected, detector.detect(pictures, settings), strict=True):
+        assert_close(one, other)
+    assert set(seen) == {(6, 3, 64, 96)}
+
+
 def test_flip_test_of_a_mirrored_picture_is_the_mirrored_result(detector, pictures):
     # Without an offset the result is symmetric; with it, upstream uses the unflipped picture's.
     recipe = Recipe.model_validate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -60,6 +61,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; every way out has its exit code."""
+    # A device's package is imported by its plug-in, which can say what is wrong with it. When torch imports it, a
+    # package that lacks its driver ends every command.
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()

@@ -3,33 +3,109 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+_REPORT = """# ctnet bug report
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False) -> None:
-    """Show devices, the kernel behind each operator and why, precision, versions and variables.
+## What I did, what I expected, what happened
 
-    Exit codes: 0 done.
+(please fill in: the command, the last lines it printed, and what you hoped for)
+
+## Machine
+
+```text
+{lines}
+```
+
+<details><summary>The same as JSON</summary>
+
+```json
+{document}
+```
+
+</details>
+"""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    bug_report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a Markdown file to fill in and attach to a bug report")
+    ] = None,
+) -> None:
+    """Show devices, the kernel behind each operator and why, precision, versions, limits and variables.
+
+    Exit codes: 0 done, 4 the report cannot be written.
     """
     from ctnet.devices.survey import survey
+    from ctnet.files import write_file
 
     found = survey()
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
+    lines = "\n".join(_lines(found))
+    document = json.dumps(found, indent=2)
+    if bug_report is not None:
+        write_file(bug_report, _REPORT.format(lines=lines, document=document).encode())
+    if as_json:
+        typer.echo(document)
+    elif bug_report is None:
+        typer.echo(lines)
+    else:
+        typer.echo(f"{bug_report}: fill in the first section and look over what it says of your machine")
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"ctnet {found['ctnet']}, Python {found['python']}, {found['platform']}", "", "devices"]
+    cpu, torch = found["processor"], found["torch"]
+    with_libraries = [name for name in ("mkl", "onednn", "openmp") if torch[name]]
+    build = f"CUDA {torch['cuda']}" if torch["cuda"] else "no CUDA"
+    lines = [
+        f"ctnet {found['ctnet']}, Python {found['python']}, {found['platform']}",
+        f"processor {cpu['name']}, {cpu['cores']} cores, {' '.join(cpu['instructions']) or cpu['architecture']}",
+        f"torch {torch['version']}, {build}, {', '.join(with_libraries)}, {torch['threads']} threads",
+        "",
+        "devices",
+    ]
     for name, device in found["devices"].items():
-        state = f"{device['count']} found" if device["count"] else "none"
-        lines.append(f"  {name:<8}{state}{', ' if device['reason'] else ''}{device['reason']}")
-        if device["count"]:
-            lines.append(f"    {'precision':<28}{device['precision']} ({device['precision_reason']})")
-            lines += [f"    {operator:<28}{kernel}" for operator, kernel in device["kernels"].items()]
+        lines += _device_lines(name, device)
     lines += ["", "packages"]
-    lines += [f"  {name:<28}{number or 'not installed'}" for name, number in found["packages"].items()]
+    lines += [_row(name, number or "not installed") for name, number in found["packages"].items()]
+    lines += ["", "extras"]
+    lines += [
+        _row(name, f"misses {', '.join(e['missing'])}: {e['install']}" if e["missing"] else "installed")
+        for name, e in found["extras"].items()
+    ]
+    lines += ["", "limits of loader processes", *_limit_lines(found["limits"])]
     if found["variables"]:
         lines += ["", "environment variables"]
-        lines += [f"  {name}={value}" for name, value in found["variables"].items()]
+        for name, variable in found["variables"].items():
+            changes = f"   ({variable['changes']})" if variable["changes"] else ""
+            lines.append(f"  {name}={variable['value']}{changes}")
     return lines
+
+
+def _device_lines(name: str, device: dict[str, Any]) -> list[str]:
+    state = f"{device['count']} found" if device["count"] else "none"
+    reason = device["reason"].replace("\n", "\n          ")
+    lines = [f"  {name:<8}{state}{', ' if reason else ''}{reason}"]
+    lines += [_row(f"  {name}:{i}", card) for i, card in enumerate(device.get("cards", []))]
+    lines += [_row(f"  {package}", number) for package, number in device.get("versions", {}).items()]
+    if device["count"]:
+        lines.append(_row("  precision", f"{device['precision']} ({device['precision_reason']})"))
+        lines.append(_row("  several processes", device["ddp_backend"]))
+        lines += [_row(f"  {switch}", value) for switch, value in device["switches"].items()]
+        lines += [_row(f"  {operator}", kernel) for operator, kernel in device["kernels"].items()]
+    return lines
+
+
+def _limit_lines(limits: dict[str, Any]) -> list[str]:
+    memory, files = limits["shared_memory"], limits["open_files"]
+    return [
+        _row("/dev/shm", f"{memory['free'] / 2**20:.0f} of {memory['bytes'] / 2**20:.0f} MiB free" if memory else "-"),
+        _row("open files", f"{files['limit']} (ulimit -n goes up to {files['highest']})" if files else "unknown"),
+    ]
+
+
+def _row(name: str, value: str) -> str:
+    return f"  {name:<38}{value}"

@@ -30,7 +30,7 @@ DataPath = Annotated[
     typer.Option(metavar="PATH", help="Data set (default: the recipe's, else the built-in demo set)"),
 ]
 Split = Annotated[str | None, typer.Option(help="Split to score (default: the recipe's val_split)")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")]
 BatchSize = Annotated[int | None, typer.Option(help="Pictures per forward pass; changes no result")]
 Workers = Annotated[int, typer.Option(min=0, help="Loader processes")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored picture")]

@@ -30,7 +30,7 @@ def predict(
         Path | None,
         typer.Option(metavar="DIR", help="New or empty folder for the results (default: runs/predict/NAME-N)"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures per forward pass (default: the recipe's)")
     ] = None,

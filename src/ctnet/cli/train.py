@@ -44,7 +44,9 @@ Resume = Annotated[
     str | None,
     Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
 ]
-Device = Annotated[str, Option(help="auto, cpu, cuda or a plug-in's name; add :N for a card", rich_help_panel=_DEVICE)]
+Device = Annotated[
+    str, Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card", rich_help_panel=_DEVICE)
+]
 Amp = Annotated[str | None, Option(help="auto, off, bf16 or fp16", rich_help_panel=_DEVICE)]
 Profile = Annotated[
     bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)

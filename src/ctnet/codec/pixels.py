@@ -17,11 +17,12 @@ def normalise(
     color_order: Literal["bgr", "rgb"] = "bgr",
     lighting: Tensor | None = None,
 ) -> Tensor:
-    """Return float32 (N,3,H,W), stored channels-last, of BGR pictures (N,H,W,3) uint8.
+    """Return float32 (N,3,H,W) of BGR pictures (N,H,W,3) uint8, stored channels-last where the device can.
 
     `(value / 255 + lighting - mean) / std`, with mean and std in `color_order`; `lighting` (N,3) is a BGR colour
     shift in units of 0..1.
     """
+    # every step keeps the order in memory that the pictures come in, which is channels-last
     x = images.permute(0, 3, 1, 2).float() / 255
     if lighting is not None:
         x = x + lighting[:, :, None, None]
@@ -30,4 +31,4 @@ def normalise(
     shape = (1, 3, 1, 1)
     mean_ = torch.tensor(mean, device=x.device).view(shape)
     std_ = torch.tensor(std, device=x.device).view(shape)
-    return ((x - mean_) / std_).contiguous(memory_format=torch.channels_last)
+    return (x - mean_) / std_

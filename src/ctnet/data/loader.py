@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -41,7 +42,8 @@ class Batch(NamedTuple):
 class EpochOrder:
     """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
 
-    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`.
+    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. With `fill` the last batch
+    of an epoch is made up to size by the epoch's first samples, for devices on which another size costs a compilation.
     """
 
     samples: int
@@ -50,6 +52,7 @@ class EpochOrder:
     seed: int
     first_epoch: int = 0
     first_batch: int = 0
+    fill: bool = False
 
     @property
     def batches_per_epoch(self) -> int:
@@ -59,6 +62,8 @@ class EpochOrder:
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.first_epoch, self.epochs):
             order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+            if self.fill:
+                order = np.resize(order, self.batches_per_epoch * self.batch_size)
             start = self.first_batch if epoch == self.first_epoch else 0
             for batch in range(start, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -98,14 +103,17 @@ def raising(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def training_loader(
-    samples: TrainingSamples, order: EpochOrder, workers: int, *, pin_memory: bool
+    samples: TrainingSamples, order: EpochOrder, workers: int, *, pin_memory: bool, objects: int | None = None
 ) -> DataLoader[Batch]:
-    """Return a loader over all epochs of the order, to be read through `raising`; its processes live until the end."""
+    """Return a loader over all epochs of the order, to be read through `raising`; its processes live until the end.
+
+    Targets have room for `objects` a picture, or for as many as the batch needs.
+    """
     return DataLoader(
         Mapped(samples.__getitem__),
         batch_sampler=order,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=_collate_or_error,
+        collate_fn=partial(_collate_or_error, objects=objects),
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         generator=worker_seeds(),
@@ -130,22 +138,22 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _collate_or_error(samples: Sequence[Sample | CtnetError]) -> Batch | CtnetError:
+def _collate_or_error(samples: Sequence[Sample | CtnetError], objects: int | None) -> Batch | CtnetError:
     errors = [item for item in samples if isinstance(item, CtnetError)]
-    return errors[0] if errors else collate([item for item in samples if not isinstance(item, CtnetError)])
+    return errors[0] if errors else collate([item for item in samples if not isinstance(item, CtnetError)], objects)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Return the samples stacked; objects are padded to the most that one of them has, at least one."""
+def collate(samples: Sequence[Sample], objects: int | None = None) -> Batch:
+    """Return the samples stacked; objects are padded to so many, or to the most that one sample has, at least one."""
     targets = [sample.targets for sample in samples]
-    objects = max(1, *(len(t.valid) for t in targets))
+    rows = objects or max(1, *(len(t.valid) for t in targets))
 
     def stack(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor:
         return torch.from_numpy(np.stack(arrays))
 
     def pad(name: str) -> Tensor:
-        rows = [getattr(t, name) for t in targets]
-        return stack([np.pad(r, [(0, objects - len(r))] + [(0, 0)] * (r.ndim - 1)) for r in rows])
+        arrays = [getattr(t, name) for t in targets]
+        return stack([np.pad(r, [(0, rows - len(r))] + [(0, 0)] * (r.ndim - 1)) for r in arrays])
 
     dense = [t.dense_size for t in targets if t.dense_size is not None]
     batch = CenterBatch(

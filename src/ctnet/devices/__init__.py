@@ -1,4 +1,4 @@
-"""Devices: cpu, cuda and whatever a plug-in adds, behind one small contract."""
+"""Devices: cpu, cuda, npu, sdaa and whatever a plug-in adds, behind one small contract."""
 
 from ctnet.devices.base import REDUCED, Device, PrecisionName, Prepared, Probe
 from ctnet.devices.registry import OpenDevice, device_names, open_device

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, fx, nn
-
-from ctnet.devices.compiled import Compiled
-from ctnet.devices.fold import fold_batch_norm
-from ctnet.devices.reduced import ReducedPrecision
-from ctnet.errors import ConfigError
+from torch import Tensor, nn
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -23,6 +20,10 @@ class Probe:
 
     count: int
     reason: str
+    cards: tuple[str, ...] = ()
+    """what each one calls itself"""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """of what drives it, by name"""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,34 @@ class Prepared:
 
 
 class Device(Protocol):
-    """One kind of device. An entry point in the group `ctnet.devices` names a factory that returns one."""
+    """One kind of device. An entry point in the group `ctnet.devices` names a factory that returns one.
+
+    Loading the entry point must not import the vendor's package; `probe` and `open` may.
+    """
 
     @property
     def name(self) -> str:
         """What is typed after --device."""
+
+    @property
+    def dispatch_key(self) -> str:
+        """The key that torch's dispatcher knows the device's kernels by: `CPU`, `CUDA`, `PrivateUse1`."""
+
+    @property
+    def ddp_backend(self) -> str:
+        """The backend of torch.distributed that joins processes on this device: gloo, nccl, hccl, tccl."""
+
+    @property
+    def visible_env(self) -> str | None:
+        """The environment variable that chooses among the cards, or None where there is nothing to choose."""
+
+    @property
+    def static_shapes(self) -> bool:
+        """True where a new size of input costs a compilation: batches and targets are then filled up to one size."""
+
+    @property
+    def pinned_memory(self) -> bool:
+        """True where copies from page-locked host memory overlap with work."""
 
     def probe(self) -> Probe:
         """Say whether this machine can use it and why. Never raises, allocates nothing."""
@@ -47,11 +71,23 @@ class Device(Protocol):
     def open(self, index: int) -> torch.device:
         """Claim one card for this process and set the switches its numerics need."""
 
+    def switches(self) -> dict[str, str]:
+        """Return the settings that change numbers on this device, by name, as `open` leaves or will leave them."""
+
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return the reduced precision that trains faster here, or None, and the reason in a few words."""
 
     def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
         """Return the reduced precisions that autocast supports here, best first."""
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
+        """Return the context in which forward passes compute in a reduced precision where that is safe."""
+
+    def grad_scaler(self, *, enabled: bool) -> torch.amp.GradScaler:
+        """Return the loss scaler that fp16 needs; its `state_dict` is the one of `torch.amp.GradScaler`.
+
+        So a checkpoint goes on with on another kind of device. Not enabled it does nothing.
+        """
 
     def register_kernels(self) -> dict[str, str]:
         """Register this device's operator kernels; return per operator which implementation runs and why."""
@@ -72,51 +108,7 @@ class Device(Protocol):
         """Return the most bytes allocated so far, or None where the device does not count."""
 
     def rng_state(self) -> Tensor | None:
-        """Return the state of the device's own random generator, or None where the host's serves."""
+        """Return the state of the device's own random generator, on the host, or None where the host's serves."""
 
     def set_rng_state(self, state: Tensor) -> None:
-        """Restore what `rng_state` returned."""
-
-
-class TorchDevice:
-    """What devices that torch itself supports have in common."""
-
-    name = "torch"
-
-    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
-        """Return what torch's autocast accepts."""
-        return (torch.bfloat16, torch.float16)
-
-    def register_kernels(self) -> dict[str, str]:
-        """Register nothing: the references run."""
-        return {}
-
-    def arrange(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
-        """Return the network with channels-last weights if asked for."""
-        return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload,no-any-return]
-
-    def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
-        """Fold norms into convolutions, set channels-last and the precision, and compile if asked to."""
-        dtype, reason = self._inference_dtype(precision)
-        ready: nn.Module = self.arrange(fold_batch_norm(network), channels_last=True).to(where)
-        if dtype is not None:
-            assert isinstance(ready, fx.GraphModule)
-            ready = ReducedPrecision(ready, dtype)
-        if compile:
-            ready = Compiled(ready)
-        name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
-        return Prepared(ready.eval(), f"{name}, compiled" if compile else name, reason)
-
-    def _inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
-        if precision == "fp32":
-            return None, "asked for"
-        if precision == "auto":
-            return self.fast_dtype()
-        dtype = REDUCED[precision]
-        if dtype not in self.autocast_dtypes():
-            raise ConfigError(f"{self.name} does not compute in {precision}", hint="use --precision auto or fp32")
-        return dtype, "asked for"
-
-    def fast_dtype(self) -> tuple[torch.dtype | None, str]:
-        """Return float32: what every device has."""
-        return None, "nothing faster is known"
+        """Restore what `rng_state` of the same kind of device returned."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
@@ -39,35 +40,62 @@ def open_device(spec: str = "auto") -> OpenDevice:
     name, colon, index_text = spec.partition(":")
     if colon and not index_text.isdecimal():
         raise ConfigError("a device looks like NAME or NAME:INDEX", got=spec)
+    return _open(name, int(index_text or 0), "asked for")
+
+
+def _open(name: str, index: int, reason: str) -> OpenDevice:
     plugin = load_plugin(name)
     probe = plugin.probe()
-    index = int(index_text or 0)
     if probe.count == 0:
-        raise DeviceUnavailable(f"no {name} device on this machine", reason=probe.reason)
+        raise DeviceUnavailable(
+            f"no {name} device on this machine", reason=probe.reason, hint="ctnet doctor shows what there is"
+        )
     if index >= probe.count:
-        raise DeviceUnavailable(f"no {name} device number {index}", found=probe.count)
+        chosen = None if plugin.visible_env is None else os.environ.get(plugin.visible_env)
+        facts = {} if chosen is None else {str(plugin.visible_env): chosen}
+        raise DeviceUnavailable(f"no {name} device number {index}", found=probe.count, **facts)
+    load_plugin("cpu").register_kernels()  # boxes are merged on the host whatever the device
     plugin.register_kernels()
-    return OpenDevice(plugin, plugin.open(index), "asked for")
+    return OpenDevice(plugin, plugin.open(index), reason)
 
 
 def _open_best() -> OpenDevice:
-    for name in [n for n in device_names() if n != "cpu"]:
-        if load_plugin(name).probe().count:
-            opened = open_device(name)
-            return OpenDevice(opened.plugin, opened.torch_device, "first accelerator found")
-    opened = open_device("cpu")
-    return OpenDevice(opened.plugin, opened.torch_device, "no accelerator found")
+    """Open the first accelerator; vendors' before cuda, because their packages can make torch.cuda answer for them."""
+    broken = []
+    for name in sorted(set(device_names()) - {"cpu"}, key=lambda name: (name == "cuda", name)):
+        try:
+            count = load_plugin(name).probe().count
+        except Exception as error:  # somebody's plug-in must not stop those who asked for none
+            broken.append(f"; {name}: {str(error).splitlines()[0]}")
+            continue
+        if count:
+            return _open(name, 0, "first accelerator found")
+    return _open("cpu", 0, "no accelerator found" + "".join(broken))
 
 
 def load_plugin(name: str) -> Device:
-    """Return the plug-in of that name. Raises ConfigError for an unknown one, DeviceUnavailable for a broken one."""
+    """Return the plug-in of that name.
+
+    Raises ConfigError for an unknown name and for one that two packages claim, DeviceUnavailable for a plug-in that
+    does not load.
+    """
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=name))
     if not points:
         names = device_names()
-        close = difflib.get_close_matches(name, names, n=1)
-        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=close[0] if close else None)
+        close = difflib.get_close_matches(name, names, n=3)
+        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=", ".join(close) or None)
+    if len({point.value for point in points}) > 1:
+        claims = ", ".join(sorted(f"{_package(point)} ({point.value})" for point in points))
+        raise ConfigError(f"two plug-ins are called {name!r}", packages=claims, hint="uninstall one of them")
     try:
         plugin: Device = points[0].load()()
     except Exception as error:  # a broken plug-in must not take the command line down with a traceback
-        raise DeviceUnavailable(f"the plug-in of device {name!r} does not load", reason=error) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DeviceUnavailable(
+            f"the plug-in of device {name!r} does not load", package=_package(points[0]), reason=reason
+        ) from error
     return plugin
+
+
+def _package(point: EntryPoint) -> str:
+    return "unknown package" if point.dist is None else f"{point.dist.name} {point.dist.version}"

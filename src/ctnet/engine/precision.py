@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from ctnet.devices import REDUCED, OpenDevice
+from ctnet.devices import REDUCED, Device, OpenDevice
 from ctnet.errors import ConfigError
 
 
@@ -16,17 +16,17 @@ from ctnet.errors import ConfigError
 class Precision:
     """The autocast type of a run, or None for float32, and why."""
 
-    device_type: str
+    plugin: Device
     dtype: torch.dtype | None
     reason: str
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context that the forward pass runs in."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.device_type, self.dtype)
+        return nullcontext() if self.dtype is None else self.plugin.autocast(self.dtype)
 
     def grad_scaler(self) -> torch.amp.GradScaler:
         """Return the loss scaler; it does nothing unless the type is fp16."""
-        return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+        return self.plugin.grad_scaler(enabled=self.dtype == torch.float16)
 
     def sentence(self) -> str:
         """Return the choice in a few words."""
@@ -39,11 +39,11 @@ def choose_precision(mode: Literal["auto", "off", "bf16", "fp16"], device: OpenD
 
     Raises ConfigError when the device cannot autocast to the type asked for.
     """
-    kind = device.torch_device.type
+    plugin = device.plugin
     if mode == "off":
-        return Precision(kind, None, "amp is off")
+        return Precision(plugin, None, "amp is off")
     if mode == "auto":
-        return Precision(kind, *device.plugin.fast_dtype())
-    if REDUCED[mode] not in device.plugin.autocast_dtypes():
-        raise ConfigError(f"{device.plugin.name} has no autocast to {mode}", hint="use --amp auto or off")
-    return Precision(kind, REDUCED[mode], "asked for")
+        return Precision(plugin, *plugin.fast_dtype())
+    if REDUCED[mode] not in plugin.autocast_dtypes():
+        raise ConfigError(f"{plugin.name} has no autocast to {mode}", hint="use --amp auto or off")
+    return Precision(plugin, REDUCED[mode], "asked for")

@@ -58,6 +58,7 @@ def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict
 
 
 def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str, Any]:
+    probe = device.plugin.probe()
     return {
         "schema": "ctnet.env/1",
         "ctnet": __version__,
@@ -67,7 +68,13 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
         "system": platform.platform(),
         "processor": {"cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability()},
         "threads": torch.get_num_threads(),
-        "device": {"name": str(device.torch_device), "reason": device.reason},
+        "device": {
+            "name": str(device.torch_device),
+            "reason": device.reason,
+            "cards": list(probe.cards),
+            "versions": dict(probe.versions),
+            "switches": device.plugin.switches(),
+        },
         "packages": {name: _version(name) for name in _PACKAGES},
         "data": {
             split: {

@@ -67,7 +67,7 @@ def save_state(
     }
     with replacing(path) as temporary:
         try:
-            torch.save(content, temporary)
+            torch.save(_on_host(content), temporary)
         except RuntimeError as error:  # torch's zip writer reports a full disk this way
             raise OSError(None, str(error).partition("\n")[0]) from error
 
@@ -90,8 +90,17 @@ def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDev
     np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
     version, internal, gauss = rng["python"]
     random.setstate((version, tuple(internal), gauss))
-    if rng["device"] is not None:
+    if rng["device"] is not None and rng.get("device_name") == device.plugin.name:
         device.plugin.set_rng_state(rng["device"])
+
+
+def _on_host(content: Any) -> Any:
+    """Return plain containers with every tensor on the host, so that a file names no device and opens anywhere."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().cpu()
+    if isinstance(content, dict):
+        return {key: _on_host(value) for key, value in content.items()}
+    return [_on_host(value) for value in content] if isinstance(content, list) else content
 
 
 def _rng_state(device: OpenDevice) -> dict[str, Any]:
@@ -103,6 +112,7 @@ def _rng_state(device: OpenDevice) -> dict[str, Any]:
         "numpy": [str(kind), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
         "python": [version, list(internal), gauss],
         "device": device.plugin.rng_state(),
+        "device_name": device.plugin.name,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,11 @@ class Trainer:
     def __post_init__(self) -> None:
         train = self.recipe.train
         self.order = EpochOrder(
-            len(self.annotations.images), train.batch_size, self.recipe.schedule.epochs, self.recipe.seed
+            len(self.annotations.images),
+            train.batch_size,
+            self.recipe.schedule.epochs,
+            self.recipe.seed,
+            fill=self.device.plugin.static_shapes,
         )
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
         self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs
@@ -116,14 +120,7 @@ class Trainer:
         """Yield the micro-batches of each update, from the state's step on; none crosses an epoch's end."""
         accumulate = self.recipe.train.accumulate
         epoch, step = divmod(self.state.step, self.steps_per_epoch)
-        order = EpochOrder(
-            self.order.samples,
-            self.order.batch_size,
-            self.order.epochs,
-            self.order.seed,
-            epoch,
-            step * accumulate,
-        )
+        order = replace(self.order, first_epoch=epoch, first_batch=step * accumulate)
         data, loss = self.recipe.data, self.recipe.loss
         samples = TrainingSamples(
             self.annotations,
@@ -136,8 +133,10 @@ class Trainer:
             dense_size=loss.size_targets == "dense",
         )
         workers = default_workers() if data.workers is None else data.workers
-        pin = self.device.torch_device.type != "cpu"
-        batches = raising(training_loader(samples, order, workers, pin_memory=pin))
+        plugin = self.device.plugin
+        objects = data.max_objects if plugin.static_shapes else None
+        loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
+        batches = raising(loader)
         position = order.first_batch
         while True:
             wanted = min(accumulate, order.batches_per_epoch - position)
@@ -275,4 +274,4 @@ class Trainer:
 def _means(losses: list[dict[str, Tensor]]) -> dict[str, float]:
     names = losses[0]
     stacked = torch.stack([torch.stack([one[name] for name in names]) for one in losses]).mean(0)
-    return dict(zip(names, stacked.tolist(), strict=True))
+    return dict(zip(names, stacked.cpu().tolist(), strict=True))

@@ -89,8 +89,11 @@ def detect_stream(
 @torch.inference_mode()
 def _detect_views(detector: Detector, views: Sequence[RenderedView], settings: Evaluation) -> list[Detections]:
     data = detector.recipe.data
-    pixels = torch.from_numpy(np.stack([view.pixels for view in views])).to(detector.device.torch_device)
-    x = normalise(pixels, data.mean, data.std, color_order=data.color_order)
+    pixels = np.stack([view.pixels for view in views])
+    if detector.device.plugin.static_shapes:  # the rest of a smaller batch is black
+        pixels = np.pad(pixels, [(0, settings.batch_size - len(views)), (0, 0), (0, 0), (0, 0)])
+    on_device = torch.from_numpy(pixels).to(detector.device.torch_device)
+    x = normalise(on_device, data.mean, data.std, color_order=data.color_order)
     if settings.flip:
         x = torch.cat([x, x.flip(3)])
     outputs = detector.model(x)

@@ -45,7 +45,7 @@ def deform_conv2d(
     dilation: int | Pair = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Return the deformable convolution of `input`, (N,O,Ho,Wo), stored channels-last.
+    """Return the deformable convolution of `input`, (N,O,Ho,Wo), stored channels-last where the device can.
 
     Args:
         input: (N,C,H,W).

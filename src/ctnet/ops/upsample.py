@@ -17,7 +17,7 @@ torch.library.define(
 
 
 def depthwise_upsample(input: Tensor, weight: Tensor, stride: int, padding: int = 0) -> Tensor:
-    """Return (N,C,(H-1)*stride-2*padding+k,...) from (N,C,H,W), stored channels-last.
+    """Return (N,C,(H-1)*stride-2*padding+k,...) from (N,C,H,W), stored channels-last where the device can.
 
     The same as `conv_transpose2d` with as many groups as channels; `weight` is (C,1,k,k). Differentiable in both.
     Under autocast the result has the autocast type.
@@ -68,10 +68,15 @@ torch.library.impl("ctnet::depthwise_upsample", "default", forward)
 torch.library.impl("ctnet::depthwise_upsample_backward", "default", backward)
 
 
+def output_shape(input: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[int, int, int, int]:
+    """Return the result's shape."""
+    height, width = (_out_size(side, weight.shape[-1], stride, padding) for side in input.shape[2:])
+    return input.shape[0], input.shape[1], height, width
+
+
 def output_like(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """Return the unfilled result."""
-    height, width = (_out_size(side, weight.shape[-1], stride, padding) for side in input.shape[2:])
-    return _channels_last(input, (input.shape[0], input.shape[1], height, width))
+    return _channels_last(input, output_shape(input, weight, stride, padding))
 
 
 def _channels_last(input: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
-from ctnet.devices.base import Probe, TorchDevice
+from ctnet.devices.base import Probe
 from ctnet.devices.cpu import boxes, deform_conv, peaks, upsample
 from ctnet.devices.cpu.native import select
+from ctnet.devices.torch_device import Kernels, TorchDevice, register
 
 
 class CpuDevice(TorchDevice):
@@ -42,25 +39,11 @@ class CpuDevice(TorchDevice):
         status = select()
         if status.isa is None:
             return dict.fromkeys(KERNELS, f"reference ({status.reason})")
-        _register()
+        register(self.dispatch_key, KERNELS)
         return dict.fromkeys(KERNELS, f"{status.isa} ({status.reason})")
 
-    def synchronize(self) -> None:
-        """Return at once: work on the cpu is done when a call returns."""
 
-    def peak_memory(self) -> int | None:
-        """Return None: torch does not count host memory."""
-        return None
-
-    def rng_state(self) -> Tensor | None:
-        """Return None: the host's generator is saved anyway."""
-        return None
-
-    def set_rng_state(self, state: Tensor) -> None:
-        """Ignore a state saved on another device."""
-
-
-KERNELS: dict[str, Callable[..., object]] = {
+KERNELS: Kernels = {
     "deform_conv2d": deform_conv.forward,
     "deform_conv2d_backward": deform_conv.backward,
     "depthwise_upsample": upsample.forward,
@@ -69,12 +52,6 @@ KERNELS: dict[str, Callable[..., object]] = {
     "nms": boxes.nms,
     "soft_nms": boxes.soft_nms,
 }
-
-
-@functools.cache
-def _register() -> None:
-    for name, kernel in KERNELS.items():
-        torch.library.impl(f"ctnet::{name}", "CPU", kernel)
 
 
 def device() -> CpuDevice:

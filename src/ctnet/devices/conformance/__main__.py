@@ -1,0 +1,71 @@
+"""`python -m ctnet.devices.conformance`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from ctnet.devices.conformance.members import member_checks
+from ctnet.devices.conformance.operators import operator_checks
+from ctnet.devices.conformance.processes import process_checks
+from ctnet.devices.conformance.result import Result, run
+from ctnet.devices.conformance.training import training_checks
+from ctnet.devices.registry import OpenDevice, open_device
+from ctnet.errors import CtnetError
+
+FAILED = 3
+
+
+def results(device: OpenDevice, processes: int) -> Iterator[Result]:
+    """Yield the result of every check, one by one as they are done."""
+    checks = (member_checks(device), operator_checks(device), training_checks(device))
+    return run(chain(*checks, process_checks(device.plugin.name, processes)))
+
+
+def main() -> int:
+    """Run the checks, print a table or one JSON document, and return the exit code: 0 all right, 3 something failed."""
+    parser = argparse.ArgumentParser("python -m ctnet.devices.conformance", description="Check a device plug-in.")
+    parser.add_argument("--device", default="cpu", metavar="NAME[:I]", help="which one (cpu)")
+    parser.add_argument("--processes", type=int, metavar="N", help="of the all-reduce; default 2 where there are cards")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    try:
+        device = open_device(options.device)
+    except CtnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    probe = device.plugin.probe()
+    # an accelerator takes one process a card; processors are shared
+    processes = options.processes or (2 if probe.count > 1 or device.torch_device.type == "cpu" else 1)
+    rows = []
+    for row in results(device, processes):
+        rows.append(row)
+        if not options.json:
+            print(f"{row.outcome:<8}{row.check:<52}{row.detail}", flush=True)
+    failed = [row for row in rows if row.outcome == "failed"]
+    if options.json:
+        print(json.dumps(_document(device, rows)))
+    else:
+        where = f"{device.torch_device} ({', '.join(probe.cards) or probe.reason})"
+        print(f"{len(rows) - len(failed)} of {len(rows)} checks without a fault on {where}")
+    return FAILED if failed else 0
+
+
+def _document(device: OpenDevice, rows: list[Result]) -> dict[str, Any]:
+    probe = device.plugin.probe()
+    return {
+        "schema": "ctnet.conformance/1",
+        "device": device.plugin.name,
+        "cards": list(probe.cards),
+        "versions": dict(probe.versions),
+        "passed": not any(row.outcome == "failed" for row in rows),
+        "checks": [row._asdict() for row in rows],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

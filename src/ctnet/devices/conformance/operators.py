@@ -1,0 +1,202 @@
+"""Operators on the device against the references on the host: values and every gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ctnet.devices.conformance.result import BOUNDS, Check, deviation, need
+from ctnet.devices.registry import OpenDevice
+from ctnet.ops import decode_peaks, deform_conv, deform_conv2d, depthwise_upsample, nms, soft_nms
+from ctnet.ops.nms import reference_nms, reference_soft_nms
+from ctnet.ops.peaks import reference_peaks
+
+
+class _Deform(NamedTuple):
+    """A call of deform_conv2d; `kernel`, `stride`, `padding`, `dilation` are (rows, columns)."""
+
+    images: int = 2
+    channels: int = 6
+    map_hw: tuple[int, int] = (7, 5)
+    filters: int = 4
+    groups: int = 1
+    deform_groups: int = 1
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    has_mask: bool = True
+    has_bias: bool = True
+    bad_offsets: bool = False
+
+
+_DEFORM = {
+    "3x3": _Deform(),
+    "wide and even": _Deform(channels=64, map_hw=(16, 24), filters=32),
+    "one row": _Deform(images=1, map_hw=(1, 11)),
+    "one pixel": _Deform(images=1, map_hw=(1, 1)),
+    "kernel 2x3, stride 2x1, dilation 1x2": _Deform(
+        map_hw=(9, 10), kernel=(2, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2)
+    ),
+    "groups 2": _Deform(groups=2),
+    "deformable groups 3": _Deform(deform_groups=3),
+    "no mask, no bias": _Deform(has_mask=False, has_bias=False),
+    "offsets that are not finite": _Deform(bad_offsets=True),
+    "no pictures": _Deform(images=0),
+}
+_UPSAMPLE = {"by 2": ((2, 5, 7, 5), 4, 2, 1), "by 4": ((1, 3, 3, 9), 8, 4, 2), "no pictures": ((0, 5, 7, 5), 4, 2, 1)}
+_PEAKS = {
+    "ties and plateaus": ((2, 5, 17, 23), 40),
+    "more places than peaks": ((3, 8, 4, 5), 200),
+    "one column": ((1, 1, 9, 1), 3),
+    "no pictures": ((0, 3, 4, 5), 7),
+}
+
+
+def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
+    """Yield the checks of every operator."""
+    dtypes = device.plugin.autocast_dtypes()
+    for name, case in _DEFORM.items():
+        yield f"deform_conv2d, {name}", partial(_deform, device, case, None)
+    for dtype in dtypes:
+        yield f"deform_conv2d, autocast {_short(dtype)}", partial(_deform, device, _DEFORM["wide and even"], dtype)
+    for name, (shape, kernel, stride, padding) in _UPSAMPLE.items():
+        yield f"depthwise_upsample, {name}", partial(_upsample, device, shape, kernel, stride, padding, None)
+    for dtype in dtypes:
+        yield f"depthwise_upsample, autocast {_short(dtype)}", partial(_upsample, device, (2, 5, 7, 5), 4, 2, 1, dtype)
+    for name, (shape, top_k) in _PEAKS.items():
+        yield f"decode_peaks, {name}", partial(_peaks, device, shape, top_k, torch.float32)
+    for dtype in dtypes:
+        yield f"decode_peaks, {_short(dtype)}", partial(_peaks, device, (2, 5, 17, 23), 40, dtype)
+    for boxes in (0, 1, 90):
+        yield f"nms, {boxes} boxes", partial(_nms, device, boxes)
+        yield f"soft_nms, {boxes} boxes", partial(_soft_nms, device, boxes)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _deform(device: OpenDevice, case: _Deform, dtype: torch.dtype | None) -> str:
+    inputs = _deform_inputs(case)
+    sampling = (case.stride, case.padding, case.dilation)
+    leaves = {name: _leaf(t, device) for name, t in inputs.items()}
+    with nullcontext() if dtype is None else device.plugin.autocast(dtype):
+        result = deform_conv2d(
+            leaves["input"], leaves["offset"], leaves["weight"], leaves.get("bias"), *sampling, leaves.get("mask")
+        )
+    need(result.dtype == (dtype or torch.float32), f"the result is {result.dtype}")
+    # what the device is given, rounded as it is, multiplied exactly
+    exact = {
+        name: (t if dtype is None or name in ("offset", "mask") else t.to(dtype)).double() for name, t in inputs.items()
+    }
+    lists = [list(pair) for pair in sampling]
+    sides = (exact["input"], exact["offset"], exact["weight"])
+    expected = deform_conv.forward(*sides, exact.get("bias"), exact.get("mask"), *lists)
+    bound = BOUNDS[dtype or torch.float32]
+    worst = deviation(result, expected, "result", bound)
+    grad = torch.randn(expected.shape, generator=_generator()).to(result.dtype)
+    result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
+    grads = deform_conv.backward(grad.double(), *sides, exact.get("mask"), *lists)
+    wanted = dict(zip(("input", "offset", "weight", "mask"), grads, strict=True))
+    wanted["bias"] = grad.double().sum((0, 2, 3))
+    for name, leaf in leaves.items():
+        need(leaf.grad is not None, f"{name} has no gradient")
+        assert leaf.grad is not None
+        worst = max(worst, deviation(leaf.grad, wanted[name], f"gradient of {name}", bound))
+    return f"{worst:.0e}"
+
+
+def _leaf(tensor: Tensor, device: OpenDevice) -> Tensor:
+    """Return a copy on the device that collects a gradient."""
+    return tensor.clone().to(device.torch_device).requires_grad_()
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _deform_inputs(case: _Deform) -> dict[str, Tensor]:
+    generator = _generator()
+    taps = case.kernel[0] * case.kernel[1]
+    out = [
+        (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for side, kernel, stride, padding, dilation in zip(
+            case.map_hw, case.kernel, case.stride, case.padding, case.dilation, strict=True
+        )
+    ]
+    offset = torch.randn(case.images, 2 * case.deform_groups * taps, *out, generator=generator) * 2
+    if case.bad_offsets:
+        offset[0, 0], offset[0, 1], offset[1, 3], offset[1, 4] = torch.nan, torch.inf, -torch.inf, 1e30
+    tensors = {
+        "input": torch.randn(case.images, case.channels, *case.map_hw, generator=generator),
+        "offset": offset,
+        "weight": torch.randn(case.filters, case.channels // case.groups, *case.kernel, generator=generator),
+    }
+    if case.has_bias:
+        tensors["bias"] = torch.randn(case.filters, generator=generator)
+    if case.has_mask:
+        tensors["mask"] = torch.rand(case.images, case.deform_groups * taps, *out, generator=generator)
+    return tensors
+
+
+def _upsample(
+    device: OpenDevice, shape: tuple[int, ...], kernel: int, stride: int, padding: int, dtype: torch.dtype | None
+) -> str:
+    generator = _generator()
+    inputs = [torch.randn(size, generator=generator) for size in (shape, (shape[1], 1, kernel, kernel))]
+    leaves = [_leaf(t, device) for t in inputs]
+    with nullcontext() if dtype is None else device.plugin.autocast(dtype):
+        result = depthwise_upsample(leaves[0], leaves[1], stride, padding)
+    need(result.dtype == (dtype or torch.float32), f"the result is {result.dtype}")
+    exact = [t.to(dtype or torch.float32).double().detach().requires_grad_() for t in inputs]
+    expected = F.conv_transpose2d(exact[0], exact[1], stride=stride, padding=padding, groups=shape[1])
+    bound = BOUNDS[dtype or torch.float32]
+    worst = deviation(result, expected, "result", bound)
+    grad = torch.randn(expected.shape, generator=generator).to(result.dtype)
+    result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
+    expected.backward(grad.double())  # type: ignore[no-untyped-call]
+    for name, leaf, wanted in zip(("input", "weight"), leaves, exact, strict=True):
+        assert leaf.grad is not None
+        assert wanted.grad is not None
+        worst = max(worst, deviation(leaf.grad, wanted.grad, f"gradient of {name}", bound))
+    return f"{worst:.0e}"
+
+
+def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.dtype) -> str:
+    logits = torch.randint(-6, 7, shape, generator=_generator()).to(dtype) / 2
+    peaks = decode_peaks(logits.to(device.torch_device), top_k)
+    scores, labels, cells = reference_peaks(logits, top_k)
+    need(peaks.scores.dtype == torch.float32, f"scores are {peaks.scores.dtype}")
+    need(torch.equal(peaks.labels.cpu(), labels), "labels differ")
+    need(torch.equal(peaks.cells.cpu(), cells), "cells differ: equal peaks come in rising order of class and cell")
+    return f"{deviation(peaks.scores, scores, 'scores', 1e-5):.0e}"
+
+
+def _boxes(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = _generator()
+    corner = torch.rand(count, 2, generator=generator) * 40
+    boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 20], 1)
+    scores = torch.randint(0, 40, (count,), generator=generator) / 40
+    return boxes, scores, torch.randint(0, 3, (count,), generator=generator)
+
+
+def _nms(device: OpenDevice, count: int) -> str:
+    boxes, scores, labels = _boxes(count)
+    there = device.torch_device
+    kept = nms(boxes.to(there), scores.to(there), labels.to(there), 0.4)
+    need(torch.equal(kept.cpu(), reference_nms(boxes, scores, labels, 0.4, False)), "other boxes are kept")
+    return "equal"
+
+
+def _soft_nms(device: OpenDevice, count: int) -> str:
+    boxes, scores, _ = _boxes(count)
+    decayed = soft_nms(boxes.to(device.torch_device), scores.to(device.torch_device))
+    expected = reference_soft_nms(boxes, scores, "gaussian", 0.5, 0.5, 0.001, True)
+    return f"{deviation(decayed, expected, 'scores', 1e-5):.0e}"

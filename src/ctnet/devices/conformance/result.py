@@ -1,0 +1,63 @@
+"""What a check is and what it yields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ctnet.devices.vendor import first_line
+
+Check = Callable[[], str]
+"""Returns what was seen, in a few words; raises `Skip` where there is nothing to check, else what is wrong."""
+
+BOUNDS = {torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+"""largest deviation by type of the product, relative to the largest value: some cards round float32 to ten bits"""
+
+
+class Skip(Exception):
+    """There is nothing to check on this device; the text says why."""
+
+
+class Nonconforming(Exception):
+    """The device does not do what the contract says."""
+
+
+class Result(NamedTuple):
+    """One row of the table."""
+
+    check: str
+    outcome: Literal["passed", "failed", "skipped"]
+    detail: str
+
+
+def run(checks: Iterable[tuple[str, Check]]) -> Iterator[Result]:
+    """Yield a result per check; whatever a check raises is its result."""
+    for name, check in checks:
+        try:
+            yield Result(name, "passed", check())
+        except Skip as reason:
+            yield Result(name, "skipped", str(reason))
+        except Nonconforming as fault:
+            yield Result(name, "failed", str(fault))
+        except Exception as error:
+            yield Result(name, "failed", first_line(error))
+
+
+def need(condition: bool, otherwise: str) -> None:
+    """Raise Nonconforming with a text unless the condition holds."""
+    if not condition:
+        raise Nonconforming(otherwise)
+
+
+def deviation(got: Tensor, expected: Tensor, what: str, bound: float) -> float:
+    """Return the largest difference relative to the largest expected value. Raises Nonconforming above the bound."""
+    need(got.shape == expected.shape, f"{what}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
+    if expected.numel() == 0:
+        return 0.0
+    exact = expected.detach().double()
+    found = float((got.detach().cpu().double() - exact).abs().max()) / (float(exact.abs().max()) or 1.0)
+    need(found <= bound, f"{what}: deviates by {found:.1e}, at most {bound:.0e} is allowed")
+    return found

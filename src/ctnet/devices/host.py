@@ -1,0 +1,33 @@
+"""Operators of few numbers and many decisions, run on the host: a card would wait at each of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ctnet.devices.torch_device import Kernels
+
+
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+    """Return what the processor's operator returns, on the boxes' device."""
+    kept: Tensor = torch.ops.ctnet.nms(boxes.cpu(), scores.cpu(), labels.cpu(), iou_threshold, plus_one)
+    return kept.to(boxes.device)
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str,
+    sigma: float,
+    iou_threshold: float,
+    score_floor: float,
+    plus_one: bool,
+) -> Tensor:
+    """Return what the processor's operator returns, on the boxes' device."""
+    arguments = (method, sigma, iou_threshold, score_floor, plus_one)
+    decayed: Tensor = torch.ops.ctnet.soft_nms(boxes.cpu(), scores.cpu(), *arguments)
+    return decayed.to(boxes.device)
+
+
+KERNELS: Kernels = {"nms": nms, "soft_nms": soft_nms}
+REASON = "host (some hundred boxes at most, and each one decides about the next)"

@@ -1,0 +1,91 @@
+"""The sdaa device: Tecorigin's cards through torch_sdaa, which comes with the vendor's images.
+
+Only what torch 2.7 has is used: no torch_sdaa for a later one is known.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ctnet.devices import host
+from ctnet.devices.base import Probe
+from ctnet.devices.torch_device import OPERATORS, Card, register
+from ctnet.devices.vendor import probe_vendor
+from ctnet.errors import ConfigError
+
+_INSTALL = "it comes with the vendor's images, not from PyPI"
+
+# The vendor's CenterNet needs the second: convolutions of float32 are computed in fp16 otherwise.
+EXACT_CONVOLUTIONS = {"TORCH_SDAA_CONV_USE_FP32": "1", "TORCH_SDAA_CONV2D_BACKWARD_USE_FP32": "1"}
+
+
+class SdaaDevice(Card):
+    """Tecorigin cards; each of a card's cores with memory of their own is one device."""
+
+    name = torch_type = "sdaa"
+    dispatch_key = "PrivateUse1"
+    ddp_backend = "tccl"
+    visible_env = "SDAA_VISIBLE_DEVICES"
+
+    def probe(self) -> Probe:
+        """Count the devices that torch_sdaa finds."""
+        return probe_vendor("torch_sdaa", _torch_sdaa, "sdaa", _INSTALL)
+
+    def open(self, index: int) -> torch.device:
+        """Claim a device; convolutions of float32 stay float32 unless the environment says otherwise."""
+        _torch_sdaa()
+        return super().open(index)
+
+    def switches(self) -> dict[str, str]:
+        """Return the environment's word on convolutions, or the one that `open` puts in its place."""
+        return {name: os.environ.get(name, value) for name, value in EXACT_CONVOLUTIONS.items()}
+
+    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
+        """Return fp16: bf16 is computed on the same unit, clipped to its range."""
+        return (torch.float16,)
+
+    def fast_dtype(self) -> tuple[torch.dtype | None, str]:
+        """Return fp16."""
+        return torch.float16, "the card multiplies fp16, with loss scaling"
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
+        """Return the vendor's context."""
+        context: AbstractContextManager[object] = self.module.amp.autocast(dtype=dtype)
+        return context
+
+    def grad_scaler(self, *, enabled: bool) -> torch.amp.GradScaler:
+        """Return the vendor's scaler."""
+        scaler: torch.amp.GradScaler = self.module.amp.GradScaler(enabled=enabled)
+        return scaler
+
+    def register_kernels(self) -> dict[str, str]:
+        """Put suppression on the host; the references do the rest: the vendor has no kernels for these operators."""
+        register(self.dispatch_key, host.KERNELS)
+        reference = dict.fromkeys(OPERATORS, "reference (the vendor has no kernel)")
+        return reference | dict.fromkeys(host.KERNELS, host.REASON)
+
+    def compile(self, network: nn.Module) -> nn.Module:
+        """Raise ConfigError: the vendor's compiler is known to fail on whole networks."""
+        raise ConfigError(
+            "sdaa does not compile networks",
+            reason="the vendor's compiler is known to fail on whole networks",
+            hint="leave --compile out",
+        )
+
+
+def _torch_sdaa() -> Any:
+    for name, value in EXACT_CONVOLUTIONS.items():  # read when the package is imported
+        os.environ.setdefault(name, value)
+    import torch_sdaa
+
+    return torch_sdaa
+
+
+def device() -> SdaaDevice:
+    """Return the plug-in."""
+    return SdaaDevice()

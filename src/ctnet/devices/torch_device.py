@@ -1,0 +1,153 @@
+"""What devices that torch can address have in common; plug-ins start from these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ctnet.devices.base import REDUCED, PrecisionName, Prepared
+from ctnet.devices.compiled import Compiled
+from ctnet.devices.fold import fold_batch_norm
+from ctnet.devices.reduced import ReducedPrecision
+from ctnet.errors import ConfigError
+
+OPERATORS = (
+    "deform_conv2d", "deform_conv2d_backward", "depthwise_upsample", "depthwise_upsample_backward", "decode_peaks",
+    "nms", "soft_nms",
+)  # fmt: skip
+"""every operator that a device may bring a kernel for"""
+
+Kernels = dict[str, Callable[..., object]]
+_REGISTERED: dict[tuple[str, str], Callable[..., object]] = {}
+
+
+class TorchDevice:
+    """Answers that suit most devices; those of a processor where nothing better can be said."""
+
+    name = "torch"
+    torch_type = "cpu"
+    """torch's word for it, as in `torch.device(torch_type)`"""
+    dispatch_key = "CPU"
+    ddp_backend = "gloo"
+    visible_env: str | None = None
+    static_shapes = False
+    pinned_memory = False
+    channels_last = True
+    """whether torch's channels-last memory format exists and pays here"""
+
+    def switches(self) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+    def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
+        """Return what torch's autocast accepts."""
+        return (torch.bfloat16, torch.float16)
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
+        """Return torch's own context."""
+        return torch.autocast(self.torch_type, dtype)
+
+    def grad_scaler(self, *, enabled: bool) -> torch.amp.GradScaler:
+        """Return torch's own scaler."""
+        return torch.amp.GradScaler(self.torch_type, enabled=enabled)
+
+    def register_kernels(self) -> dict[str, str]:
+        """Register nothing: the references run."""
+        return dict.fromkeys(OPERATORS, "reference (this device brings none of its own)")
+
+    def arrange(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
+        """Return the network with channels-last weights if asked for and if the device has them."""
+        if not (channels_last and self.channels_last):
+            return network
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
+        """Fold norms into convolutions, set memory format and precision, and compile if asked to."""
+        dtype, reason = self._inference_dtype(precision)
+        ready: nn.Module = self.arrange(fold_batch_norm(network), channels_last=True).to(where)
+        if dtype is not None:
+            assert isinstance(ready, fx.GraphModule)
+            ready = ReducedPrecision(ready, dtype)
+        if compile:
+            ready = self.compile(ready)
+        name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+        return Prepared(ready.eval(), f"{name}, compiled" if compile else name, reason)
+
+    def compile(self, network: nn.Module) -> nn.Module:
+        """Return the network compiled by torch, its weights frozen."""
+        return Compiled(network)
+
+    def _inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
+        if precision == "fp32":
+            return None, "asked for"
+        if precision == "auto":
+            return self.fast_dtype()
+        dtype = REDUCED[precision]
+        if dtype not in self.autocast_dtypes():
+            raise ConfigError(f"{self.name} does not compute in {precision}", hint="use --precision auto or fp32")
+        return dtype, "asked for"
+
+    def fast_dtype(self) -> tuple[torch.dtype | None, str]:
+        """Return float32: what every device has."""
+        return None, "nothing faster is known"
+
+    def synchronize(self) -> None:
+        """Return at once: work on a processor is done when a call returns."""
+
+    def peak_memory(self) -> int | None:
+        """Return None: torch does not count host memory."""
+        return None
+
+    def rng_state(self) -> Tensor | None:
+        """Return None: the host's generator is saved anyway."""
+        return None
+
+    def set_rng_state(self, state: Tensor) -> None:
+        """Do nothing: there is no generator beside the host's."""
+
+
+class Card(TorchDevice):
+    """An accelerator that torch offers as a module of its name: `torch.cuda`, `torch.npu`, `torch.sdaa`."""
+
+    pinned_memory = True
+
+    @property
+    def module(self) -> Any:
+        """Torch's module of this device; it exists once the vendor's package is imported."""
+        return torch.get_device_module(self.torch_type)
+
+    def open(self, index: int) -> torch.device:
+        """Claim a card."""
+        self.module.set_device(index)
+        return torch.device(self.torch_type, index)
+
+    def synchronize(self) -> None:
+        """Wait for the current card."""
+        self.module.synchronize()
+
+    def peak_memory(self) -> int | None:
+        """Return torch's peak of allocated bytes on the current card."""
+        return int(self.module.max_memory_allocated())
+
+    def rng_state(self) -> Tensor | None:
+        """Return the current card's generator state."""
+        state: Tensor = self.module.get_rng_state()
+        return state.cpu()
+
+    def set_rng_state(self, state: Tensor) -> None:
+        """Restore the current card's generator state."""
+        self.module.set_rng_state(state)
+
+
+def register(dispatch_key: str, kernels: Kernels) -> None:
+    """Put kernels behind operators for a dispatch key, once. Raises RuntimeError where another plug-in's are."""
+    for name, kernel in kernels.items():
+        if (dispatch_key, name) not in _REGISTERED:
+            torch.library.impl(f"ctnet::{name}", dispatch_key, kernel)
+            _REGISTERED[dispatch_key, name] = kernel
+        if _REGISTERED[dispatch_key, name] is not kernel:
+            raise RuntimeError(f"{name} has another plug-in's kernel for {dispatch_key} already")

@@ -1,0 +1,41 @@
+"""Finding devices that a vendor's own package adds to torch, whatever state that package is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from ctnet.devices.base import Probe
+
+
+def probe_vendor(package: str, load: Callable[[], Any], torch_type: str, install: str) -> Probe:
+    """Return what a vendor's package finds; `load` imports it, `install` says where it comes from. Never raises."""
+    versions = {}
+    try:
+        if find_spec(package) is None:
+            return Probe(0, f"{package} is not installed ({install})")
+        versions[package] = _version(package)
+        versions[package] = getattr(load(), "__version__", versions[package])
+        module = torch.get_device_module(torch_type)
+        count = int(module.device_count()) if module.is_available() else 0
+        cards = tuple(str(module.get_device_name(i)) for i in range(count))
+    except Exception as error:  # a library is missing, a driver does not suit, another accelerator is active, ...
+        return Probe(0, f"{package} does not import: {first_line(error)}", versions=versions)
+    return Probe(count, "" if count else f"{package} finds no card or no driver", cards, versions)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's kind and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
