@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -41,7 +42,9 @@ class Batch(NamedTuple):
 class EpochOrder:
     """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
 
-    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`.
+    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. `ranks` processes share
+    each batch of `batch_size` pictures; this is the part of one of them. The last batch of an epoch may be smaller: it
+    is shared as evenly as can be, and a rank may get nothing.
     """
 
     samples: int
@@ -50,11 +53,18 @@ class EpochOrder:
     seed: int
     first_epoch: int = 0
     first_batch: int = 0
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches in a whole epoch; the last may be smaller."""
         return -(-self.samples // self.batch_size)
+
+    @property
+    def last_batch(self) -> int:
+        """Pictures in the last batch of an epoch, over all ranks."""
+        return self.samples - (self.batches_per_epoch - 1) * self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.first_epoch, self.epochs):
@@ -62,7 +72,7 @@ class EpochOrder:
             start = self.first_batch if epoch == self.first_epoch else 0
             for batch in range(start, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield [(epoch, int(index)) for index in indices]
+                yield [(epoch, int(index)) for index in np.array_split(indices, self.ranks)[self.rank]]
 
     def __len__(self) -> int:
         return (self.epochs - self.first_epoch) * self.batches_per_epoch - self.first_batch
@@ -105,7 +115,7 @@ def training_loader(
         Mapped(samples.__getitem__),
         batch_sampler=order,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=_collate_or_error,
+        collate_fn=partial(_collate_or_error, samples),
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         generator=worker_seeds(),
@@ -113,9 +123,9 @@ def training_loader(
     )
 
 
-def default_workers() -> int:
-    """Return the number of loader processes when none is given: one per two cores, at most eight."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2))
+def default_workers(processes: int = 1) -> int:
+    """Return the number of loader processes for each of some training processes: one per two cores, at most eight."""
+    return max(1, min(8, (os.cpu_count() or 2) // 2 // processes))
 
 
 def worker_seeds() -> torch.Generator:
@@ -127,12 +137,26 @@ def start_worker(_: int) -> None:
     """Make a loader process leave signals to its parent and threads to the network."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # launchers signal whole groups; this process ends with its parent
     cv2.setNumThreads(0)
 
 
-def _collate_or_error(samples: Sequence[Sample | CtnetError]) -> Batch | CtnetError:
-    errors = [item for item in samples if isinstance(item, CtnetError)]
-    return errors[0] if errors else collate([item for item in samples if not isinstance(item, CtnetError)])
+def _collate_or_error(samples: TrainingSamples, items: Sequence[Sample | CtnetError]) -> Batch | CtnetError:
+    if not items:
+        return _empty_batch(samples)
+    errors = [item for item in items if isinstance(item, CtnetError)]
+    return errors[0] if errors else collate([item for item in items if not isinstance(item, CtnetError)])
+
+
+def _empty_batch(samples: TrainingSamples) -> Batch | CtnetError:
+    """Return a batch of no pictures, otherwise shaped like any."""
+    try:
+        like = collate([samples[0, 0]])
+    except CtnetError as error:
+        return error
+    targets: dict[str, Any] = {k: None if t is None else t[:0] for k, t in like.targets._asdict().items()}
+    return Batch(like.images[:0], like.lighting[:0], CenterBatch(**targets), like.image_ids[:0])
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -46,6 +46,13 @@ class Device(Protocol):
     def open(self, index: int) -> torch.device:
         """Claim one card for this process and set the switches its numerics need."""
 
+    @property
+    def ddp_backend(self) -> str:
+        """The backend of torch.distributed that its processes talk through: gloo, nccl, ..."""
+
+    def ddp_device_ids(self, index: int) -> list[int] | None:
+        """Return what DistributedDataParallel is told of a card, or None where processes share the one device."""
+
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return the reduced precision that trains faster here, or None, and the reason in a few words."""
 
@@ -81,6 +88,11 @@ class TorchDevice:
     """What devices that torch itself supports have in common."""
 
     name = "torch"
+    ddp_backend = "gloo"
+
+    def ddp_device_ids(self, index: int) -> list[int] | None:
+        """Return the card's number."""
+        return [index]
 
     def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
         """Return what torch's autocast accepts."""

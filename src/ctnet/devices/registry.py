@@ -50,13 +50,43 @@ def open_device(spec: str = "auto") -> OpenDevice:
     return OpenDevice(plugin, plugin.open(index), "asked for")
 
 
+def open_for_rank(spec: str, local_rank: int, processes: int) -> OpenDevice:
+    """Return the device of one of several processes on this machine: each has a card, or all share the one device.
+
+    Raises ConfigError and DeviceUnavailable as `open_device` does, also when there are fewer cards than processes.
+    """
+    plugin = device_for_processes(spec, processes)
+    shared = plugin.ddp_device_ids(0) is None
+    opened = open_device(plugin.name if shared else f"{plugin.name}:{local_rank}")
+    return OpenDevice(opened.plugin, opened.torch_device, _best_name()[1] if spec == "auto" else "asked for")
+
+
+def device_for_processes(spec: str, processes: int) -> Device:
+    """Return the plug-in that `NAME` or `auto` means, once it is known to suffice for so many processes."""
+    if ":" in spec:
+        raise ConfigError("each process takes a card of its own", got=f"--device {spec}", expected="a name alone")
+    plugin = load_plugin(_best_name()[0] if spec == "auto" else spec)
+    probe = plugin.probe()
+    if probe.count == 0:
+        raise DeviceUnavailable(f"no {plugin.name} device on this machine", reason=probe.reason)
+    if processes > probe.count and plugin.ddp_device_ids(0) is not None:
+        raise DeviceUnavailable(
+            f"{processes} processes need as many {plugin.name} cards", found=probe.count, hint="lower --nproc"
+        )
+    return plugin
+
+
 def _open_best() -> OpenDevice:
+    name, reason = _best_name()
+    opened = open_device(name)
+    return OpenDevice(opened.plugin, opened.torch_device, reason)
+
+
+def _best_name() -> tuple[str, str]:
     for name in [n for n in device_names() if n != "cpu"]:
         if load_plugin(name).probe().count:
-            opened = open_device(name)
-            return OpenDevice(opened.plugin, opened.torch_device, "first accelerator found")
-    opened = open_device("cpu")
-    return OpenDevice(opened.plugin, opened.torch_device, "no accelerator found")
+            return name, "first accelerator found"
+    return "cpu", "no accelerator found"
 
 
 def load_plugin(name: str) -> Device:

@@ -34,11 +34,14 @@ _PACKAGES = (
 )
 
 
-def new_run_folder(name: str, out: Path | None) -> Path:
-    """Return a new folder: `out`, which must not hold a run yet, or the next free `runs/train/NAME-N`."""
+def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
+    """Return a new folder: `out`, or the next free `runs/train/NAME-N`.
+
+    Raises ConfigError when `out` holds a run already, unless it may be used again: it has not come far.
+    """
     if out is None:
         return new_numbered_folder(RUNS, name)
-    if (out / "config.yaml").exists():
+    if (out / "config.yaml").exists() and not reuse:
         raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
     return out
 

@@ -26,6 +26,10 @@ class CpuDevice(TorchDevice):
         """Return torch's cpu."""
         return torch.device("cpu")
 
+    def ddp_device_ids(self, index: int) -> list[int] | None:
+        """Return None: any number of processes share the processor."""
+        return None
+
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return bf16 where the processor multiplies it in hardware; elsewhere emulating it is many times slower."""
         if torch.cpu._is_amx_tile_supported():

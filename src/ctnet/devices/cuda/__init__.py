@@ -12,6 +12,7 @@ class CudaDevice(TorchDevice):
     """NVIDIA cards. Convolutions choose their algorithm by measuring; matrix products may use TF32."""
 
     name = "cuda"
+    ddp_backend = "nccl"
 
     def probe(self) -> Probe:
         """Count the cards that torch sees."""
