@@ -6,7 +6,8 @@ import logging
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,7 @@ def launch(plan: Plan, device: str, command: Sequence[str]) -> None:
     """
     plan.check()
     processes = plan.processes(device)
-    # torch's launcher talks to its developers; with restarts its errors are the only trace of what died
-    logging.disable(logging.WARNING if plan.max_restarts else logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="ctnet-launch-") as reports:
+    with _quiet(plan), tempfile.TemporaryDirectory(prefix="ctnet-launch-") as reports:
         try:
             config = LaunchConfig(
                 min_nodes=plan.nnodes,
@@ -100,6 +99,16 @@ def launch(plan: Plan, device: str, command: Sequence[str]) -> None:
             raise SystemExit(128 + stop.sigval) from None
         except dist.DistError as error:
             raise _not_met(plan, error) from None
+
+
+@contextmanager
+def _quiet(plan: Plan) -> Iterator[None]:
+    """Silence torch's launcher, which talks to its developers; with restarts its errors alone tell what died."""
+    logging.disable(logging.WARNING if plan.max_restarts else logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _rendezvous(plan: Plan) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,17 +79,17 @@ class Trainer:
         """
         log = RunLog(self.folder, self.state.step, self.reporter) if self.world.leads else NoLog()
         profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
-        with StopRequest() as stop:
+        # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
+        with StopRequest() as stop, closing(self._steps()) as steps:
             try:
-                self._loop(log, profiler, stop)
+                self._loop(log, profiler, stop, steps)
             finally:
                 profiler.close(self.reporter)
                 log.close()
 
-    def _loop(self, log: Log, profiler: StepProfiler, stop: StopRequest) -> None:
+    def _loop(self, log: Log, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
         if self.state.evaluation_due:
             self._finish_epoch(log, stop, [])
-        steps = self._steps()
         previous: tuple[StepResult, list[Batch]] | None = None
         since_log: list[dict[str, Tensor]] = []
         this_epoch: list[dict[str, Tensor]] = []
@@ -123,7 +124,7 @@ class Trainer:
             self._save_between(previous)
             self._stop_if_told(stop, previous)
 
-    def _steps(self) -> Iterator[list[Batch]]:
+    def _steps(self) -> Generator[list[Batch], None, None]:
         """Yield the micro-batches of each update, from the state's step on; none crosses an epoch's end."""
         accumulate = self.recipe.train.accumulate
         epoch, step = divmod(self.state.step, self.steps_per_epoch)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import Store  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -166,7 +166,8 @@ def _meet(place: Place, wait: timedelta) -> Store:
         if "EADDRINUSE" in str(error):
             raise ConfigError("the port is in use", endpoint=where, hint="name another port") from None
         raise LostRanks("the processes did not meet", endpoint=where, got=str(error).partition("\n")[0]) from error
-    return store
+    # each start has its own part of the store: what dead processes left there would be taken for the living
+    return PrefixStore(f"ctnet/start_{place.restart}", store)
 
 
 def _is_lost_contact(error: RuntimeError) -> bool:
@@ -177,14 +178,14 @@ def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> 
     """Return the error that names the silent ranks, found by a roll call at the store, which outlives any rank."""
     silent = None
     try:
-        store.set(f"ctnet/alive/{place.rank}", "yes")
+        store.set(f"alive/{place.rank}", "yes")
         time.sleep(_ROLL_CALL_S)
-        others = [rank for rank in range(place.size) if not store.check([f"ctnet/alive/{rank}"])]
+        others = [rank for rank in range(place.size) if not store.check([f"alive/{rank}"])]
         silent = ", ".join(f"rank {rank}" for rank in others) or None
     except RuntimeError:
         pass  # the store has gone as well
     text = str(error)
-    if "imed out" in text or "imeout" in text:
+    if "Timed out waiting" in text or "collective operation timeout" in text:
         return LostRanks(
             f"rank {place.rank} waited {timeout_s:g} s for the others in vain",
             silent=silent,
