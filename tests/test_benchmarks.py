@@ -16,6 +16,10 @@ CASES = [
         {"resdcn18/fp32/b1/matmul_limit", "resdcn18/bf16/b1/matmul_limit"},
     ),
     (["train_step.py", "--cases", "64x2"], {"train/resdcn18/fp32/64x2/grid_sample"}),
+    (
+        ["distributed.py", "--image-size", "64", "--batch", "2", "--steps", "2", "--rounds", "1"],
+        {"distributed/resdcn18/64x2/2"},
+    ),
     (["loader.py", "--image-size", "64", "--seconds", "0.2"], {"loader/worker/training_step"}),
 ]
 

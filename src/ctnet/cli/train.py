@@ -177,14 +177,14 @@ def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
 
 def _launch(plan: Plan, device: str, recipe: Recipe | None, out: Path | None, run: Path | None) -> None:
     """Start the processes with this command line, without the launcher's flags and with the run folder."""
-    from ctnet.engine.launch import launch, run_folder, run_to_resume
+    from ctnet.engine.launch import folder_to_fill, folder_to_resume, launch
 
     plan.check()
     plan.processes(device)
     if recipe is None:
-        flag, folder = "--resume", run_to_resume(plan, run)
+        flag, folder = "--resume", folder_to_resume(plan, run)
     else:
-        flag, folder = "--out", run_folder(plan, recipe, out)
+        flag, folder = "--out", folder_to_fill(plan, recipe, out)
     replaced = (*_LAUNCHER_FLAGS, flag) if folder is not None else _LAUNCHER_FLAGS
     command = _without(sys.argv[1:], replaced)
     launch(plan, device, [*command, *([flag, str(folder)] if folder is not None else [])])

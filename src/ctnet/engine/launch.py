@@ -22,7 +22,7 @@ from ctnet.devices import device_for_processes
 from ctnet.engine.failure import cause
 from ctnet.engine.place import ROLE
 from ctnet.engine.report import Silence
-from ctnet.engine.run_folder import new_run_folder, newest_run
+from ctnet.engine.run_folder import new_run_folder, run_to_resume
 from ctnet.engine.train import open_data
 from ctnet.errors import ConfigError, LostRanks
 
@@ -58,7 +58,7 @@ class Plan:
             )
 
 
-def run_folder(plan: Plan, recipe: Recipe, out: Path | None) -> Path | None:
+def folder_to_fill(plan: Plan, recipe: Recipe, out: Path | None) -> Path | None:
     """Return the folder of a new run: it stays the same when processes are restarted. The first node chooses it.
 
     Raises DataError when the recipe's data cannot be used: better now, once, than in every process.
@@ -67,9 +67,9 @@ def run_folder(plan: Plan, recipe: Recipe, out: Path | None) -> Path | None:
     return new_run_folder(recipe.name, out) if plan.node_rank == 0 else out
 
 
-def run_to_resume(plan: Plan, run: Path | None) -> Path | None:
+def folder_to_resume(plan: Plan, run: Path | None) -> Path | None:
     """Return the folder to continue, None being the newest. The first node chooses it."""
-    return run or newest_run() if plan.node_rank == 0 else run
+    return run_to_resume(run) if plan.node_rank == 0 else run
 
 
 def launch(plan: Plan, device: str, command: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
-from ctnet.engine.run_folder import new_run_folder, newest_run, write_run_facts
+from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
 from ctnet.engine.state import TrainingState, restore_state
 from ctnet.engine.trainer import Trainer
@@ -34,8 +34,6 @@ from ctnet.weights.backbone import load_backbone
 from ctnet.weights.ctnet_file import read_state
 from ctnet.weights.fit import load_for_finetuning
 from ctnet.weights.opening import open_weights
-
-LAST = Path("checkpoints/last.pt")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def resume(
     Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
     Another number of processes share the same batches.
     """
-    folder, content = world.share(lambda: _read_run(run or newest_run()))
+    folder, content = world.share(lambda: _read_run(run_to_resume(run)))
     recipe = recipe_from_dict(content["recipe"], str(folder / LAST))
     recipe = _set_train(recipe, batch_size=_rebatched(recipe, content.get("world_size", 1), world.size))
     if max_steps is not None:
@@ -115,8 +113,6 @@ def resume(
 
 
 def _read_run(folder: Path) -> tuple[Path, dict[str, Any]]:
-    if not (folder / LAST).is_file():
-        raise ConfigError("the folder holds no run to resume", looked_for=folder / LAST)
     return folder, read_state(folder / LAST)
 
 

@@ -191,4 +191,8 @@ def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> 
             silent=silent,
             hint="a rank hangs; --timeout gives it more time",
         )
-    return LostRanks(f"rank {place.rank} lost contact to the others", silent=silent, got=text.partition("\n")[0])
+    return LostRanks(
+        f"rank {place.rank} lost contact to the others",
+        silent=silent,
+        got=text.partition("\n")[0].partition(". This is")[0],
+    )
