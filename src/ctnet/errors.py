@@ -8,7 +8,8 @@ CtnetError
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
 ├── Diverged             5   training produced a number that is not finite
-├── LostRanks            6   other processes of the run died or are silent
+├── LostRanks            6   other processes of the run are gone
+├── SilentRanks          6   other processes of the run have been silent for too long
 ├── RankFailed           6   a process of the run died; or what it told, with its code
 ├── ToldElsewhere            what another process of the run tells, with its code
 └── Interrupted    130/143   Ctrl-C or SIGTERM, after saving
@@ -80,7 +81,13 @@ class Diverged(CtnetError):
 
 
 class LostRanks(CtnetError):
-    """The other processes of a run died, or have been silent for too long."""
+    """The other processes of a run are gone."""
+
+    exit_code = 6
+
+
+class SilentRanks(CtnetError):
+    """Other processes of a run have been silent for too long."""
 
     exit_code = 6
 

@@ -63,8 +63,12 @@ def test_who_was_killed_goes_before_those_who_lost_contact_and_those_who_were_en
     assert error.exit_code == 6
 
 
-def test_silence_is_told_when_nothing_else_is_known(fail):
-    assert cause({0: fail(0, "LostRanks('rank 0 waited')"), 1: fail(1, -15)}).message == "rank 0 waited"
+def test_lost_contact_is_told_when_nothing_else_is_known(fail):
+    assert cause({0: fail(0, "LostRanks('rank 0 lost contact')"), 1: fail(1, -15)}).message == "rank 0 lost contact"
+
+
+def test_a_rank_that_hung_is_told_by_those_who_waited_not_by_how_it_was_ended(fail):
+    assert cause({0: fail(0, "SilentRanks('rank 0 waited')"), 1: fail(1, -9)}).message == "rank 0 waited"
 
 
 @pytest.mark.parametrize(("codes", "expected"), [((143, 143), 143), ((-15, -15), 143), ((1, -15), 1)])

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.devices import OpenDevice, open_device, open_for_rank
 from ctnet.engine.place import Place
-from ctnet.errors import ConfigError, CtnetError, LostRanks, ToldElsewhere
+from ctnet.errors import ConfigError, CtnetError, LostRanks, SilentRanks, ToldElsewhere
 
 T = TypeVar("T")
 ALONE = Place()
@@ -109,8 +109,8 @@ class World:
 def joined(device: str, place: Place, timeout_s: float) -> Iterator[tuple[World, OpenDevice]]:
     """Open this rank's device, meet the other ranks, and part from them at the end of the block.
 
-    Raises ConfigError when the meeting place cannot be used, and LostRanks when ranks die or are silent for
-    `timeout_s`.
+    Raises ConfigError when the meeting place cannot be used, LostRanks when ranks die, and SilentRanks when
+    they are silent for `timeout_s`.
     """
     if place.size == 1:
         yield World(), open_device(device)
@@ -174,7 +174,7 @@ def _is_lost_contact(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> LostRanks:
+def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> CtnetError:
     """Return the error that names the silent ranks, found by a roll call at the store, which outlives any rank."""
     silent = None
     try:
@@ -186,7 +186,7 @@ def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> 
         pass  # the store has gone as well
     text = str(error)
     if "Timed out waiting" in text or "collective operation timeout" in text:
-        return LostRanks(
+        return SilentRanks(
             f"rank {place.rank} waited {timeout_s:g} s for the others in vain",
             silent=silent,
             hint="a rank hangs; --timeout gives it more time",
