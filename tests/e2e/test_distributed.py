@@ -141,11 +141,11 @@ def test_a_killed_rank_ends_the_run_soon_and_by_name(small_set, tmp_path):
 @pytest.mark.slow
 def test_a_rank_that_hangs_is_named(small_set, tmp_path):
     out = tmp_path / "run"
-    launcher = train("--nproc", 2, "--timeout", 5, "--data", small_set, "--epochs", 50, "--out", out, *TINY)
+    launcher = train("--nproc", 2, "--timeout", 20, "--data", small_set, "--epochs", 50, "--out", out, *TINY)
     wait_for_step(out, 3, launcher)
     os.kill(process_of_rank(launcher, 1), signal.SIGSTOP)
     _, err = finish(launcher, 6)
-    assert "rank 0 waited 5 s for the others in vain" in err
+    assert "rank 0 waited 20 s for the others in vain" in err
     assert "silent  rank 1" in err
 
 
