@@ -16,11 +16,16 @@ CASES = [
         {"resdcn18/fp32/b1/matmul_limit", "resdcn18/bf16/b1/matmul_limit"},
     ),
     (["train_step.py", "--cases", "64x2"], {"train/resdcn18/fp32/64x2/grid_sample"}),
+    pytest.param(
+        ["distributed.py", "--image-size", "64", "--batch", "2", "--steps", "2", "--rounds", "1"],
+        {"distributed/resdcn18/64x2/2"},
+        marks=pytest.mark.slow,
+    ),
     (["loader.py", "--image-size", "64", "--seconds", "0.2"], {"loader/worker/training_step"}),
 ]
 
 
-@pytest.mark.parametrize(("command", "expected"), CASES, ids=[command[0] for command, _ in CASES])
+@pytest.mark.parametrize(("command", "expected"), CASES, ids=["nms", "model", "train_step", "distributed", "loader"])
 def test_a_script_writes_its_ratios(command, expected, tmp_path):
     file = tmp_path / "figures.json"
     done = subprocess.run(

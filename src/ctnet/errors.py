@@ -8,6 +8,10 @@ CtnetError
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
 ├── Diverged             5   training produced a number that is not finite
+├── LostRanks            6   other processes of the run are gone
+├── SilentRanks          6   other processes of the run have been silent for too long
+├── RankFailed           6   a process of the run died; or what it told, with its code
+├── ToldElsewhere            what another process of the run tells, with its code
 └── Interrupted    130/143   Ctrl-C or SIGTERM, after saving
 """
 
@@ -74,6 +78,43 @@ class Diverged(CtnetError):
     """Training produced a loss or gradient that is not finite."""
 
     exit_code = 5
+
+
+class LostRanks(CtnetError):
+    """The other processes of a run are gone."""
+
+    exit_code = 6
+
+
+class SilentRanks(CtnetError):
+    """Other processes of a run have been silent for too long."""
+
+    exit_code = 6
+
+
+class RankFailed(CtnetError):
+    """A process of a run died, or left with an error that is told again here."""
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 6, **facts: object) -> None:
+        super().__init__(message, hint=hint, **facts)
+        self.exit_code = exit_code
+
+
+class ToldElsewhere(CtnetError):
+    """An error that another process of the run tells; this one leaves without a word."""
+
+    def __init__(self, error: CtnetError) -> None:
+        super().__init__(error.message)
+        self.exit_code = error.exit_code
+
+
+class RankCrashed(Exception):
+    """A bug in another process of the run, with its traceback."""
+
+    def __init__(self, rank: int, text: str) -> None:
+        super().__init__(f"rank {rank} crashed")
+        self.rank = rank
+        self.text = text
 
 
 class Interrupted(CtnetError):

@@ -95,6 +95,30 @@ def test_filled_up_every_batch_has_one_size_and_the_epoch_as_many_of_them():
     assert [len(batch) for batch in EpochOrder(samples=3, batch_size=8, epochs=1, seed=1, fill=True)] == [8]
 
 
+@pytest.mark.parametrize("samples", [1, 5, 8, 13, 16, 17])
+@pytest.mark.parametrize(("ranks", "each"), [(2, 4), (3, 1), (4, 2), (5, 3)])
+def test_ranks_share_the_batches_of_one_process(samples, ranks, each):
+    whole = EpochOrder(samples, ranks * each, epochs=2, seed=1)
+    shares = [list(replace(whole, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    assert {len(share) for share in shares} == {len(whole)}  # all ranks take the same steps
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [key for part in parts for key in part] == batch  # in order, nothing dropped, nothing repeated
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert sizes[0] > 0  # rank 0 draws the first batches
+    assert whole.last_batch == len(list(whole)[-1])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_rank_without_pictures_gets_an_empty_batch(samples, workers):
+    order = EpochOrder(samples=4, batch_size=3, epochs=1, seed=2, rank=2, ranks=3)
+    batches = list(training_loader(samples, order, workers, pin_memory=False))
+    assert [len(batch.images) for batch in batches] == [1, 0]
+    for full, empty in zip(tensors(batches[0]), tensors(batches[1]), strict=True):
+        assert empty.dtype == full.dtype
+        assert empty.dim() == full.dim()
+
+
 @pytest.mark.parametrize("context", [None, "spawn"])
 def test_worker_processes_change_nothing(samples, context):
     order = EpochOrder(len(samples), 5, 1, seed=2)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ctnet.devices import device_names, open_device
+from ctnet.devices import Probe, device_for_processes, device_names, open_device, open_for_rank
+from ctnet.devices.cpu import CpuDevice
 from ctnet.errors import ConfigError, DeviceUnavailable
 
 
@@ -55,3 +56,39 @@ def test_a_plug_in_that_fails_to_load_is_named(monkeypatch):
     with pytest.raises(DeviceUnavailable, match="'broken'") as caught:
         open_device("broken")
     assert "libbroken.so" in caught.value.facts["reason"]
+
+
+class TwoCards(CpuDevice):
+    """A device with two cards that all compute on the processor."""
+
+    name = "pair"
+
+    def probe(self):
+        return Probe(2, "")
+
+    def open(self, index):
+        self.opened = index
+        return torch.device("cpu")
+
+    def ddp_device_ids(self, index):
+        return [index]
+
+
+def test_each_process_opens_a_card_of_its_own(monkeypatch):
+    plugin = TwoCards()
+    monkeypatch.setattr("ctnet.devices.registry.load_plugin", lambda name: plugin)
+    open_for_rank("pair", 1, 2)
+    assert plugin.opened == 1
+    with pytest.raises(DeviceUnavailable, match="3 processes need as many pair cards") as caught:
+        device_for_processes("pair", 3)
+    assert caught.value.facts["found"] == "2"
+
+
+def test_any_number_of_processes_share_the_processor():
+    assert open_for_rank("cpu", 6, 7).torch_device == torch.device("cpu")
+    with pytest.raises(ConfigError, match="a card of its own"):
+        device_for_processes("cpu:0", 2)
+
+
+def test_devices_name_their_backend():
+    assert {name: device_for_processes(name, 1).ddp_backend for name in ["cpu"]} == {"cpu": "gloo"}

@@ -8,6 +8,7 @@ from ctnet.losses import (
     CenterBatch,
     cell_regression_loss,
     centernet_loss,
+    count,
     dense_size_loss,
     heatmap_focal_loss,
 )
@@ -103,3 +104,40 @@ def test_dense_size_loss_is_a_weighted_mean():
     head, truth = torch.full((1, 2, 1, 2), 3.0), torch.full((1, 2, 1, 2), 1.0)
     weight = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
     assert dense_size_loss(head, truth, weight).item() == pytest.approx(4 / (2 + 1e-4))
+
+
+@pytest.mark.parametrize("rules", ["centernet", "mmdet"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
+    """Two unequal parts of a batch, and an empty one, divided by the counts of the whole."""
+    torch.manual_seed(0)
+    heatmap = torch.rand(5, 3, 8, 8, dtype=torch.float64)
+    heatmap[:, :, 2, 3] = 1
+    valid = torch.rand(5, 4) > 0.3
+    whole = CenterBatch(
+        heatmap, torch.rand(5, 4, 2).double() * 5, torch.rand(5, 4, 2).double(), torch.randint(64, (5, 4)),
+        torch.randint(3, (5, 4)), valid, torch.rand(5, 2, 8, 8).double() if dense else None,
+    )  # fmt: skip
+    heads = {
+        "heatmap_logits": torch.randn(5, 3, 8, 8).double().requires_grad_(),
+        "size": torch.randn(5, 2, 8, 8).double().requires_grad_(),
+        "offset": torch.randn(5, 2, 8, 8).double().requires_grad_(),
+    }
+    expected, parts = centernet_loss([heads], whole, rules=rules)
+    gradients = torch.autograd.grad(expected, list(heads.values()))
+    cuts = [slice(0, 1), slice(1, 5), slice(5, 5)]
+    losses = [
+        centernet_loss(
+            [{name: head[cut] for name, head in heads.items()}],
+            CenterBatch(*(None if t is None else t[cut] for t in whole)),
+            rules=rules,
+            counts=count(whole),
+        )
+        for cut in cuts
+    ]
+    total = sum(loss for loss, _ in losses)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+    for name, value in parts.items():
+        assert sum(part[name].item() for _, part in losses) == pytest.approx(value.item(), rel=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(total, list(heads.values())), gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-12)

@@ -20,7 +20,7 @@ from ctnet.cli.export import export_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
 from ctnet.cli.weights import app as weights_app
-from ctnet.errors import CtnetError
+from ctnet.errors import CtnetError, RankCrashed
 
 app = typer.Typer(
     name="ctnet",
@@ -29,7 +29,8 @@ app = typer.Typer(
     "ctnet train --data PATH           your own data, COCO, Pascal VOC or YOLO\n\n"
     "ctnet predict --weights FILE PICTURE...",
     epilog="Exit codes: 0 done, 1 bug, 2 wrong command or config, 3 data or weights unusable, "
-    "4 missing device, package or disk space, 5 training diverged, 130/143 interrupted after saving.",
+    "4 missing device, package or disk space, 5 training diverged, 6 a process of the run died or hung, "
+    "130/143 interrupted after saving.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -76,7 +77,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         sys.exit(0)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        text = f"rank {error.rank}\n{error.text}" if isinstance(error, RankCrashed) else traceback.format_exc()
+        print(text, file=sys.stderr, end="")
         errors.print("\n[bold red]This is a bug in ctnet.[/] Please report it with the lines above.")
         sys.exit(1)

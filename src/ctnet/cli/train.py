@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments
 from ctnet.errors import ConfigError
 
+if TYPE_CHECKING:
+    from ctnet.config import Recipe
+    from ctnet.engine.launch import Plan
+    from ctnet.engine.report import Reporter
+
 _DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
+_PROCESSES = "Many processes"
+_LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
 
 
 DataPath = Annotated[
@@ -48,6 +57,28 @@ Device = Annotated[
     str, Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card", rich_help_panel=_DEVICE)
 ]
 Amp = Annotated[str | None, Option(help="auto, off, bf16 or fp16", rich_help_panel=_DEVICE)]
+Nproc = Annotated[
+    str | None,
+    Option(
+        help="start so many processes on this machine, one a card; auto: all cards",
+        metavar="N|auto",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+Nnodes = Annotated[int, Option(min=1, help="machines; start the command on each", rich_help_panel=_PROCESSES)]
+NodeRank = Annotated[int, Option(help="which of them this is, from 0", rich_help_panel=_PROCESSES)]
+RdzvEndpoint = Annotated[
+    str | None,
+    Option(help="where they meet: an address of machine 0", metavar="HOST:PORT", rich_help_panel=_PROCESSES),
+]
+MaxRestarts = Annotated[
+    int,
+    Option(min=0, help="start again, from the last saved state, when a process dies", rich_help_panel=_PROCESSES),
+]
+Timeout = Annotated[
+    float,
+    Option(min=1, help="seconds that a process waits for the others before it gives up", rich_help_panel=_PROCESSES),
+]
 Profile = Annotated[
     bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
 ]
@@ -70,6 +101,12 @@ def train(
     device: Device = "auto",
     amp: Amp = None,
     profile: Profile = False,
+    nproc: Nproc = None,
+    nnodes: Nnodes = 1,
+    node_rank: NodeRank = 0,
+    rdzv_endpoint: RdzvEndpoint = None,
+    max_restarts: MaxRestarts = 0,
+    timeout: Timeout = 600.0,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -84,6 +121,8 @@ def train(
     ctnet train centernet_resdcn18 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
+
+    ctnet train --nproc 8 --data PATH
     """
     has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
     name, overrides = split_arguments(arguments, "centernet_resdcn18" if has_data else "demo")
@@ -101,23 +140,67 @@ def train(
     if resume is not None:
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
 
-    from ctnet.cli.reporter import ConsoleReporter
     from ctnet.config import load_recipe
+    from ctnet.engine.failure import reporting
 
-    with ConsoleReporter() as reporter:
-        if resume is not None:
-            from ctnet.engine import train as engine
+    run = None if resume in (None, "last") else Path(str(resume))
+    if nproc is None and (nnodes, rdzv_endpoint, max_restarts) != (1, None, 0):
+        raise ConfigError("--nnodes, --rdzv-endpoint and --max-restarts go with --nproc")
+    with reporting() as place:
+        recipe = None if resume is not None else load_recipe(name, overrides, flags).recipe
+        if nproc is not None:
+            if place.size > 1:
+                raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
+            from ctnet.engine.launch import Plan
 
-            run = None if resume == "last" else Path(resume)
-            moved = None if data is None else Path(data)
-            summary = engine.resume(run, reporter, device=device, data=moved, max_steps=max_steps, profile=profile)
-        else:
-            recipe = load_recipe(name, overrides, flags).recipe
-            from ctnet.engine import train as engine
+            _launch(Plan(nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), device, recipe, out, run)
+            return
+        from ctnet.engine import train as engine
+        from ctnet.engine.world import joined
 
-            options = engine.RunOptions(device, out, weights, backbone_weights, profile)
-            summary = engine.train(recipe, options, reporter)
-    _print_summary(summary, as_json)
+        with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):
+            if recipe is None:
+                moved = None if data is None else Path(data)
+                more: dict[str, Any] = {"data": moved, "max_steps": max_steps, "profile": profile}
+                summary = engine.resume(run, reporter, opened, world, **more)
+            else:
+                options = engine.RunOptions(out, weights, backbone_weights, profile)
+                summary = engine.train(recipe, options, reporter, opened, world)
+    if place.leads:
+        _print_summary(summary, as_json)
+
+
+def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
+    from ctnet.cli.reporter import ConsoleReporter
+    from ctnet.engine.report import Silence
+
+    return ConsoleReporter() if leads else nullcontext(Silence())
+
+
+def _launch(plan: Plan, device: str, recipe: Recipe | None, out: Path | None, run: Path | None) -> None:
+    """Start the processes with this command line, without the launcher's flags and with the run folder."""
+    from ctnet.engine.launch import folder_to_fill, folder_to_resume, launch
+
+    plan.check()
+    plan.processes(device)
+    if recipe is None:
+        flag, folder = "--resume", folder_to_resume(plan, run)
+    else:
+        flag, folder = "--out", folder_to_fill(plan, recipe, out)
+    replaced = (*_LAUNCHER_FLAGS, flag) if folder is not None else _LAUNCHER_FLAGS
+    command = _without(sys.argv[1:], replaced)
+    launch(plan, device, [*command, *([flag, str(folder)] if folder is not None else [])])
+
+
+def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
+    """Return the words of a command line without these flags, given as `--flag VALUE` or `--flag=VALUE`."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        if word in flags:
+            next(rest, None)
+        elif word.partition("=")[0] not in flags:
+            kept.append(word)
+    return kept
 
 
 def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any]) -> None:

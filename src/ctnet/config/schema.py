@@ -191,9 +191,12 @@ class Train(_Section):
     """The loop: batches, precision, state on disk."""
 
     batch_size: Positive = 8
-    """pictures per device and micro-step"""
+    """pictures per process and micro-step"""
     accumulate: Positive = 1
-    """micro-steps per update; the effective batch is batch_size x accumulate"""
+    """micro-steps per update; the effective batch is batch_size x accumulate x processes"""
+    sync_bn: bool = False
+    """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
+    would; for small batches"""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """reduced precision; auto takes what the device runs fast and says so"""
     channels_last: bool = True

@@ -42,8 +42,10 @@ class Batch(NamedTuple):
 class EpochOrder:
     """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
 
-    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. With `fill` the last batch
-    of an epoch is made up to size by the epoch's first samples, for devices on which another size costs a compilation.
+    Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. `ranks` processes share
+    each batch of `batch_size` pictures; this is the part of one of them. The last batch of an epoch may be smaller: it
+    is shared as evenly as can be, and a rank may get nothing. With `fill` it is made up to size by the epoch's first
+    samples, for devices on which another size costs a compilation.
     """
 
     samples: int
@@ -53,11 +55,18 @@ class EpochOrder:
     first_epoch: int = 0
     first_batch: int = 0
     fill: bool = False
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches in a whole epoch; the last may be smaller."""
         return -(-self.samples // self.batch_size)
+
+    @property
+    def last_batch(self) -> int:
+        """Pictures in the last batch of an epoch, over all ranks."""
+        return self.batch_size if self.fill else self.samples - (self.batches_per_epoch - 1) * self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.first_epoch, self.epochs):
@@ -67,7 +76,7 @@ class EpochOrder:
             start = self.first_batch if epoch == self.first_epoch else 0
             for batch in range(start, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield [(epoch, int(index)) for index in indices]
+                yield [(epoch, int(index)) for index in np.array_split(indices, self.ranks)[self.rank]]
 
     def __len__(self) -> int:
         return (self.epochs - self.first_epoch) * self.batches_per_epoch - self.first_batch
@@ -113,7 +122,7 @@ def training_loader(
         Mapped(samples.__getitem__),
         batch_sampler=order,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=partial(_collate_or_error, objects=objects),
+        collate_fn=partial(_collate_or_error, samples, objects=objects),
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         generator=worker_seeds(),
@@ -121,9 +130,9 @@ def training_loader(
     )
 
 
-def default_workers() -> int:
-    """Return the number of loader processes when none is given: one per two cores, at most eight."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2))
+def default_workers(processes: int = 1) -> int:
+    """Return the number of loader processes for each of some training processes: one per two cores, at most eight."""
+    return max(1, min(8, (os.cpu_count() or 2) // 2 // processes))
 
 
 def worker_seeds() -> torch.Generator:
@@ -135,12 +144,28 @@ def start_worker(_: int) -> None:
     """Make a loader process leave signals to its parent and threads to the network."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # launchers signal whole groups; this process ends with its parent
     cv2.setNumThreads(0)
 
 
-def _collate_or_error(samples: Sequence[Sample | CtnetError], objects: int | None) -> Batch | CtnetError:
-    errors = [item for item in samples if isinstance(item, CtnetError)]
-    return errors[0] if errors else collate([item for item in samples if not isinstance(item, CtnetError)], objects)
+def _collate_or_error(
+    samples: TrainingSamples, items: Sequence[Sample | CtnetError], objects: int | None
+) -> Batch | CtnetError:
+    if not items:
+        return _empty_batch(samples)
+    errors = [item for item in items if isinstance(item, CtnetError)]
+    return errors[0] if errors else collate([item for item in items if not isinstance(item, CtnetError)], objects)
+
+
+def _empty_batch(samples: TrainingSamples) -> Batch | CtnetError:
+    """Return a batch of no pictures, otherwise shaped like any."""
+    try:
+        like = collate([samples[0, 0]])
+    except CtnetError as error:
+        return error
+    targets: dict[str, Any] = {k: None if t is None else t[:0] for k, t in like.targets._asdict().items()}
+    return Batch(like.images[:0], like.lighting[:0], CenterBatch(**targets), like.image_ids[:0])
 
 
 def collate(samples: Sequence[Sample], objects: int | None = None) -> Batch:

@@ -74,6 +74,9 @@ class Device(Protocol):
     def switches(self) -> dict[str, str]:
         """Return the settings that change numbers on this device, by name, as `open` leaves or will leave them."""
 
+    def ddp_device_ids(self, index: int) -> list[int] | None:
+        """Return what DistributedDataParallel is told of a card, or None where processes share the one device."""
+
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return the reduced precision that trains faster here, or None, and the reason in a few words."""
 

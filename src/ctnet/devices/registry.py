@@ -59,8 +59,39 @@ def _open(name: str, index: int, reason: str) -> OpenDevice:
     return OpenDevice(plugin, plugin.open(index), reason)
 
 
+def open_for_rank(spec: str, local_rank: int, processes: int) -> OpenDevice:
+    """Return the device of one of several processes on this machine: each has a card, or all share the one device.
+
+    Raises ConfigError and DeviceUnavailable as `open_device` does, also when there are fewer cards than processes.
+    """
+    plugin = device_for_processes(spec, processes)
+    shared = plugin.ddp_device_ids(0) is None
+    opened = open_device(plugin.name if shared else f"{plugin.name}:{local_rank}")
+    return OpenDevice(opened.plugin, opened.torch_device, _best_name()[1] if spec == "auto" else "asked for")
+
+
+def device_for_processes(spec: str, processes: int) -> Device:
+    """Return the plug-in that `NAME` or `auto` means, once it is known to suffice for so many processes."""
+    if ":" in spec:
+        raise ConfigError("each process takes a card of its own", got=f"--device {spec}", expected="a name alone")
+    plugin = load_plugin(_best_name()[0] if spec == "auto" else spec)
+    probe = plugin.probe()
+    if probe.count == 0:
+        raise DeviceUnavailable(f"no {plugin.name} device on this machine", reason=probe.reason)
+    if processes > probe.count and plugin.ddp_device_ids(0) is not None:
+        raise DeviceUnavailable(
+            f"{processes} processes need as many {plugin.name} cards", found=probe.count, hint="lower --nproc"
+        )
+    return plugin
+
+
 def _open_best() -> OpenDevice:
-    """Open the first accelerator; vendors' before cuda, because their packages can make torch.cuda answer for them."""
+    name, reason = _best_name()
+    return _open(name, 0, reason)
+
+
+def _best_name() -> tuple[str, str]:
+    """Return the first accelerator that is there; vendors' before cuda, for which their packages can answer."""
     broken = []
     for name in sorted(set(device_names()) - {"cpu"}, key=lambda name: (name == "cuda", name)):
         try:
@@ -69,8 +100,8 @@ def _open_best() -> OpenDevice:
             broken.append(f"; {name}: {str(error).splitlines()[0]}")
             continue
         if count:
-            return _open(name, 0, "first accelerator found")
-    return _open("cpu", 0, "no accelerator found" + "".join(broken))
+            return name, "first accelerator found"
+    return "cpu", "no accelerator found" + "".join(broken)
 
 
 def load_plugin(name: str) -> Device:

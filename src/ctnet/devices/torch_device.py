@@ -43,6 +43,10 @@ class TorchDevice:
         """Return none."""
         return {}
 
+    def ddp_device_ids(self, index: int) -> list[int] | None:
+        """Return None: processes share the processor."""
+        return None
+
     def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
         """Return what torch's autocast accepts."""
         return (torch.bfloat16, torch.float16)
@@ -119,6 +123,10 @@ class Card(TorchDevice):
     def module(self) -> Any:
         """Torch's module of this device; it exists once the vendor's package is imported."""
         return torch.get_device_module(self.torch_type)
+
+    def ddp_device_ids(self, index: int) -> list[int] | None:
+        """Return the card: each process has one."""
+        return [index]
 
     def open(self, index: int) -> torch.device:
         """Claim a card."""

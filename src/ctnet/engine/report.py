@@ -29,6 +29,48 @@ class Reporter(Protocol):
         """Tell how far a task (`train`, `evaluate`) is, with its latest values."""
 
 
+class Silence:
+    """A reporter that tells nobody: that of every rank but 0."""
+
+    def message(self, text: str) -> None:
+        """Tell nobody."""
+
+    def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
+        """Tell nobody."""
+
+
+class Log(Protocol):
+    """Where numbers of a run go."""
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Record that something happened."""
+
+    def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Add numbers to the curves `group/name`."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Record an epoch's numbers; a later row of the same epoch replaces the earlier."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class NoLog:
+    """A log that keeps nothing: that of every rank but 0."""
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Keep nothing."""
+
+    def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Keep nothing."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class RunLog:
     """`log.jsonl`, `metrics.csv` and TensorBoard events of a run folder.
 

@@ -23,6 +23,7 @@ from ctnet.files import new_numbered_folder, write_file
 from ctnet.types import AnnotationSet
 
 RUNS = Path("runs/train")
+LAST = Path("checkpoints/last.pt")
 _PACKAGES = (
     "torch",
     "numpy",
@@ -34,18 +35,29 @@ _PACKAGES = (
 )
 
 
-def new_run_folder(name: str, out: Path | None) -> Path:
-    """Return a new folder: `out`, which must not hold a run yet, or the next free `runs/train/NAME-N`."""
+def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
+    """Return a new folder: `out`, or the next free `runs/train/NAME-N`.
+
+    Raises ConfigError when `out` holds a run already, unless it may be used again: it has not come far.
+    """
     if out is None:
         return new_numbered_folder(RUNS, name)
-    if (out / "config.yaml").exists():
+    if (out / "config.yaml").exists() and not reuse:
         raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
     return out
 
 
-def newest_run() -> Path:
-    """Return the run folder whose `last.pt` is newest. Raises ConfigError when there is none."""
-    states = list(RUNS.glob("*/checkpoints/last.pt"))
+def run_to_resume(run: Path | None) -> Path:
+    """Return the folder, or the one whose `last.pt` is newest. Raises ConfigError when there is nothing to resume."""
+    if run is None:
+        return _newest_run()
+    if not (run / LAST).is_file():
+        raise ConfigError("the folder holds no run to resume", looked_for=run / LAST)
+    return run
+
+
+def _newest_run() -> Path:
+    states = list(RUNS.glob(f"*/{LAST}"))
     if not states:
         raise ConfigError("no run to resume", looked_in=RUNS)
     return max(states, key=lambda path: path.stat().st_mtime).parents[1]

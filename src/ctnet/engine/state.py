@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ctnet.config import Recipe
 from ctnet.devices import OpenDevice
@@ -40,6 +40,14 @@ class TrainingState:
         """The network whose weights are scored and deployed: the average where there is one."""
         return self.network if self.average is None else self.average.network
 
+    def running_statistics(self) -> list[Tensor]:
+        """Return the batch norms' running means and variances, of the average as well: views, not copies.
+
+        All else is the same on all ranks by itself.
+        """
+        networks = [self.network] + ([] if self.average is None else [self.average.network])
+        return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+
 
 def save_state(
     path: Path,
@@ -48,6 +56,7 @@ def save_state(
     categories: tuple[Category, ...],
     data: str,
     device: OpenDevice,
+    world_size: int = 1,
 ) -> None:
     """Write the state, whole or not at all: tensors and plain containers only. Raises StorageError."""
     content = {
@@ -55,6 +64,7 @@ def save_state(
         "recipe": recipe.model_dump(mode="json"),
         "categories": [list(category) for category in categories],
         "data": data,
+        "world_size": world_size,
         "step": state.step,
         "evaluation_due": state.evaluation_due,
         "best": state.best,

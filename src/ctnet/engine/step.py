@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.codec.pixels import normalise
 from ctnet.config import Recipe
@@ -14,21 +16,26 @@ from ctnet.data.loader import Batch
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
 from ctnet.engine.state import TrainingState
-from ctnet.losses import centernet_loss
+from ctnet.engine.world import World, spread
+from ctnet.losses import Counts, centernet_loss, count
 
 
 class StepResult(NamedTuple):
     """What an update yielded, still on the device: nothing here has waited for it."""
 
-    losses: dict[str, Tensor]  # total and parts, means over the micro-steps
+    losses: dict[str, Tensor]  # total and parts, means over the micro-steps, of all ranks' pictures
     finite: Tensor  # bool
 
 
 class Updater:
-    """Runs updates: forward, loss, backward, clipping, optimizer, average."""
+    """Runs updates: forward, loss, backward, clipping, optimizer, average. All ranks take the same ones."""
 
-    def __init__(self, state: TrainingState, recipe: Recipe, device: OpenDevice, precision: Precision) -> None:
+    def __init__(
+        self, state: TrainingState, recipe: Recipe, device: OpenDevice, precision: Precision, world: World
+    ) -> None:
         self._state = state
+        self._world = world
+        self._network = spread(state.network, world, device, accumulates=recipe.train.accumulate > 1)
         self._recipe = recipe
         self._device = device
         self._precision = precision
@@ -40,11 +47,15 @@ class Updater:
             group["lr"] = lr * group["lr_scale"]
         optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
-        for batch in batches:
-            total, parts = self._loss(batch)
-            state.scaler.scale(total / len(batches)).backward()  # type: ignore[no-untyped-call]
+        for number, batch in enumerate(batches, 1):
+            with self._gradients_stay_here() if number < len(batches) else nullcontext():
+                total, parts = self._loss(batch)
+                # the ranks' losses add up to that of the whole batch, where their gradients are averaged
+                share = total * self._world.size / len(batches)
+                state.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
             for name, value in {"loss": total, **parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
+        sums = dict(zip(sums, self._world.sum(torch.stack(list(sums.values()))), strict=True))
         finite = sums["loss"].isfinite()
         state.scaler.unscale_(optimizer)
         norm = self._clip()
@@ -55,6 +66,10 @@ class Updater:
         if state.average is not None:
             state.average.update(state.network)
         return StepResult(sums, finite)
+
+    def _gradients_stay_here(self) -> AbstractContextManager[object]:
+        network = self._network
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         recipe = self._recipe
@@ -67,8 +82,9 @@ class Updater:
             lighting=batch.lighting,
         )
         with self._precision.autocast():
-            outputs = self._state.network(x)
+            outputs = self._network(x)
         stacks = outputs if isinstance(outputs, list) else [outputs]
+        counts = Counts(*self._world.sum(torch.stack(count(batch.targets))))
         return centernet_loss(
             stacks,
             batch.targets,
@@ -77,6 +93,7 @@ class Updater:
             offset_weight=recipe.loss.offset,
             regression=recipe.loss.regression,
             rules=recipe.loss.targets,
+            counts=counts,
         )
 
     def _clip(self) -> Tensor:

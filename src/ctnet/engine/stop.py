@@ -7,11 +7,15 @@ import threading
 from types import FrameType, TracebackType
 
 
+class Stopped(Exception):
+    """Work was left because of a stop request."""
+
+
 class StopRequest:
-    """While entered, remembers the first SIGINT or SIGTERM in `number`; a second one interrupts at once."""
+    """While entered, remembers the first SIGINT or SIGTERM in `number`, else 0; a second one interrupts at once."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.number = 0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -27,6 +31,11 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        if self.number:
             raise KeyboardInterrupt
         self.number = number
+
+    def check(self) -> None:
+        """Raise Stopped when told to stop."""
+        if self.number:
+            raise Stopped

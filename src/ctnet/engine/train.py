@@ -15,18 +15,20 @@ from ctnet.config import Recipe, recipe_from_dict
 from ctnet.data.dataset import check_usable, open_dataset
 from ctnet.data.demo import demo_folder
 from ctnet.data.loader import default_workers
-from ctnet.devices import OpenDevice, open_device
+from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
-from ctnet.engine.run_folder import new_run_folder, newest_run, write_run_facts
+from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
 from ctnet.engine.state import TrainingState, restore_state
 from ctnet.engine.trainer import Trainer
 from ctnet.engine.validation import Validation
+from ctnet.engine.world import World
 from ctnet.errors import ConfigError, DataError
 from ctnet.files import write_file
 from ctnet.models.build import build_network
+from ctnet.nn import synchronise_norms
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import load_backbone
 from ctnet.weights.ctnet_file import read_state
@@ -38,28 +40,31 @@ from ctnet.weights.opening import open_weights
 class RunOptions:
     """What a run needs beside its recipe."""
 
-    device: str = "auto"
     out: Path | None = None
     weights: Path | None = None
     backbone_weights: str | None = None
     profile: bool = False
 
 
-def train(recipe: Recipe, options: RunOptions, reporter: Reporter) -> dict[str, Any]:
+def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenDevice, world: World) -> dict[str, Any]:
     """Run a new training and return its summary, also written to `summary.json`.
 
-    Raises CtnetError for everything a user can mend; see `Trainer.run` for stops.
+    A launcher that starts the processes again, after one died, continues the run in `options.out`. Raises CtnetError
+    for everything a user can mend; see `Trainer.run` for stops.
     """
-    device = open_device(options.device)
-    path = Path(recipe.data.path).expanduser() if recipe.data.path else demo_folder()
-    train_set, val_set = _open_sets(path, recipe, reporter)
+    out = options.out
+    if world.place.restart and out and world.share(lambda: (out / LAST).is_file()):
+        reporter.message(f"restart {world.place.restart} of {world.place.restarts}: a process of the run has died")
+        return resume(out, reporter, device, world, profile=options.profile)
+    path, train_set, val_set = world.together(lambda: open_data(recipe, reporter))
     _seed(recipe.seed)
-    folder = new_run_folder(recipe.name, options.out)
-    trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, profile=options.profile)
-    for sentence in _start_from(trainer.state, recipe, options):
+    folder = world.share(lambda: new_run_folder(recipe.name, out, reuse=world.place.restart > 0))
+    trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
+    for sentence in world.together(lambda: _start_from(trainer.state, recipe, options)):
         reporter.message(sentence)
-    sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
-    write_run_facts(folder, recipe, device, sets)
+    if world.leads:
+        sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
+        write_run_facts(folder, recipe, device, sets)
     return _run(trainer)
 
 
@@ -80,8 +85,9 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions) -> li
 def resume(
     run: Path | None,
     reporter: Reporter,
+    device: OpenDevice,
+    world: World,
     *,
-    device: str = "auto",
     data: Path | None = None,
     max_steps: int | None = None,
     profile: bool = False,
@@ -89,24 +95,50 @@ def resume(
     """Continue a run folder (None: the newest) to its end and return its summary.
 
     Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
+    Another number of processes share the same batches.
     """
-    folder = run or newest_run()
-    state_file = folder / "checkpoints" / "last.pt"
-    if not state_file.is_file():
-        raise ConfigError("the folder holds no run to resume", looked_for=state_file)
-    content = read_state(state_file)
-    recipe = recipe_from_dict(content["recipe"], str(state_file))
+    folder, content = world.share(lambda: _read_run(run_to_resume(run)))
+    recipe = recipe_from_dict(content["recipe"], str(folder / LAST))
+    recipe = _set_train(recipe, batch_size=_rebatched(recipe, content.get("world_size", 1), world.size))
     if max_steps is not None:
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": max_steps})})
-    opened = open_device(device)
+        recipe = _set_train(recipe, max_steps=max_steps)
     path = data or Path(content["data"])
-    train_set, val_set = _open_sets(path, recipe, reporter)
+    train_set, val_set = world.together(lambda: _open_sets(path, recipe, reporter))
     if [list(c) for c in train_set.categories] != [list(c) for c in content["categories"]]:
         raise DataError("the data set's categories have changed since the run began", file=train_set.source)
-    trainer = _build(recipe, path, folder, opened, train_set, val_set, reporter, profile=profile)
-    restore_state(content, trainer.state, opened)
+    trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
+    restore_state(content, trainer.state, device)
     reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
     return _run(trainer)
+
+
+def _read_run(folder: Path) -> tuple[Path, dict[str, Any]]:
+    return folder, read_state(folder / LAST)
+
+
+def _rebatched(recipe: Recipe, before: int, now: int) -> int:
+    """Return the pictures per process with which `now` processes take the batches that `before` processes took."""
+    pictures = recipe.train.batch_size * before
+    if pictures % now:
+        raise ConfigError(
+            f"{now} processes cannot share the run's batches of {pictures} pictures evenly",
+            began_with=f"{before} processes",
+            hint=f"--nproc {before}, or any number that divides {pictures}",
+        )
+    return pictures // now
+
+
+def _set_train(recipe: Recipe, **values: object) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
+
+
+def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
+    """Return where the recipe's pictures are, those to train on, and those to evaluate on if there are any.
+
+    Raises DataError when they cannot be used.
+    """
+    path = Path(recipe.data.path).expanduser() if recipe.data.path else demo_folder()
+    return path, *_open_sets(path, recipe, reporter)
 
 
 def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
@@ -145,21 +177,24 @@ def _build(
     train_set: AnnotationSet,
     val_set: AnnotationSet | None,
     reporter: Reporter,
+    world: World,
     *,
     profile: bool,
 ) -> Trainer:
     precision = choose_precision(recipe.train.amp, device)
     network = build_network(recipe.model, len(train_set.categories))
+    if recipe.train.sync_bn and world.size > 1:
+        network = synchronise_norms(network)
     network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
-    lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate)
+    lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
     state = TrainingState(
         network=network.train(),
         average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
         optimizer=build_optimizer(network, recipe.optimizer, lr),
         scaler=precision.grad_scaler(),
     )
-    workers = default_workers() if recipe.data.workers is None else recipe.data.workers
-    validation = Validation(recipe, train_set.categories, val_set, device, reporter, workers)
+    workers = default_workers(world.place.local_size) if recipe.data.workers is None else recipe.data.workers
+    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
     parameters = sum(p.numel() for p in network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(
@@ -171,14 +206,29 @@ def _build(
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
-    return Trainer(
-        folder, recipe, data.absolute(), state, train_set, device, precision, lr, validation, reporter, profile
+    trainer = Trainer(
+        folder, recipe, data.absolute(), state, train_set, device, precision, lr, validation, reporter, world, profile
+    )
+    if world.size > 1:
+        reporter.message(_sharing_sentence(trainer))
+    return trainer
+
+
+def _sharing_sentence(trainer: Trainer) -> str:
+    world, train, last = trainer.world, trainer.recipe.train, trainer.order.last_batch
+    norms = "over all processes" if train.sync_bn else "within each process (train.sync_bn=true: over all)"
+    shares = sorted({last // world.size, -(-last // world.size)}, reverse=True)
+    return (
+        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} pictures each; an "
+        f"epoch's last batch of {last} is shared as {' or '.join(map(str, shares))}; norms {norms}"
     )
 
 
 def _run(trainer: Trainer) -> dict[str, Any]:
+    """Train to the end and return the summary, on every rank; rank 0 writes it."""
     trainer.run()
     page = trainer.validation.report(trainer.state, trainer.folder)
     summary = {**trainer.summary(), "report": None if page is None else str(page)}
-    write_file(trainer.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    if trainer.world.leads:
+        write_file(trainer.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary

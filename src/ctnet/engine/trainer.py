@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
 from ctnet.engine.profile import StepProfiler
-from ctnet.engine.report import Reporter, RunLog
+from ctnet.engine.report import Log, NoLog, Reporter, RunLog
 from ctnet.engine.samples import write_target_sheet
 from ctnet.engine.schedule import lr_factor
 from ctnet.engine.speed import Speed
 from ctnet.engine.state import TrainingState, keep_numbered, save_state
 from ctnet.engine.step import StepResult, Updater
-from ctnet.engine.stop import StopRequest
+from ctnet.engine.stop import Stopped, StopRequest
 from ctnet.engine.validation import Validation
-from ctnet.errors import Diverged, Interrupted
+from ctnet.engine.world import World
+from ctnet.errors import CtnetError, Diverged, Interrupted, ToldElsewhere
 from ctnet.files import replacing
 from ctnet.models.build import STRIDE
 from ctnet.types import AnnotationSet
@@ -33,7 +35,10 @@ from ctnet.types import AnnotationSet
 
 @dataclass
 class Trainer:
-    """Takes a state from its step to the end of the schedule, leaving a trail in the run folder."""
+    """Takes a state from its step to the end of the schedule, leaving a trail in the run folder.
+
+    All ranks go through it in step; rank 0 alone writes.
+    """
 
     folder: Path
     recipe: Recipe
@@ -45,21 +50,24 @@ class Trainer:
     peak_lr: float
     validation: Validation
     reporter: Reporter
+    world: World
     profile: bool = False
 
     def __post_init__(self) -> None:
         train = self.recipe.train
         self.order = EpochOrder(
             len(self.annotations.images),
-            train.batch_size,
+            train.batch_size * self.world.size,
             self.recipe.schedule.epochs,
             self.recipe.seed,
+            rank=self.world.place.rank,
+            ranks=self.world.size,
             fill=self.device.plugin.static_shapes,
         )
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
         self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs
         self.total_steps = min(self.planned_steps, train.max_steps or self.planned_steps)
-        self.updater = Updater(self.state, self.recipe, self.device, self.precision)
+        self.updater = Updater(self.state, self.recipe, self.device, self.precision, self.world)
         self.speed = Speed()
         self.last_losses: dict[str, float] = {}
         self.saved_step = -1
@@ -70,19 +78,19 @@ class Trainer:
 
         Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite.
         """
-        log = RunLog(self.folder, self.state.step, self.reporter)
-        profiler = StepProfiler(self.folder / "profile" if self.profile else None)
-        with StopRequest() as stop:
+        log = RunLog(self.folder, self.state.step, self.reporter) if self.world.leads else NoLog()
+        profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
+        # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
+        with StopRequest() as stop, closing(self._steps()) as steps:
             try:
-                self._loop(log, profiler, stop)
+                self._loop(log, profiler, stop, steps)
             finally:
                 profiler.close(self.reporter)
                 log.close()
 
-    def _loop(self, log: RunLog, profiler: StepProfiler, stop: StopRequest) -> None:
+    def _loop(self, log: Log, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
         if self.state.evaluation_due:
             self._finish_epoch(log, stop, [])
-        steps = self._steps()
         previous: tuple[StepResult, list[Batch]] | None = None
         since_log: list[dict[str, Tensor]] = []
         this_epoch: list[dict[str, Tensor]] = []
@@ -90,6 +98,7 @@ class Trainer:
             with self.speed.waiting():
                 batches = next(steps)
             self._draw_first(batches)
+            pictures = self._pictures()
             lr = self.peak_lr * lr_factor(
                 self.recipe.schedule, self.state.step, self.steps_per_epoch, self.planned_steps
             )
@@ -99,7 +108,7 @@ class Trainer:
                 self._refuse_non_finite(*previous, step=self.state.step)
             previous = (result, batches)
             self.state.step += 1
-            self.speed.step(sum(len(batch.images) for batch in batches))
+            self.speed.step(pictures)
             profiler.step()
             since_log.append(result.losses)
             this_epoch.append(result.losses)
@@ -116,7 +125,7 @@ class Trainer:
             self._save_between(previous)
             self._stop_if_told(stop, previous)
 
-    def _steps(self) -> Iterator[list[Batch]]:
+    def _steps(self) -> Generator[list[Batch], None, None]:
         """Yield the micro-batches of each update, from the state's step on; none crosses an epoch's end."""
         accumulate = self.recipe.train.accumulate
         epoch, step = divmod(self.state.step, self.steps_per_epoch)
@@ -132,7 +141,7 @@ class Trainer:
             rules=loss.targets,
             dense_size=loss.size_targets == "dense",
         )
-        workers = default_workers() if data.workers is None else data.workers
+        workers = default_workers(self.world.place.local_size) if data.workers is None else data.workers
         plugin = self.device.plugin
         objects = data.max_objects if plugin.static_shapes else None
         loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
@@ -143,12 +152,17 @@ class Trainer:
             yield [next(batches) for _ in range(wanted)]
             position = (position + wanted) % order.batches_per_epoch
 
+    def _pictures(self) -> int:
+        """Return the number of pictures of the next update, over all ranks."""
+        whole = self.order.batch_size * self.recipe.train.accumulate
+        return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
+
     def _draw_first(self, batches: list[Batch]) -> None:
-        if self.state.step < self.recipe.train.sample_batches:
+        if self.world.leads and self.state.step < self.recipe.train.sample_batches:
             path = self.folder / "samples" / f"train_batch_{self.state.step}.jpg"
             write_target_sheet(path, batches[0], self.annotations.categories, STRIDE)
 
-    def _log_step(self, log: RunLog, lr: float, losses: list[dict[str, Tensor]]) -> None:
+    def _log_step(self, log: Log, lr: float, losses: list[dict[str, Tensor]]) -> None:
         step = self.state.step
         self.last_losses = _means(losses)
         speed = self.speed.since_last_look()
@@ -163,7 +177,7 @@ class Trainer:
         self.reporter.progress("train", step, self.total_steps, values)
 
     def _finish_epoch(
-        self, log: RunLog, stop: StopRequest, losses: list[dict[str, Tensor]], lr: float | None = None
+        self, log: Log, stop: StopRequest, losses: list[dict[str, Tensor]], lr: float | None = None
     ) -> None:
         """Evaluate if it is time to, save, and add the epoch's row to the metrics."""
         epoch = -(-self.state.step // self.steps_per_epoch)
@@ -176,12 +190,7 @@ class Trainer:
         if self.state.evaluation_due:
             self.save()
             with self.speed.paused():
-                numbers = self.validation.run(
-                    self.state,
-                    self.folder,
-                    epoch,
-                    on_picture=lambda: self._stop_if_told(stop, None, saved=True),
-                )
+                numbers = self._evaluate(epoch, stop)
             self.state.evaluation_due = False
             row |= numbers
             if numbers:
@@ -191,6 +200,13 @@ class Trainer:
         elif epoch % self.recipe.train.save_every == 0:
             self.save()
         log.epoch({**row, "wall_s": time.perf_counter() - self.started})
+
+    def _evaluate(self, epoch: int, stop: StopRequest) -> dict[str, float | None]:
+        try:
+            return self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
+        except Stopped:
+            self._stop_if_told(stop, None, saved=True)
+            raise
 
     def _save_between(self, previous: tuple[StepResult, list[Batch]] | None) -> None:
         every = self.recipe.train.save_every_steps
@@ -202,46 +218,62 @@ class Trainer:
     def save(self) -> None:
         """Write `last.pt`, atomically, and keep numbered copies."""
         with self.speed.paused():
-            checkpoints = self.folder / "checkpoints"
-            save_state(
-                checkpoints / "last.pt",
-                self.state,
-                self.recipe,
-                self.annotations.categories,
-                str(self.data),
-                self.device,
-            )
-            keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
+            self.world.average_(self.state.running_statistics())
+            self.world.share(self._write_state)
             self.saved_step = self.state.step
+
+    def _write_state(self) -> None:
+        checkpoints = self.folder / "checkpoints"
+        save_state(
+            checkpoints / "last.pt",
+            self.state,
+            self.recipe,
+            self.annotations.categories,
+            str(self.data),
+            self.device,
+            self.world.size,
+        )
+        keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
 
     def _stop_if_told(
         self, stop: StopRequest, previous: tuple[StepResult, list[Batch]] | None, *, saved: bool = False
     ) -> None:
-        if stop.number is None:
+        number = self.world.largest(stop.number)
+        if not number:
             return
         if previous is not None:
             self._refuse_non_finite(*previous, step=self.state.step)
         if not saved:
             self.save()
-        raise Interrupted(
-            f"stopped after step {self.state.step} of {self.total_steps}; everything is saved",
-            signal_number=stop.number,
-            run=self.folder,
+        raise self._told_once(
+            Interrupted(
+                f"stopped after step {self.state.step} of {self.total_steps}; everything is saved",
+                signal_number=number,
+                run=self.folder,
+            )
         )
+
+    def _told_once(self, error: CtnetError) -> CtnetError:
+        """Return what this rank raises when all ranks run into the same error."""
+        return error if self.world.leads else ToldElsewhere(error)
 
     def _refuse_non_finite(self, result: StepResult, batches: list[Batch], step: int) -> None:
         if bool(result.finite):
             return
         path = self.folder / "nonfinite" / f"step_{step:07d}.pt"
-        with replacing(path) as temporary:
-            torch.save([tuple(batch) for batch in batches], temporary)
-        raise Diverged(
-            f"step {step}: the loss or its gradient is not finite",
-            losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
-            pictures=", ".join(str(int(i)) for batch in batches for i in batch.image_ids),
-            batch=path,
-            last_state=self.folder / "checkpoints" / "last.pt",
-            hint="lower --lr, lengthen schedule.warmup, or use --amp off",
+        everyones = [batch for rank in self.world.gather(batches) for batch in rank]
+        if self.world.leads:
+            with replacing(path) as temporary:
+                torch.save([tuple(batch) for batch in everyones], temporary)
+        raise self._told_once(
+            Diverged(
+                f"step {step}: the loss or its gradient is not finite",
+                losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
+                pictures=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
+                batch=path,
+                last_state=self.folder / "checkpoints" / "last.pt",
+                hint="lower --lr, lengthen schedule.warmup, or use --amp off",
+            )
         )
 
     def summary(self) -> dict[str, Any]:
@@ -252,10 +284,10 @@ class Trainer:
             "schema": "ctnet.train/1",
             "network": self.recipe.name,
             "device": str(self.device.torch_device),
-            "world_size": 1,
+            "world_size": self.world.size,
             "precision": self.precision.sentence(),
             "batch_size": train.batch_size,
-            "effective_batch": train.batch_size * train.accumulate,
+            "effective_batch": self.order.batch_size * train.accumulate,
             "epochs": self.state.step / self.steps_per_epoch,
             "steps": self.state.step,
             "images_per_s": overall["images_per_s"],

@@ -12,6 +12,8 @@ from ctnet.devices import OpenDevice
 from ctnet.engine.report import Reporter
 from ctnet.engine.samples import write_prediction_sheet
 from ctnet.engine.state import TrainingState
+from ctnet.engine.stop import Stopped
+from ctnet.engine.world import World
 from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent, relabel
 from ctnet.eval.evaluate import evaluate
 from ctnet.eval.protocol import describe, sentence
@@ -24,19 +26,23 @@ from ctnet.weights.fit import load_exactly
 
 @dataclass
 class Validation:
-    """Evaluates on one set; without a set it keeps the latest weights as the best."""
+    """Evaluates on one set; without a set it keeps the latest weights as the best.
+
+    All ranks take part in every call: each detects on its share of the pictures, rank 0 scores and writes.
+    """
 
     recipe: Recipe
     categories: tuple[Category, ...]
     annotations: AnnotationSet | None
     device: OpenDevice
     reporter: Reporter
+    world: World
     workers: int = 0
 
     def __post_init__(self) -> None:
         images = len(self.annotations.images) if self.annotations else 0
         self.protocol = describe(self.recipe, self.recipe.evaluation, images)
-        self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None
+        self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None  # on rank 0
         if self.annotations is not None:
             self._alignment = align_categories(self.categories, self.annotations.categories)
             for warning in self._alignment.warnings:
@@ -47,30 +53,48 @@ class Validation:
     ) -> dict[str, float | None]:
         """Return the twelve numbers of the state's weights, saving these when no AP was higher.
 
-        `on_picture` is called now and then and may raise to stop. Empty without a validation set.
+        `on_picture` is called now and then and may raise Stopped on some ranks; then it is raised on all. Empty
+        without a validation set.
         """
         if self.annotations is None:
             state.best = {"step": state.step}
             self._save(state, folder, {})
             return {}
-        metrics = self._measure(state, on_picture)
-        numbers = metrics.numbers()
+        numbers = self._measure(state, on_picture)
         ap = numbers["AP"] or 0.0
         is_best = ap >= state.best.get("AP", -1.0)
         if is_best:
             state.best = {**numbers, "AP": ap, "step": state.step, "epoch": epoch}
             self._save(state, folder, numbers)
-        assert self._latest is not None
-        sheet = folder / "samples" / f"val_epoch_{epoch:03d}.jpg"
-        write_prediction_sheet(sheet, self.annotations, self._latest[1], self.annotations.categories)
+        if self._latest is not None:
+            self._draw(folder, epoch, self._latest[1])
         self.reporter.message(
             f"epoch {epoch}: AP {percent(numbers['AP'])}  AP50 {percent(numbers['AP50'])}  "
             f"AP75 {percent(numbers['AP75'])}" + ("  (best)" if is_best else "")
         )
         return numbers
 
-    def _measure(self, state: TrainingState, on_picture: Callable[[], None]) -> CocoMetrics:
+    def _draw(self, folder: Path, epoch: int, found: dict[int, Detections]) -> None:
         assert self.annotations is not None
+        sheet = folder / "samples" / f"val_epoch_{epoch:03d}.jpg"
+        write_prediction_sheet(sheet, self.annotations, found, self.annotations.categories)
+
+    def _measure(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[str, float | None]:
+        """Return the twelve numbers, on every rank."""
+        found = self._detect(state, on_picture)
+
+        def score() -> dict[str, float | None]:
+            assert self.annotations is not None
+            metrics = coco_metrics(self.annotations, found, self.recipe.evaluation.max_detections)
+            self._latest = (state.step, found, metrics)
+            return metrics.numbers()
+
+        return self.world.share(score)
+
+    def _detect(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[int, Detections]:
+        """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
+        assert self.annotations is not None
+        annotations = self.annotations
         detector = prepare_detector(state.evaluated_network, self.recipe, self.categories, self.device)
         self.protocol["precision"] = detector.precision
 
@@ -78,26 +102,43 @@ class Validation:
             self.reporter.progress("evaluate", done, total, {})
             on_picture()
 
-        found = evaluate(detector, self.annotations, self.recipe.evaluation, workers=self.workers, progress=progress)
-        found = relabel(found, self._alignment)
-        metrics = coco_metrics(self.annotations, found, self.recipe.evaluation.max_detections)
-        self._latest = (state.step, found, metrics)
-        return metrics
+        def detect() -> dict[int, Detections] | None:
+            place, settings = self.world.place, self.recipe.evaluation
+            try:
+                return evaluate(detector, annotations, settings, self.workers, progress, place.rank, place.size)
+            except Stopped:
+                return None
+
+        parts = self.world.gather(self.world.together(detect))
+        found: dict[int, Detections] = {}
+        for part in parts:
+            if part is None:
+                raise Stopped
+            found |= part
+        found = {image.id: found[image.id] for image in annotations.images}
+        return relabel(found, self._alignment)
 
     def _save(self, state: TrainingState, folder: Path, numbers: dict[str, Any]) -> None:
+        if not self.world.leads:
+            return
         info = {"metrics": numbers, "step": state.step, "protocol": self.protocol}
         weights = Weights(state.evaluated_network.state_dict(), self.recipe, self.categories, info)
         save_weights(folder / "checkpoints" / "best.safetensors", weights)
 
     def report(self, state: TrainingState, folder: Path) -> Path | None:
-        """Return the page of a report on the best weights, written to `eval/`; None without a validation set."""
+        """Return the page of a report on the best weights, written to `eval/`.
+
+        None without a validation set, and on all ranks but 0.
+        """
         if self.annotations is None:
             return None
         best_file = folder / "checkpoints" / "best.safetensors"
-        if self._latest is None or self._latest[0] != state.best.get("step"):
-            load_exactly(state.evaluated_network, read_weights(best_file).tensors, best_file)
+        if self.world.share(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
+            tensors = self.world.share(lambda: dict(read_weights(best_file).tensors))
+            load_exactly(state.evaluated_network, tensors, best_file)
             self._measure(state, on_picture=lambda: None)
-        assert self._latest is not None
+        if self._latest is None:
+            return None
         _, found, metrics = self._latest
         document = evaluation_document(
             str(best_file), self.annotations, metrics, self.protocol, self._alignment.warnings

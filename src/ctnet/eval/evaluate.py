@@ -27,24 +27,37 @@ def _only(items: list[Any]) -> Any:
     return items[0]
 
 
+def _dealt(count: int, batch_size: int, rank: int, ranks: int) -> list[int]:
+    """Return the numbers of a rank's pictures: whole batches in turn, so that the same pictures share a batch as alone.
+
+    Then sums in the network round alike, and so do the scores.
+    """
+    return [number for number in range(count) if number // batch_size % ranks == rank]
+
+
 def evaluate(
     detector: Detector,
     annotations: AnnotationSet,
     settings: Evaluation,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> dict[int, Detections]:
     """Return the detections of every picture, by image id; labels are the detector's.
 
-    `progress` is told (pictures done, pictures in all). Batch size and number of workers change no result. Raises
-    DataError for a picture that cannot be read.
+    Of several `ranks`, one does its part of the pictures; the parts make up the whole. `progress` is told (pictures
+    done, pictures in all). Batch size and number of workers change no result. Raises DataError for a picture that
+    cannot be read.
     """
     recipe = detector.recipe
     render = partial(_render, annotations, recipe.data.image_size, recipe.model.size_multiple, settings)
     pictures = Mapped(render, len(annotations.images))
+    mine = _dealt(len(pictures), settings.batch_size, rank, ranks)
     loader = DataLoader(
         pictures,
         batch_size=1,
+        sampler=mine,
         num_workers=workers,
         collate_fn=_only,
         worker_init_fn=start_worker,
@@ -54,5 +67,5 @@ def evaluate(
     for image_id, detections in detect_stream(detector, raising(loader), settings):
         found[image_id] = detections
         if progress is not None:
-            progress(len(found), len(pictures))
+            progress(len(found), len(mine))
     return found

@@ -12,11 +12,19 @@ _MARGIN = 1e-4
 _TINY = 1e-12
 
 
-def heatmap_focal_loss(logits: Tensor, target: Tensor, *, rules: TargetRules = "centernet") -> Tensor:
+def count_centers(heatmap: Tensor) -> Tensor:
+    """Return the number of centres in a heatmap of any shape: cells that are exactly 1."""
+    return heatmap.eq(1).sum()
+
+
+def heatmap_focal_loss(
+    logits: Tensor, target: Tensor, *, rules: TargetRules = "centernet", centers: Tensor | None = None
+) -> Tensor:
     """Return the scalar loss of (B,C,H,W) logits against a heatmap whose centres are exactly 1.
 
     The sum over all cells divided by the number of centres in the batch; without any centre, the sum itself.
-    Computed in at least float32. mmdet's rules do not keep probabilities away from 0 and 1.
+    `centers`, a scalar, replaces that number: a batch may be a part of a larger one. Computed in at least float32.
+    mmdet's rules do not keep probabilities away from 0 and 1.
     """
     logits = logits.float() if logits.dtype.itemsize < 4 else logits
     positive = target.eq(1)
@@ -30,4 +38,4 @@ def heatmap_focal_loss(logits: Tensor, target: Tensor, *, rules: TargetRules = "
         log_probability, log_rest = (probability + _TINY).log(), (rest + _TINY).log()
     at_centers = log_probability * rest.square() * positive
     elsewhere = log_rest * probability.square() * (1 - target).pow(4) * ~positive
-    return -(at_centers + elsewhere).sum() / positive.sum().clamp(min=1)
+    return -(at_centers + elsewhere).sum() / (count_centers(target) if centers is None else centers).clamp(min=1)

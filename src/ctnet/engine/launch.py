@@ -1,0 +1,131 @@
+"""`ctnet train --nproc N`: torch's elastic launcher in this process, and what it found, in plain words."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ctnet.config import Recipe
+from ctnet.devices import device_for_processes
+from ctnet.engine.failure import cause
+from ctnet.engine.place import ROLE
+from ctnet.engine.report import Silence
+from ctnet.engine.run_folder import new_run_folder, run_to_resume
+from ctnet.engine.train import open_data
+from ctnet.errors import ConfigError, LostRanks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which processes to start: `nproc` (a number, or `auto` for all cards) on each of `nnodes` machines."""
+
+    nproc: str
+    nnodes: int = 1
+    node_rank: int = 0
+    rdzv_endpoint: str | None = None
+    max_restarts: int = 0
+    timeout_s: float = 600.0
+
+    def processes(self, device: str) -> int:
+        """Return the number of processes here. Raises ConfigError or DeviceUnavailable when there cannot be so many."""
+        if self.nproc == "auto":
+            return device_for_processes(device, 1).probe().count
+        if not self.nproc.isdecimal() or int(self.nproc) < 1:
+            raise ConfigError("--nproc takes a number from 1 on, or auto", got=self.nproc)
+        device_for_processes(device, int(self.nproc))
+        return int(self.nproc)
+
+    def check(self) -> None:
+        """Raise ConfigError unless the nodes can find each other."""
+        if not 0 <= self.node_rank < self.nnodes:
+            raise ConfigError("--node-rank must be from 0 to --nnodes - 1", got=self.node_rank, nnodes=self.nnodes)
+        if self.nnodes > 1 and (self.rdzv_endpoint is None or not self.rdzv_endpoint.rpartition(":")[2].isdecimal()):
+            raise ConfigError(
+                "several nodes meet at --rdzv-endpoint HOST:PORT, an address of the first node",
+                got=self.rdzv_endpoint,
+            )
+
+
+def folder_to_fill(plan: Plan, recipe: Recipe, out: Path | None) -> Path | None:
+    """Return the folder of a new run: it stays the same when processes are restarted. The first node chooses it.
+
+    Raises DataError when the recipe's data cannot be used: better now, once, than in every process.
+    """
+    open_data(recipe, Silence())
+    return new_run_folder(recipe.name, out) if plan.node_rank == 0 else out
+
+
+def folder_to_resume(plan: Plan, run: Path | None) -> Path | None:
+    """Return the folder to continue, None being the newest. The first node chooses it."""
+    return run_to_resume(run) if plan.node_rank == 0 else run
+
+
+def launch(plan: Plan, device: str, command: Sequence[str]) -> None:
+    """Run `ctnet COMMAND...` in all processes and return when they are done.
+
+    Raises what the first of them to fail told, RankFailed when one was killed, ConfigError when the processes cannot
+    meet, and SystemExit after a signal.
+    """
+    plan.check()
+    processes = plan.processes(device)
+    with _quiet(plan), tempfile.TemporaryDirectory(prefix="ctnet-launch-") as reports:
+        try:
+            config = LaunchConfig(
+                min_nodes=plan.nnodes,
+                max_nodes=plan.nnodes,
+                nproc_per_node=processes,
+                run_id=uuid.uuid4().hex if plan.nnodes == 1 else "ctnet",
+                role=ROLE,
+                max_restarts=plan.max_restarts,
+                logs_specs=DefaultLogsSpecs(log_dir=reports),
+                **_rendezvous(plan),
+            )
+            elastic_launch(config, sys.executable)("-m", "ctnet", *command)
+        except ChildFailedError as error:
+            raise cause(error.failures) from None
+        except SignalException as stop:
+            raise SystemExit(128 + stop.sigval) from None
+        except dist.DistError as error:
+            raise _not_met(plan, error) from None
+
+
+@contextmanager
+def _quiet(plan: Plan) -> Iterator[None]:
+    """Silence torch's launcher, which talks to its developers; with restarts its errors alone tell what died."""
+    logging.disable(logging.WARNING if plan.max_restarts else logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _rendezvous(plan: Plan) -> dict[str, Any]:
+    if plan.nnodes == 1:
+        return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "rdzv_configs": {"is_host": True}}
+    # static: ranks follow node ranks, so that rank 0, which writes the run folder, is where the user expects it
+    return {
+        "rdzv_backend": "static",
+        "rdzv_endpoint": plan.rdzv_endpoint,
+        "rdzv_configs": {"rank": plan.node_rank, "timeout": int(plan.timeout_s)},
+    }
+
+
+def _not_met(plan: Plan, error: Exception) -> Exception:
+    if "EADDRINUSE" in str(error):
+        return ConfigError("the port is in use", endpoint=plan.rdzv_endpoint, hint="--rdzv-endpoint names another")
+    return LostRanks(
+        "the nodes did not meet", endpoint=plan.rdzv_endpoint, got=str(error).partition("\n")[0],
+        hint="is the first node (--node-rank 0) running, and reachable there?",
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Where this process stands among those of a run, as torch's launchers say it in environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ctnet.errors import ConfigError
+
+ROLE = "ctnet"  # the role that `ctnet train --nproc` gives its processes
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of `size` processes, `local_size` of them on this machine; both ranks count from 0."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    restart: int = 0  # how often the launcher has started the processes again
+    restarts: int = 0  # how often it will at most
+    launched: bool = False  # by `ctnet train --nproc`, not by torchrun or by hand
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes the run folder and talks."""
+        return self.rank == 0
+
+
+def find_place(environment: Mapping[str, str] | None = None) -> Place:
+    """Return the place that the environment names; without WORLD_SIZE, or with 1, the only one.
+
+    Raises ConfigError when WORLD_SIZE comes without what torchrun sets beside it.
+    """
+    given = os.environ if environment is None else environment
+    size = _number(given, "WORLD_SIZE", 1)
+    if size == 1:
+        return Place()
+    missing = [name for name in _NEEDED if name not in given]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
+            hint="let ctnet train --nproc N or torchrun start the processes, or unset WORLD_SIZE",
+        )
+    rank = _number(given, "RANK", 0)
+    if not 0 <= rank < size:
+        raise ConfigError("RANK must be from 0 to WORLD_SIZE - 1", got=rank, WORLD_SIZE=size)
+    return Place(
+        rank=rank,
+        size=size,
+        local_rank=_number(given, "LOCAL_RANK", 0),
+        local_size=_number(given, "LOCAL_WORLD_SIZE", size),
+        restart=_number(given, "TORCHELASTIC_RESTART_COUNT", 0),
+        restarts=_number(given, "TORCHELASTIC_MAX_RESTARTS", 0),
+        launched=given.get("ROLE_NAME") == ROLE,
+    )
+
+
+def _number(given: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return int(given.get(name) or default)
+    except ValueError:
+        raise ConfigError(f"the environment variable {name} is not a number", got=given[name]) from None

@@ -1,0 +1,198 @@
+"""The processes of a run talking to each other. One process alone is a world of size 1 and talks to nobody."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from ctnet.devices import OpenDevice, open_device, open_for_rank
+from ctnet.engine.place import Place
+from ctnet.errors import ConfigError, CtnetError, LostRanks, SilentRanks, ToldElsewhere
+
+T = TypeVar("T")
+ALONE = Place()
+_ROLL_CALL_S = 2.0
+
+
+@dataclass(frozen=True)
+class World:
+    """All ranks of a run. Every method is called by all of them, in the same order."""
+
+    place: Place = ALONE
+    control: Any = None  # a gloo group: small words of the host overtake no work of the device
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return self.place.size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which alone writes files and talks."""
+        return self.place.leads
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of the ranks' tensors, on their device; waits for nothing on the host."""
+        if self.size == 1:
+            return tensor
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace the tensors by their means over the ranks."""
+        if self.size > 1 and tensors:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            means = torch.split(self.sum(flat) / self.size, [tensor.numel() for tensor in tensors])
+            for tensor, mean in zip(tensors, means, strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the ranks' numbers."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=self.control)
+        return int(value)
+
+    def gather(self, value: T) -> list[T]:
+        """Return the ranks' values in their order, on every rank."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def share(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns on rank 0, on every rank. A user's error there ends all ranks, told once."""
+        made: list[Any] = [None]
+        if self.leads:
+            try:
+                made = [make()]
+            except CtnetError as error:
+                made = [error]
+        if self.size > 1:
+            dist.broadcast_object_list(made, src=0, group=self.control)
+        if isinstance(made[0], CtnetError):
+            raise made[0] if self.leads else ToldElsewhere(made[0])
+        result: T = made[0]
+        return result
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns here. A user's error on any rank ends all of them, told by the first such rank."""
+        result: Any = None
+        failed: CtnetError | None = None
+        try:
+            result = work()
+        except CtnetError as error:
+            failed = error
+        failures = self.gather(failed)
+        for rank, failure in enumerate(failures):
+            if failure is not None:
+                raise failure if rank == self.place.rank else ToldElsewhere(failure)
+        return result  # type: ignore[no-any-return]
+
+
+@contextmanager
+def joined(device: str, place: Place, timeout_s: float) -> Iterator[tuple[World, OpenDevice]]:
+    """Open this rank's device, meet the other ranks, and part from them at the end of the block.
+
+    Raises ConfigError when the meeting place cannot be used, LostRanks when ranks die, and SilentRanks when
+    they are silent for `timeout_s`.
+    """
+    if place.size == 1:
+        yield World(), open_device(device)
+        return
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() // place.local_size))
+    opened = open_for_rank(device, place.local_rank, place.local_size)
+    wait = timedelta(seconds=timeout_s)
+    store = _meet(place, wait)
+    try:
+        backend = opened.plugin.ddp_backend
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=wait)
+        control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=wait)
+        yield World(place, control), opened
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not _is_lost_contact(error):
+            raise
+        raise _lost(error, place, store, timeout_s) from error
+
+
+def spread(network: nn.Module, world: World, device: OpenDevice, *, accumulates: bool) -> nn.Module:
+    """Return the network whose gradients, after backward, are means over all ranks; alone, the network itself.
+
+    Weights and statistics are those of rank 0 to begin with; statistics go their own ways after that. `accumulates`
+    when some backward passes leave their gradients to a later one (`no_sync`).
+    """
+    if world.size == 1:
+        return network
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # its new name is unknown to torch 2.7
+        return DistributedDataParallel(
+            network,
+            device_ids=device.plugin.ddp_device_ids(device.torch_device.index or 0),
+            broadcast_buffers=False,  # running statistics are linear: they are averaged when they are needed
+            gradient_as_bucket_view=True,
+            static_graph=not accumulates,  # torch fails when a first pass under no_sync meets a static graph
+        )
+
+
+def available_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _meet(place: Place, wait: timedelta) -> Store:
+    """Return the key-value store that all ranks share, at MASTER_ADDR and MASTER_PORT."""
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store: Store
+        store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=wait))
+    except dist.DistError as error:
+        if "EADDRINUSE" in str(error):
+            raise ConfigError("the port is in use", endpoint=where, hint="name another port") from None
+        raise LostRanks("the processes did not meet", endpoint=where, got=str(error).partition("\n")[0]) from error
+    # each start has its own part of the store: what dead processes left there would be taken for the living
+    return PrefixStore(f"ctnet/start_{place.restart}", store)
+
+
+def _is_lost_contact(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> CtnetError:
+    """Return the error that names the silent ranks, found by a roll call at the store, which outlives any rank."""
+    silent = None
+    try:
+        store.set(f"alive/{place.rank}", "yes")
+        time.sleep(_ROLL_CALL_S)
+        others = [rank for rank in range(place.size) if not store.check([f"alive/{rank}"])]
+        silent = ", ".join(f"rank {rank}" for rank in others) or None
+    except RuntimeError:
+        pass  # the store has gone as well
+    text = str(error)
+    if "Timed out waiting" in text or "collective operation timeout" in text:
+        return SilentRanks(
+            f"rank {place.rank} waited {timeout_s:g} s for the others in vain",
+            silent=silent,
+            hint="a rank hangs; --timeout gives it more time",
+        )
+    return LostRanks(
+        f"rank {place.rank} lost contact to the others",
+        silent=silent,
+        got=text.partition("\n")[0].partition(". This is")[0],
+    )

@@ -1,0 +1,96 @@
+"""What test_world.py runs as one of several real processes: writes what it found to a file of its rank."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ctnet.config import load_recipe
+from ctnet.data.dataset import open_dataset
+from ctnet.engine import train as engine
+from ctnet.engine.failure import reporting
+from ctnet.engine.report import Silence
+from ctnet.engine.world import joined
+from ctnet.errors import CtnetError, DataError
+from ctnet.eval.evaluate import evaluate
+from ctnet.models.build import build_network
+from ctnet.models.detector import Detector
+from ctnet.nn import SyncBatchNorm2d, synchronise_norms
+
+TINY = [
+    "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=96", "data.workers=0",
+    "data.val_split=none", "augment.photometric=0", "train.amp=off", "train.eval_every=0", "train.max_steps=20",
+    "train.sync_bn=true", "optimizer.name=sgd", "optimizer.lr=0.0002", "schedule.epochs=20",
+]  # fmt: skip
+
+
+def words(world) -> dict:
+    """Say something with every word that ranks have."""
+    tensors = [torch.full((2, 3), float(world.place.rank)), torch.full((1,), 4.0 * world.place.rank)]
+    world.average_(tensors)
+
+    def fail_on_the_last():
+        if world.place.rank == world.size - 1:
+            raise DataError("a broken picture", file="x.jpg")
+
+    caught = None
+    try:
+        world.together(fail_on_the_last)
+    except CtnetError as error:
+        caught = (type(error).__name__, error.exit_code, error.message)
+    return {
+        "sum": world.sum(torch.tensor([1.0, world.place.rank])),
+        "average": tensors,
+        "largest": world.largest(7 - world.place.rank),
+        "gather": world.gather({"rank": world.place.rank}),
+        "share": world.share(lambda: f"from {world.place.rank}"),
+        "together": caught,
+    }
+
+
+def normalise(world) -> dict:
+    """Run a norm over this rank's pictures of a batch of five, of which rank 0 has none and the last rank the rest."""
+    torch.manual_seed(0)
+    x, upstream = torch.randn(2, 5, 3, 7, 4, dtype=torch.float64) + 3
+    norm = SyncBatchNorm2d(3).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    mine = slice(0, 5) if world.size == 1 else (slice(0, 0), slice(0, 5))[world.place.rank]
+    part = x[mine].clone().requires_grad_()
+    y = norm(part)
+    y.backward(upstream[mine])
+    return {
+        "y": y.detach(), "grad": part.grad, "mean": norm.running_mean, "var": norm.running_var,
+        "weight": norm.weight.grad, "bias": norm.bias.grad, "batches": norm.num_batches_tracked,
+    }  # fmt: skip
+
+
+def detect(world, device, data: Path) -> dict:
+    """Return this rank's share of the detections of an untrained detector."""
+    torch.manual_seed(0)
+    recipe = load_recipe("centernet_resdcn18", TINY[:3]).recipe
+    annotations = open_dataset(data, "train")
+    network = synchronise_norms(build_network(recipe.model, len(annotations.categories)))
+    detector = Detector(network, recipe, annotations.categories, device)
+    settings = recipe.evaluation.model_copy(update={"batch_size": 2, "top_k": 20})
+    found = evaluate(detector, annotations, settings, rank=world.place.rank, ranks=world.size)
+    return {key: (f.boxes_xyxy.tolist(), f.scores.tolist(), f.labels.tolist()) for key, f in found.items()}
+
+
+def main(data: Path, out: Path) -> None:
+    """Do all of it."""
+    torch.set_num_threads(1)
+    with reporting() as place, joined("cpu", place, 60) as (world, device):
+        found = {"words": words(world), "norm": normalise(world), "detections": detect(world, device, data)}
+        for name, more in {"plain": [], "accumulated": ["train.accumulate=2", "train.max_steps=4"]}.items():
+            recipe = load_recipe(
+                "centernet_resdcn18", [f"data.path={data}", f"train.batch_size={4 // world.size}", *TINY, *more]
+            ).recipe
+            options = engine.RunOptions(out / f"{name}_{world.size}")
+            found[name] = engine.train(recipe, options, Silence(), device, world)
+        torch.save(found, out / f"rank_{world.place.rank}_of_{world.size}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
