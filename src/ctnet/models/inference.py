@@ -17,7 +17,7 @@ from torch import Tensor
 from ctnet.codec.affine import View, fixed_view, keep_view, render_view, transform_boxes
 from ctnet.codec.decode import peak_boxes
 from ctnet.codec.pixels import normalise
-from ctnet.config import Evaluation
+from ctnet.config import Data, Evaluation
 from ctnet.errors import ConfigError
 from ctnet.models.build import STRIDE
 from ctnet.ops import decode_peaks, nms, soft_nms
@@ -88,12 +88,25 @@ def detect_stream(
 
 @torch.inference_mode()
 def _detect_views(detector: Detector, views: Sequence[RenderedView], settings: Evaluation) -> list[Detections]:
-    data = detector.recipe.data
-    pixels = torch.from_numpy(np.stack([view.pixels for view in views])).to(detector.device.torch_device)
-    x = normalise(pixels, data.mean, data.std, color_order=data.color_order)
+    x = network_input(views, detector.recipe.data, detector.device.torch_device)
     if settings.flip:
         x = torch.cat([x, x.flip(3)])
-    outputs = detector.model(x)
+    return view_detections(detector.model(x), views, settings)
+
+
+def network_input(views: Sequence[RenderedView], data: Data, device: torch.device) -> Tensor:
+    """Return the normalised batch (N,3,H,W) of views of one size, on the device."""
+    pixels = torch.from_numpy(np.stack([view.pixels for view in views])).to(device)
+    return normalise(pixels, data.mean, data.std, color_order=data.color_order)
+
+
+def view_detections(
+    outputs: dict[str, Tensor] | list[dict[str, Tensor]], views: Sequence[RenderedView], settings: Evaluation
+) -> list[Detections]:
+    """Return the detections of each view from what the network said, boxes in pixels of its picture.
+
+    With `settings.flip` the outputs are of the views and of their mirror images.
+    """
     heads = outputs[-1] if isinstance(outputs, list) else outputs
     if "boxes" in heads:
         boxes, scores, labels = _decoded(heads, settings)
