@@ -29,13 +29,14 @@ def survey() -> dict[str, Any]:
         "ctnet": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "devices": {name: _device(name) for name in device_names()},
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, None for one that is not."""
     try:
         return version(package)
     except PackageNotFoundError:
