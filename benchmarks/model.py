@@ -13,45 +13,13 @@ import torch
 from graph_peers import onnxruntime_network, openvino_network
 from measure import arguments, check, finish, matmul_rate, milliseconds
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from ctnet.bench.operations import operations, random_network
 from ctnet.config import load_recipe
 from ctnet.devices import open_device
 from ctnet.devices.fold import fold_batch_norm
-from ctnet.models.build import build_network
-from ctnet.nn import DeformConv2d
 
 CLASSES = 80
-
-
-def trained_like(name: str) -> nn.Module:
-    """Return the network of a recipe with norms and offsets as after training, so that no input is special."""
-    torch.manual_seed(0)
-    network = build_network(load_recipe(name, []).recipe.model, CLASSES)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-        if isinstance(module, DeformConv2d):
-            nn.init.normal_(module.offset_mask.weight, 0, 0.02)
-    return network.eval()
-
-
-def operations(network: nn.Module, x: Tensor) -> int:
-    """Return the operations (a multiply-add is two) of all convolutions, deformable ones as if they were ordinary."""
-    deformable = 0
-
-    def add(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        nonlocal deformable
-        deformable += 2 * output.numel() * module.weight[0].numel()  # type: ignore[union-attr,operator]
-
-    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, DeformConv2d)]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(x)
-    for hook in hooks:
-        hook.remove()
-    # the counter sees the products inside a deformable convolution only where the reference runs them in the open
-    inside = sum(count for op, count in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
-    return counter.get_total_flops() - inside + deformable
 
 
 def calls_of(network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[str, object]:
@@ -94,7 +62,7 @@ def main() -> None:
     figures: dict[str, object] = {"matmul": rates}
     ratios: dict[str, float] = {}
     for name in values.models:
-        network = trained_like(name)
+        network = random_network(load_recipe(name, []).recipe.model, CLASSES)
         short = name.removeprefix("centernet_")
         for batch in values.batches:
             x = torch.randn(batch, 3, values.size, values.size)

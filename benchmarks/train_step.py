@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import torch
 from measure import arguments, check, finish, matmul_rate, milliseconds
-from model import operations
 from peers import grid_sample_deform_conv
 from torch import Tensor, nn
 
+from ctnet.bench.operations import operations
 from ctnet.config import load_recipe
 from ctnet.devices import open_device
 from ctnet.models.build import build_network

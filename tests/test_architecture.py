@@ -18,11 +18,15 @@ LAYERS = [
     {"ops"},
     {"devices", "nn", "codec"},
     {"models", "losses", "data", "weights"},
-    {"engine", "eval", "export", "predict"},
+    {"bench", "engine", "eval", "export", "predict"},
     {"cli"},
 ]
 RANK = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-SIBLINGS = {("engine", "eval")}  # training scores its weights; no other room of that level uses another
+SIBLINGS = {
+    ("engine", "eval"),  # training scores its weights
+    ("bench", "export"),  # what is timed is the file and the runtime that users get
+    ("bench", "engine"),  # and the step that training takes
+}
 FENCED = {
     "typer": {"cli"},
     "rich": {"cli"},

@@ -4,6 +4,7 @@ CtnetError
 ├── ConfigError          2   a wrong flag, key or value
 ├── DataError            3   annotations or pictures that cannot be used
 ├── WeightsError         3   a file of weights that does not fit
+├── BenchError           3   a speed below its baseline, or one that could not be measured or compared
 ├── DeviceUnavailable    4   the device asked for is not here
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
@@ -52,6 +53,12 @@ class DataError(CtnetError):
 
 class WeightsError(CtnetError):
     """A file of weights that cannot be read or does not fit the network."""
+
+    exit_code = 3
+
+
+class BenchError(CtnetError):
+    """A speed below its baseline, or one that could not be measured or compared."""
 
     exit_code = 3
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ctnet._version import __version__
+from ctnet.cli.bench import app as bench_app
 from ctnet.cli.config import app as config_app
 from ctnet.cli.data import app as data_app
 from ctnet.cli.doctor import doctor
@@ -39,6 +40,7 @@ app.command("eval")(evaluate_command)
 app.command()(predict)
 app.command("export")(export_command)
 app.command()(doctor)
+app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.add_typer(config_app, name="config")

@@ -55,7 +55,7 @@ def survey() -> dict[str, Any]:
         "processor": processor(),
         "torch": torch_build(),
         "devices": devices,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "extras": _extras(),
         "limits": limits(),
         "variables": {
@@ -66,7 +66,8 @@ def survey() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, None for one that is not."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -86,7 +87,7 @@ def _extras() -> dict[str, dict[str, Any]]:
         if package is None or extra is None or extra[1] in _GROUPS_OF_EXTRAS:
             continue
         entry = found.setdefault(extra[1], {"missing": [], "install": f'pip install "ctnet[{extra[1]}]"'})
-        if _version(package[0]) is None:
+        if installed_version(package[0]) is None:
             entry["missing"].append(package[0])
     return found
 

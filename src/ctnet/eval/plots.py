@@ -8,37 +8,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.data.canvas import (
+    GREY,
+    GRID,
+    INK,
+    PALETTE,
+    REST,
+    WHITE,
+    Color,
+    blank,
+    curve,
+    text,
+    text_size,
+    vertical_text,
+)  # fmt: skip
 from ctnet.data.image import Image
 from ctnet.eval.coco import RECALL_POINTS, CocoMetrics, percent
 from ctnet.eval.matching import Match
 from ctnet.types import Category, Float32, Int64
 
-Color = tuple[int, int, int]
-
-INK: Color = (50, 44, 40)
-GREY: Color = (150, 144, 140)
-GRID: Color = (232, 229, 227)
-REST: Color = (205, 200, 196)
-WHITE: Color = (255, 255, 255)
-PALETTE: tuple[Color, ...] = (
-    (180, 119, 31),
-    (14, 127, 255),
-    (44, 160, 44),
-    (40, 39, 214),
-    (189, 103, 148),
-    (75, 86, 140),
-    (194, 119, 227),
-    (127, 127, 127),
-    (34, 189, 188),
-    (207, 190, 23),
-)
 TRUTH: Color = (90, 175, 60)
 MISSED: Color = (0, 140, 255)
 CORRECT: Color = (225, 130, 30)
 WRONG: Color = (60, 30, 220)
-
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-SHIFT = 4
 
 
 def precision_recall_plot(metrics: CocoMetrics, categories: Sequence[Category]) -> Image:
@@ -47,7 +39,7 @@ def precision_recall_plot(metrics: CocoMetrics, categories: Sequence[Category]) 
     The classes with most ground truth have a colour and a line in the legend, further ones are grey.
     """
     panel, legend, height = 470, 250, 470
-    canvas = _blank(height, 2 * panel + legend)
+    canvas = blank(height, 2 * panel + legend)
     counts = [row["count"] or 0 for row in metrics.per_class.values()]
     labels = sorted(range(len(counts)), key=lambda label: -counts[label])
     curves = (metrics.precision[0], metrics.precision.mean(axis=0))
@@ -70,9 +62,9 @@ def confusion_plot(counts: Int64, categories: Sequence[Category]) -> Image:
     names = [*(_name(category, 20) for category in categories), "background"]
     cell = int(np.clip(900 // len(names), 13, 64))
     scale = 0.42 if cell >= 24 else 0.32
-    margin = 44 + max(_text_size(name, scale)[0] for name in names)
+    margin = 44 + max(text_size(name, scale)[0] for name in names)
     side = cell * len(names)
-    canvas = _blank(margin + side + 16, max(margin + side + 16, 420))
+    canvas = blank(margin + side + 16, max(margin + side + 16, 420))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, column in np.ndindex(*counts.shape):
         x, y = margin + column * cell, margin + row * cell
@@ -81,14 +73,14 @@ def confusion_plot(counts: Int64, categories: Sequence[Category]) -> Image:
         cv2.rectangle(canvas, (x, y), (x + cell - 1, y + cell - 1), shade, cv2.FILLED)
         if cell >= 34 and counts[row, column]:
             ink = WHITE if share > 0.5 else INK
-            _text(canvas, _count(int(counts[row, column])), (x + cell // 2, y + cell // 2), ink, scale, "middle")
+            text(canvas, _count(int(counts[row, column])), (x + cell // 2, y + cell // 2), ink, scale, "middle")
     for index, name in enumerate(names):
         middle = margin + index * cell + cell // 2
-        _text(canvas, name, (margin - 8, middle), INK, scale, "right")
-        _vertical_text(canvas, name, (middle, margin - 8), INK, scale)
+        text(canvas, name, (margin - 8, middle), INK, scale, "right")
+        vertical_text(canvas, name, (middle, margin - 8), INK, scale)
     cv2.rectangle(canvas, (margin - 1, margin - 1), (margin + side, margin + side), GREY, 1)
-    _text(canvas, "predicted", (margin + side // 2, 14), GREY, 0.45, "middle")
-    _vertical_text(canvas, "true", (14, margin + side // 2 + _text_size("true", 0.45)[0] // 2), GREY, 0.45)
+    text(canvas, "predicted", (margin + side // 2, 14), GREY, 0.45, "middle")
+    vertical_text(canvas, "true", (14, margin + side // 2 + text_size("true", 0.45)[0] // 2), GREY, 0.45)
     return canvas
 
 
@@ -133,23 +125,19 @@ def _wrong_text(match: Match, index: int, categories: Sequence[Category]) -> str
     return f"{name} {match.found.scores[index]:.2f}{instead}"
 
 
-def _blank(height: int, width: int) -> Image:
-    return np.full((height, width, 3), 255, np.uint8)
-
-
 def _axes(canvas: Image, axes: tuple[int, int, int, int], title: str) -> None:
     left, top, right, bottom = axes
     for tick in range(6):
         x, y = left + (right - left) * tick // 5, bottom - (bottom - top) * tick // 5
         cv2.line(canvas, (x, top), (x, bottom), GRID, 1)
         cv2.line(canvas, (left, y), (right, y), GRID, 1)
-        _text(canvas, f"{tick / 5:.1f}", (x, bottom + 15), INK, 0.4, "middle")
-        _text(canvas, f"{tick / 5:.1f}", (left - 8, y), INK, 0.4, "right")
+        text(canvas, f"{tick / 5:.1f}", (x, bottom + 15), INK, 0.4, "middle")
+        text(canvas, f"{tick / 5:.1f}", (left - 8, y), INK, 0.4, "right")
     cv2.line(canvas, (left, top), (left, bottom), GREY, 1)
     cv2.line(canvas, (left, bottom), (right, bottom), GREY, 1)
-    _text(canvas, title, ((left + right) // 2, top - 20), INK, 0.5, "middle")
-    _text(canvas, "recall", ((left + right) // 2, bottom + 38), INK, 0.45, "middle")
-    _vertical_text(canvas, "precision", (left - 46, (top + bottom) // 2 + 32), INK, 0.45)
+    text(canvas, title, ((left + right) // 2, top - 20), INK, 0.5, "middle")
+    text(canvas, "recall", ((left + right) // 2, bottom + 38), INK, 0.45, "middle")
+    vertical_text(canvas, "precision", (left - 46, (top + bottom) // 2 + 32), INK, 0.45)
 
 
 def _curve(
@@ -160,8 +148,7 @@ def _curve(
     left, top, right, bottom = axes
     x = left + RECALL_POINTS * (right - left)
     y = bottom - precision * (bottom - top)
-    points = np.round(np.stack([x, y], axis=1) * 2**SHIFT).astype(np.int32)
-    cv2.polylines(canvas, [points], False, color, width, cv2.LINE_AA, SHIFT)
+    curve(canvas, x, y, color, width)
 
 
 def _mean_curve(curve_RC: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,18 +164,18 @@ def _legend(
     num_grey: int,
 ) -> None:
     """Draw (name, AP50, AP, colour, line width) one below the other, then how many curves are grey."""
-    _text(canvas, "AP50", (left + 188, 24), GREY, 0.4, "right")
-    _text(canvas, "AP", (left + 236, 24), GREY, 0.4, "right")
+    text(canvas, "AP50", (left + 188, 24), GREY, 0.4, "right")
+    text(canvas, "AP", (left + 236, 24), GREY, 0.4, "right")
     for index, (name, ap50, ap, color, width) in enumerate(entries):
         y = 48 + 24 * index
         cv2.line(canvas, (left, y), (left + 22, y), color, width, cv2.LINE_AA)
-        _text(canvas, name, (left + 30, y), INK, 0.42)
-        _text(canvas, percent(ap50), (left + 188, y), INK, 0.42, "right")
-        _text(canvas, percent(ap), (left + 236, y), INK, 0.42, "right")
+        text(canvas, name, (left + 30, y), INK, 0.42)
+        text(canvas, percent(ap50), (left + 188, y), INK, 0.42, "right")
+        text(canvas, percent(ap), (left + 236, y), INK, 0.42, "right")
     if num_grey > 0:
         y = 48 + 24 * len(entries)
         cv2.line(canvas, (left, y), (left + 22, y), REST, 2, cv2.LINE_AA)
-        _text(canvas, f"{num_grey} more", (left + 30, y), INK, 0.42)
+        text(canvas, f"{num_grey} more", (left + 30, y), INK, 0.42)
 
 
 def _solid_box(canvas: Image, box_xyxy: Float32, color: Color, width: int) -> None:
@@ -207,47 +194,24 @@ def _dashed_box(canvas: Image, box_xyxy: Float32, color: Color, width: int) -> N
             cv2.line(canvas, (x, y), (x, min(y + 6, y2)), color, width)
 
 
-def _tag(canvas: Image, text: str, box_xyxy: Float32, color: Color, below: bool = False) -> None:
+def _tag(canvas: Image, words: str, box_xyxy: Float32, color: Color, below: bool = False) -> None:
     """Draw white text on colour, above the box's top left corner or inside its bottom left one."""
-    width, height = _text_size(text, 0.45)
+    width, height = text_size(words, 0.45)
     limit_y, limit_x = canvas.shape[0] - height - 8, canvas.shape[1] - width - 8
     x = int(np.clip(box_xyxy[0], 0, max(limit_x, 0)))
     y = int(np.clip(box_xyxy[3] - height - 8 if below else box_xyxy[1] - height - 8, 0, max(limit_y, 0)))
     cv2.rectangle(canvas, (x, y), (x + width + 8, y + height + 8), color, cv2.FILLED)
-    _text(canvas, text, (x + 4, y + 4 + height // 2), WHITE, 0.45)
+    text(canvas, words, (x + 4, y + 4 + height // 2), WHITE, 0.45)
 
 
 def _with_key(canvas: Image, entries: Sequence[tuple[str, Color, bool]]) -> Image:
-    strip = _blank(34, canvas.shape[1])
+    strip = blank(34, canvas.shape[1])
     x = 12
-    for text, color, dashed in entries:
+    for words, color, dashed in entries:
         (_dashed_box if dashed else _solid_box)(strip, np.array([x, 10, x + 24, 24], np.float32), color, 2)
-        _text(strip, text, (x + 33, 17), INK, 0.45)
-        x += 33 + _text_size(text, 0.45)[0] + 22
+        text(strip, words, (x + 33, 17), INK, 0.45)
+        x += 33 + text_size(words, 0.45)[0] + 22
     return np.concatenate([strip, canvas])
-
-
-def _text(canvas: Image, text: str, at: tuple[int, int], color: Color, scale: float, anchor: str = "left") -> None:
-    """Draw text whose left, middle or right end is at a point, centred on it vertically."""
-    width, height = _text_size(text, scale)
-    x = at[0] - {"left": 0, "middle": width // 2, "right": width}[anchor]
-    cv2.putText(canvas, text, (x, at[1] + height // 2), FONT, scale, color, 1, cv2.LINE_AA)
-
-
-def _vertical_text(canvas: Image, text: str, at: tuple[int, int], color: Color, scale: float) -> None:
-    """Draw text that reads upwards from a point, centred on it; darkens only, so labels may touch."""
-    width, height = _text_size(text, scale)
-    strip = _blank(height + 8, width + 4)
-    _text(strip, text, (0, (height + 8) // 2), color, scale)
-    upright = cv2.rotate(strip, cv2.ROTATE_90_COUNTERCLOCKWISE)
-    top, left = max(at[1] - upright.shape[0], 0), max(at[0] - upright.shape[1] // 2, 0)
-    target = canvas[top : top + upright.shape[0], left : left + upright.shape[1]]
-    np.minimum(target, upright[: target.shape[0], : target.shape[1]], out=target)
-
-
-def _text_size(text: str, scale: float) -> tuple[int, int]:
-    (width, height), _ = cv2.getTextSize(text, FONT, scale, 1)
-    return int(width), int(height)
 
 
 def _name(category: Category, length: int) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ctnet.codec.affine import View, fixed_view, keep_view, render_view, transform_boxes
 from ctnet.codec.decode import peak_boxes
 from ctnet.codec.pixels import normalise
-from ctnet.config import Evaluation
+from ctnet.config import Data, Evaluation
 from ctnet.errors import ConfigError
 from ctnet.models.build import STRIDE
 from ctnet.ops import decode_peaks, nms, soft_nms
@@ -88,15 +88,30 @@ def detect_stream(
 
 @torch.inference_mode()
 def _detect_views(detector: Detector, views: Sequence[RenderedView], settings: Evaluation) -> list[Detections]:
-    data = detector.recipe.data
-    pixels = np.stack([view.pixels for view in views])
-    if detector.device.plugin.static_shapes:  # the rest of a smaller batch is black
-        pixels = np.pad(pixels, [(0, settings.batch_size - len(views)), (0, 0), (0, 0), (0, 0)])
-    on_device = torch.from_numpy(pixels).to(detector.device.torch_device)
-    x = normalise(on_device, data.mean, data.std, color_order=data.color_order)
+    # where another size costs a compilation, the rest of a smaller batch is black
+    count = settings.batch_size if detector.device.plugin.static_shapes else len(views)
+    x = network_input(views, detector.recipe.data, detector.device.torch_device, count)
     if settings.flip:
         x = torch.cat([x, x.flip(3)])
-    outputs = detector.model(x)
+    return view_detections(detector.model(x), views, settings)
+
+
+def network_input(views: Sequence[RenderedView], data: Data, device: torch.device, count: int | None = None) -> Tensor:
+    """Return the normalised batch (N,3,H,W) of views of one size, on the device, filled up to `count` with black."""
+    pixels = np.stack([view.pixels for view in views])
+    if count is not None and count > len(views):
+        pixels = np.pad(pixels, [(0, count - len(views)), (0, 0), (0, 0), (0, 0)])
+    on_device = torch.from_numpy(pixels).to(device)
+    return normalise(on_device, data.mean, data.std, color_order=data.color_order)
+
+
+def view_detections(
+    outputs: dict[str, Tensor] | list[dict[str, Tensor]], views: Sequence[RenderedView], settings: Evaluation
+) -> list[Detections]:
+    """Return the detections of each view from what the network said, boxes in pixels of its picture.
+
+    With `settings.flip` the outputs are of the views and of their mirror images.
+    """
     heads = outputs[-1] if isinstance(outputs, list) else outputs
     if "boxes" in heads:
         boxes, scores, labels = _decoded(heads, settings)

@@ -1,0 +1,64 @@
+"""What a network has to compute, and networks to time when there are no weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ctnet.config import Model
+from ctnet.models.build import build_network
+from ctnet.nn import DeformConv2d
+
+
+def operations(network: nn.Module, x: Tensor) -> int:
+    """Return the operations (a multiply-add is two) of all convolutions, deformable ones as if they were ordinary."""
+    deformable = 0
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal deformable
+        assert isinstance(module, DeformConv2d)
+        deformable += 2 * output.numel() * module.weight[0].numel()
+
+    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, DeformConv2d)]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    # the counter sees the products inside a deformable convolution only where the reference runs them in the open
+    inside: int = sum(count for op, count in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
+    return int(counter.get_total_flops()) - inside + deformable
+
+
+def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, int]) -> int:
+    """Return the operations of the recipe's network on one picture of (height, width). Nothing is computed."""
+    with FakeTensorMode():
+        return operations(build_network(model, num_classes).eval(), torch.empty(1, 3, *image_size))
+
+
+def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
+    """Return the recipe's network with random weights that let numbers flow as after training.
+
+    Deformable layers look a fraction of a cell aside, and norms have statistics of smooth noise, so that nothing
+    vanishes or explodes in any precision. The state of torch's generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(model, num_classes)
+        momenta = {m: m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+        for norm in momenta:
+            nn.init.uniform_(norm.weight, 0.5, 1.0)
+            norm.momentum = 0.5  # no variance ends near zero, whatever one small map has
+        for module in network.modules():
+            if isinstance(module, DeformConv2d):
+                side = module.offset_mask.weight
+                nn.init.normal_(side, 0, 0.3 / math.sqrt(side[0].numel()))
+        with torch.no_grad():
+            network.train()(F.interpolate(torch.randn(2, 3, 16, 16), scale_factor=8, mode="bilinear"))
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
+    return network.eval()

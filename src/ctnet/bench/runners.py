@@ -1,0 +1,107 @@
+"""What a measured process does: opens one thing, warms it up, times it, and says how much memory that took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctnet.bench.memory import Memory, peak_memory, resident_bytes
+from ctnet.bench.timing import stage_seconds
+from ctnet.config import Recipe
+from ctnet.data.image import read_image
+from ctnet.devices import PrecisionName
+from ctnet.export.formats import format_of
+from ctnet.export.runtime import open_exported
+from ctnet.models.detector import Detector, load_detector
+from ctnet.models.inference import merge_views, network_input, render_views, view_detections
+
+STAGES = ("preprocess", "forward", "decode")
+NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # the first that is in a detector's words
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a runtime is opened: its file of weights or of an exported network, the device, and what to show it."""
+
+    runtime: str
+    file: Path
+    device: str
+    precision: PrecisionName
+    recipe: Recipe
+    pictures: tuple[Path, ...]
+
+
+class InferenceRunner:
+    """One runtime over real pictures, from pixels in memory to boxes in them."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.pictures = [read_image(file) for file in entry.pictures]
+        self.before = resident_bytes()
+        self.detector = _open(entry)
+
+    def precision(self) -> str:
+        """Return what it computes in: fp32, bf16 or fp16."""
+        return next(short for name, short in NAMES.items() if name in self.detector.precision)
+
+    @torch.inference_mode()
+    def outputs(self, pictures: int) -> dict[str, NDArray[np.float32]]:
+        """Return the raw outputs of the best stack for the first pictures."""
+        preprocess, forward, _ = self._stages(pictures)
+        outputs = forward(preprocess(None))[1]
+        heads = outputs[-1] if isinstance(outputs, list) else outputs
+        return {name: values.float().cpu().numpy() for name, values in heads.items()}
+
+    @torch.inference_mode()
+    def warm_up(self, batch: int, runs: int) -> None:
+        """Run batches of a size untimed; a compiled network is compiled for this size alone."""
+        if self.entry.runtime == "compiled":
+            torch._dynamo.reset()  # it would take a second size for a sign that any may come
+        self._run(batch, max(1, runs))
+
+    @torch.inference_mode()
+    def measure(self, batch: int, runs: int) -> list[tuple[float, ...]]:
+        """Return the seconds of each stage of each run, after one that does not count."""
+        return self._run(batch, 1 + runs)[1:]
+
+    def memory(self) -> Memory | None:
+        """Return the most memory so far."""
+        return peak_memory(self.detector.device, self.before)
+
+    def _run(self, batch: int, runs: int) -> list[tuple[float, ...]]:
+        stages, synchronize = self._stages(batch), self.detector.device.plugin.synchronize
+        return [stage_seconds(stages, synchronize) for _ in range(runs)]
+
+    def _stages(self, batch: int) -> Sequence[Callable[[Any], Any]]:
+        recipe, device = self.entry.recipe, self.detector.device.torch_device
+        settings, multiple = recipe.evaluation, recipe.model.size_multiple
+        pictures = list(islice(cycle(self.pictures), batch))
+
+        def preprocess(_: object) -> Any:
+            views = [render_views(picture, recipe.data.image_size, multiple, settings)[0] for picture in pictures]
+            return views, network_input(views, recipe.data, device)
+
+        def forward(given: Any) -> tuple[Any, dict[str, Tensor] | list[dict[str, Tensor]]]:
+            views, images = given
+            return views, self.detector.model(images)
+
+        def decode(given: Any) -> object:
+            views, outputs = given
+            return [merge_views([found], settings) for found in view_detections(outputs, views, settings)]
+
+        return preprocess, forward, decode
+
+
+def _open(entry: Entry) -> Detector:
+    format = format_of(entry.file)
+    if format is not None:
+        return open_exported(entry.file, format, entry.precision)
+    return load_detector(entry.file, entry.device, entry.precision, compile=entry.runtime == "compiled")

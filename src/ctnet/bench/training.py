@@ -1,0 +1,124 @@
+"""How long a training step takes: forward, loss, backward and update, on batches of real samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from ctnet.bench.document import Row
+from ctnet.bench.machine import DTYPES, matmul_rates
+from ctnet.bench.memory import Memory, peak_memory, resident_bytes
+from ctnet.bench.operations import operations_per_image
+from ctnet.bench.process import Remote
+from ctnet.bench.timing import Iterations, durations, latency, take_turns
+from ctnet.config import Recipe
+from ctnet.data.loader import collate
+from ctnet.data.sample import TrainingSamples
+from ctnet.devices import OpenDevice, open_device
+from ctnet.engine.optimizer import WeightAverage, build_optimizer
+from ctnet.engine.precision import choose_precision
+from ctnet.engine.state import TrainingState
+from ctnet.engine.step import Updater
+from ctnet.engine.world import World
+from ctnet.models.build import STRIDE, build_network
+from ctnet.types import AnnotationSet
+
+LR = 1e-6  # the rate changes no time, and a small one keeps the loss finite
+BACKWARD = 2  # operations of the backward pass relative to the forward pass
+
+
+@dataclass(frozen=True)
+class Training:
+    """A row per batch size, and the matmul rate in the step's precision, in 10^9/s."""
+
+    rows: tuple[Row, ...]
+    rates: dict[str, float]
+
+
+def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
+    """Return the samples that the recipe trains on."""
+    data, loss = recipe.data, recipe.loss
+    return TrainingSamples(
+        annotations, data.image_size, STRIDE, recipe.augment, recipe.seed, data.max_objects,
+        rules=loss.targets, dense_size=loss.size_targets == "dense",
+    )  # fmt: skip
+
+
+class StepRunner:
+    """The network, optimizer and average of a new training, in the process that measures them."""
+
+    def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
+        self.samples = training_samples(annotations, recipe)
+        self.before = resident_bytes()
+        self.device = open_device(device)
+        self._precision = choose_precision(recipe.train.amp, self.device)
+        network = build_network(recipe.model, len(annotations.categories))
+        network = self.device.plugin.arrange(network, channels_last=recipe.train.channels_last)
+        network = network.to(self.device.torch_device).train()
+        state = TrainingState(
+            network=network,
+            average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
+            optimizer=build_optimizer(network, recipe.optimizer, LR),
+            scaler=self._precision.grad_scaler(),
+        )
+        self.updater = Updater(state, recipe, self.device, self._precision, World())
+
+    def precision(self) -> str:
+        """Return what the forward pass computes in: fp32, bf16 or fp16."""
+        dtype = self._precision.dtype or torch.float32
+        return next(name for name, known in DTYPES.items() if known == dtype)
+
+    def warm_up(self, batch: int, runs: int) -> None:
+        """Take steps untimed."""
+        step = self._step(batch)
+        for _ in range(runs):
+            step()
+
+    def measure(self, batch: int, runs: int) -> list[float]:
+        """Return the seconds of each step, after one that does not count."""
+        return durations(self._step(batch), runs)
+
+    def memory(self) -> Memory | None:
+        """Return the most memory so far."""
+        return peak_memory(self.device, self.before)
+
+    def _step(self, batch: int) -> Callable[[], None]:
+        samples = collate([self.samples[0, i % len(self.samples)] for i in range(batch)])
+
+        def step() -> None:
+            self.updater.update([samples], LR)
+            self.device.plugin.synchronize()
+
+        return step
+
+
+def measure_training(
+    annotations: AnnotationSet,
+    recipe: Recipe,
+    batch_sizes: tuple[int, ...],
+    iterations: Iterations,
+    device: OpenDevice,
+    tell: Callable[[str], None],
+) -> Training:
+    """Return how long steps of these batch sizes take, without loading. Raises BenchError when one fails."""
+    operations = (1 + BACKWARD) * operations_per_image(
+        recipe.model, len(annotations.categories), recipe.data.image_size
+    )
+    rows = []
+    with Remote(StepRunner, annotations, recipe, str(device.torch_device)) as runner:
+        precision = runner.call("precision")
+        tell("matmul rate")
+        rates = matmul_rates({precision}, device)
+        for batch in batch_sizes:
+            tell(f"batch {batch}")
+            runner.call("warm_up", batch, iterations.warmup)
+            found = take_turns({"step": partial(runner.call, "measure", batch)}, iterations)
+            spread = latency(found["step"])
+            share = operations * batch / spread.median / 1e6 / rates[precision]
+            rate = 1e3 * batch / spread.median
+            memory = runner.call("memory")
+            rows.append(Row("step", batch, precision, rate, spread, memory=memory, limit_share=share))
+    return Training(tuple(rows), rates)
