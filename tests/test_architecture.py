@@ -35,6 +35,7 @@ FENCED = {
     "onnxruntime": {"export"},
     "onnxscript": {"export"},
     "openvino": {"export"},
+    "ais_bench": {"export"},
     "torch_npu": set(),
     "torch_sdaa": set(),
     "triton": set(),

@@ -4,6 +4,7 @@ CtnetError
 ├── ConfigError          2   a wrong flag, key or value
 ├── DataError            3   annotations or pictures that cannot be used
 ├── WeightsError         3   a file of weights that does not fit
+├── ToolFailed           3   a vendor's tool refused what it was given
 ├── DeviceUnavailable    4   the device asked for is not here
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
@@ -48,6 +49,12 @@ class DataError(CtnetError):
 
 class WeightsError(CtnetError):
     """A file of weights that cannot be read or does not fit the network."""
+
+    exit_code = 3
+
+
+class ToolFailed(CtnetError):
+    """A tool of a vendor refused what it was given."""
 
     exit_code = 3
 

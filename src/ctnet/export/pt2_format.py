@@ -11,9 +11,10 @@ from torch import Tensor
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, About, read_about
+from ctnet.export.options import ExportOptions
 
 
-def write(program: torch.export.ExportedProgram, about: About, path: Path) -> list[Path]:
+def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the program and return the file."""
     torch.export.save(program, path, extra_files={KEY: about.to_json()})
     return [path]
