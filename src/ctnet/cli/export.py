@@ -85,13 +85,14 @@ def export_command(
         target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,
         soc_version=soc_version, dialect=dialect, aipp=aipp,
     )  # fmt: skip
+    file = target.new_file(weights, out)
     loaded = open_weights(weights, config)
     network, notes = filled_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
         typer.echo(note, err=True)
     shown = _pictures(pictures, loaded.recipe) if check else []
     typer.echo(f"exporting to {target.title}, which takes a minute", err=True)
-    result = export(network, loaded, target, out or Path(f"{weights.stem}{target.suffix}"), options, shown)
+    result = export(network, loaded, target, file, options, shown)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
     if result.verification is not None and not result.verification.passed:
         raise WeightsError(

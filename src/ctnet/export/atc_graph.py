@@ -61,10 +61,7 @@ class NpuDeformConv2d(nn.Module):
 
 
 def atc_model(program: torch.export.ExportedProgram, about: About, dialect: Dialect) -> Any:
-    """Return the ONNX model in the dialect, its operators checked against what ATC knows.
-
-    Raises WeightsError, naming them, when there are others.
-    """
+    """Return the ONNX model in the dialect. Raises WeightsError when that or ATC has no form for the network."""
     import onnx
 
     model = onnx_format.onnx_model(program, about, opset=OPSETS["npu"]).model_proto
@@ -75,13 +72,18 @@ def atc_model(program: torch.export.ExportedProgram, about: About, dialect: Dial
     if dialect == "ai.onnx":
         _to_one_domain(model)
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    check_operators(model)
+    return model
+
+
+def check_operators(model: Any) -> None:
+    """Raise WeightsError, naming them, when the model has operators that ATC does not know."""
     unknown = operators(model) - known_operators()
     if unknown:
         raise WeightsError(
             "ATC does not know operators of this network", operators=", ".join(sorted(unknown)),
             hint="--dcn and --raw change which operators the graph has",
         )  # fmt: skip
-    return model
 
 
 def operators(model: Any) -> set[str]:

@@ -67,8 +67,6 @@ def export(
     form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
     """
     format.require()
-    if format.compile and path.suffix != format.suffix:
-        raise ConfigError(f"a file of {format.title} is named NAME{format.suffix}", got=path)
     about = describe(weights, options)
     started = time.monotonic()
     program = trace(network, about, dcn=format.dcn if options.dcn == "native" else options.dcn)

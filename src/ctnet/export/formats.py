@@ -58,6 +58,12 @@ class ExportFormat:
     prove: Callable[[Path], Runtime] | None = None
     compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
 
+    def new_file(self, weights: Path, out: Path | None) -> Path:
+        """Return where the file goes: `out`, else one named as the weights. Raises ConfigError for a wrong suffix."""
+        if self.compile and out and out.suffix != self.suffix:  # other files are named after it
+            raise ConfigError(f"a file of {self.title} is named NAME{self.suffix}", got=out)
+        return out or Path(f"{weights.stem}{self.suffix}")
+
     def require(self) -> None:
         """Raise MissingExtra, with the command that installs it, when a package that writes these files is absent."""
         _require(self.title, self.modules, f'pip install "ctnet[{self.extra}]" installs it')
