@@ -7,6 +7,7 @@ Ascend/tools (old: `finalize`) and Ascend/msit (new: `free_resource`); tables ar
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -118,7 +119,7 @@ class InferSession:
 
 
 class Ascend:
-    """A folder of tools that is first on PATH."""
+    """A folder of tools that is first on PATH, and the only one of them there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -153,7 +154,9 @@ class Ascend:
 @pytest.fixture
 def ascend(tmp_path_factory, monkeypatch) -> Ascend:
     folder = tmp_path_factory.mktemp("ascend")
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    real = {Path(file).parent for file in map(shutil.which, ("atc", "npu-smi")) if file}
+    usual = [entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry) not in real]
+    monkeypatch.setenv("PATH", os.pathsep.join([str(folder), *usual]))
     monkeypatch.syspath_prepend(folder)
     for name in ("ais_bench", "ais_bench.infer", "ais_bench.infer.interface", "aclruntime"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -10,7 +10,7 @@ def lively(network: nn.Module, size: tuple[int, int]) -> nn.Module:
     """Return the network, for evaluation, with moving offsets, and with norms and heads that keep the signal up."""
     for layer in network.modules():
         if isinstance(layer, DeformConv2d):
-            nn.init.normal_(layer.offset_mask.weight, std=0.05)
+            nn.init.normal_(layer.offset_mask.weight, std=0.01)
             nn.init.normal_(layer.offset_mask.bias, std=1)
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0

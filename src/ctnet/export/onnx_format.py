@@ -94,6 +94,8 @@ class OnnxRuntime:
             hint = None
             if "DeformConv" in text:
                 hint = "this onnxruntime lacks DeformConv: update it, or export with --dcn decompose"
+            if "DeformableConv2" in text:
+                hint = "this graph is for Ascend's compiler: take the OM, or ctnet export onnx"
             raise WeightsError("onnxruntime cannot load the file", file=path, got=text[:300], hint=hint) from None
         self.about = read_about(self.session.get_modelmeta().custom_metadata_map.get(KEY), path)
 
