@@ -1,8 +1,8 @@
 """The graph that ATC takes, the compiler of Ascend's chips: its own deformable convolution, and operators it knows.
 
 Two dialects: `npu` is opset 18 with `npu::1::NPUDeformableConv2d`, what torch_npu exports; `ai.onnx` is opset 11 with
-`DeformableConv2D` in the one domain, for CANN 5 to 7, whose parsers refuse a second domain. Attributes and their
-lengths are those that the parser plug-ins of hicann/ops-nn read.
+`DeformableConv2D` in the one domain, for older CANN, whose parsers refuse a second domain (E16005). Attributes and
+their lengths are those that the parser plug-ins of hicann/ops-nn read.
 """
 
 from __future__ import annotations
