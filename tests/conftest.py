@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest_plugins = ["originals"]
+pytest_plugins = ["originals", "ascend"]
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ FENCED = {
     "onnxruntime": {"export"},
     "onnxscript": {"export"},
     "openvino": {"export"},
+    "ais_bench": {"export"},
     "torch_npu": {"devices/npu"},
     "torch_sdaa": {"devices/sdaa"},
     "triton": set(),

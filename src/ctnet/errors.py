@@ -5,6 +5,7 @@ CtnetError
 ├── DataError            3   annotations or pictures that cannot be used
 ├── WeightsError         3   a file of weights that does not fit
 ├── BenchError           3   a speed below its baseline, or one that could not be measured or compared
+├── ToolFailed           3   a vendor's tool refused what it was given
 ├── DeviceUnavailable    4   the device asked for is not here
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
@@ -59,6 +60,12 @@ class WeightsError(CtnetError):
 
 class BenchError(CtnetError):
     """A speed below its baseline, or one that could not be measured or compared."""
+
+    exit_code = 3
+
+
+class ToolFailed(CtnetError):
+    """A tool of a vendor refused what it was given."""
 
     exit_code = 3
 

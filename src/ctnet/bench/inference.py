@@ -24,7 +24,8 @@ from ctnet.bench.timing import Iterations, latency, take_turns
 from ctnet.data.image import read_image
 from ctnet.devices import OpenDevice, PrecisionName
 from ctnet.errors import BenchError, ConfigError, CtnetError
-from ctnet.export.export import ExportOptions, export
+from ctnet.export.export import export
+from ctnet.export.options import ExportOptions
 from ctnet.models.inference import network_input, render_views
 from ctnet.weights.ctnet_file import save_weights
 

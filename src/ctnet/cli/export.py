@@ -20,21 +20,42 @@ PICTURES = 4  # for the proof
 
 
 def export_command(
-    format: Annotated[Literal["onnx", "openvino", "pt2"], typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2")],
+    format: Annotated[
+        Literal["onnx", "openvino", "pt2", "om"],
+        typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, om (Ascend)"),
+    ],
     weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")] = None,
     image_size: Annotated[
         str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size  [default: the recipe's test size]")
     ] = None,
-    batch_size: Annotated[str, typer.Option(metavar="N|dynamic", help="Pictures the graph takes")] = "dynamic",
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|dynamic", help="Pictures the graph takes  [default: dynamic]; om: one or a list, 1,4,8"
+        ),
+    ] = None,
     decoded: Annotated[
-        bool, typer.Option("--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads  [default: decoded; om: raw]"
+        ),
+    ] = None,
     dcn: Annotated[
         Literal["native", "decompose"],
         typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
     ] = "native",
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Numbers in the file")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "fp16"] | None, typer.Option(help="Numbers in the file  [default: fp32; om: fp16]")
+    ] = None,
+    soc_version: Annotated[
+        str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3  [default: what npu-smi says]")
+    ] = None,
+    dialect: Annotated[
+        Literal["npu", "ai.onnx"] | None,
+        typer.Option(help="om: opset 18 with the npu domain, or opset 11 in one for old CANN  [default: npu]"),
+    ] = None,
+    aipp: Annotated[bool, typer.Option("--aipp", help="om: the chip takes pixels and normalises them")] = False,
     pictures: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Pictures for the proof  [default: of the data set, or the demo]"),
@@ -49,25 +70,29 @@ def export_command(
     The file carries classes, colours, sizes and test settings: ctnet eval and predict take it as it is. One that
     differs from torch on the pictures is kept as NAME.unverified.
 
-    Exit codes: 0 done, 2 wrong flag, 3 the file differs from torch or the weights are unusable, 4 a package is missing.
+    Exit codes: 0 done, 2 wrong flag, 3 the file differs from torch, the weights are unusable or atc failed, 4 a package
+    is missing.
     """
-    from ctnet.export.export import ExportOptions, export, parse_batch
+    from ctnet.export.export import choose_options, export
     from ctnet.export.formats import format_named
     from ctnet.weights.opening import filled_network, open_weights
 
     target = format_named(format)
     target.require()
-    batch = parse_batch(batch_size)
     size: tuple[int, int] | Literal["recipe"] | None
     size = None if image_size == "dynamic" else parse_image_size(image_size) or "recipe"
-    options = ExportOptions("decoded" if decoded else "raw", size, batch, precision, dcn)
+    options = choose_options(
+        target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,
+        soc_version=soc_version, dialect=dialect, aipp=aipp,
+    )  # fmt: skip
+    file = target.new_file(weights, out)
     loaded = open_weights(weights, config)
     network, notes = filled_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
         typer.echo(note, err=True)
     shown = _pictures(pictures, loaded.recipe) if check else []
     typer.echo(f"exporting to {target.title}, which takes a minute", err=True)
-    result = export(network, loaded, target, out or Path(f"{weights.stem}{target.suffix}"), options, shown)
+    result = export(network, loaded, target, file, options, shown)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
     if result.verification is not None and not result.verification.passed:
         _refuse(result.files[0], nothing_seen=result.verification.detections == 0)
@@ -113,10 +138,10 @@ def _sentences(result: Exported) -> str:
         f"{result.seconds:.0f} s",
     ]
     if proof is None:
-        return "\n".join([*lines, "not compared with torch"])
+        return "\n".join([*lines, "not compared with torch", *result.notes])
     for output in proof.outputs:
         lines.append(f"{output.name:<16}largest deviation {output.absolute:.2g}, relative {output.relative:.2g}")
     if proof.detections is not None:
         lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.pictures} pictures")
     lines.append("verified" if proof.passed else "NOT verified")
-    return "\n".join(lines)
+    return "\n".join([*lines, *result.notes])

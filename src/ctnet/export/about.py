@@ -25,7 +25,7 @@ class About:
     """An exported graph: its recipe, what it returns, and the shapes it takes.
 
     `batch` and `size` (height, width) are None where the graph takes any. `precision` is what its numbers are
-    stored in; input and outputs are float32 always.
+    stored in; outputs are float32 always, and so is the input (N,3,H,W), unless it is `pixels` (N,H,W,3) uint8.
     """
 
     recipe: Recipe
@@ -35,6 +35,7 @@ class About:
     size: tuple[int, int] | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
     info: Mapping[str, Any] = field(default_factory=dict)
+    pixels: bool = False
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -56,6 +57,7 @@ class About:
                 "size": self.size,
                 "precision": self.precision,
                 "info": dict(self.info),
+                "pixels": self.pixels,
             }
         )
 
@@ -75,5 +77,5 @@ def read_about(text: str | None, source: object) -> About:
     size = content["size"]
     return About(
         recipe, categories, content["output"], content["batch"], None if size is None else (size[0], size[1]),
-        content["precision"], content["info"],
+        content["precision"], content["info"], content.get("pixels", False),
     )  # fmt: skip

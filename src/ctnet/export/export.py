@@ -16,8 +16,10 @@ from ctnet.config import recipe_from_dict
 from ctnet.data.image import Image
 from ctnet.errors import ConfigError, StorageError
 from ctnet.export.about import About
+from ctnet.export.atc import find_soc_version
 from ctnet.export.formats import ExportFormat
 from ctnet.export.graph import ExportedGraph, trace
+from ctnet.export.options import Dialect, ExportOptions, OmOptions, parse_batch, parse_batches
 from ctnet.export.runtime import RuntimeNetwork
 from ctnet.export.verify import Verification, verify
 from ctnet.models.inference import enlarged
@@ -25,24 +27,14 @@ from ctnet.weights.ctnet_file import Weights
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """What the file is to be. `size` and `batch` are None where it takes any; an empty size follows the recipe."""
-
-    output: Literal["decoded", "raw"] = "decoded"
-    size: tuple[int, int] | Literal["recipe"] | None = "recipe"
-    batch: int | None = None
-    precision: Literal["fp32", "fp16"] = "fp32"
-    dcn: Literal["native", "decompose"] = "native"
-
-
-@dataclass(frozen=True)
 class Exported:
-    """The files of an export, seconds it took, and the proof (None where it was not asked for)."""
+    """The files of an export, seconds it took, the proof (None where it was not asked for), and what is to be said."""
 
     files: tuple[Path, ...]
     about: About
     seconds: float
     verification: Verification | None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
@@ -56,6 +48,7 @@ class Exported:
             "precision": self.about.precision,
             "seconds": round(self.seconds, 1),
             "verification": None if self.verification is None else self.verification.to_dict(),
+            "notes": list(self.notes),
         }
 
 
@@ -70,24 +63,56 @@ def export(
     """Write the network as a file of the format and compare it with torch on the pictures (none: no comparison).
 
     The file appears whole or not at all; one that fails the comparison is kept as `NAME.unverified`. Raises
-    MissingExtra, ConfigError for a size the network does not take, StorageError when the disk refuses.
+    MissingExtra, ConfigError for a size the network does not take, WeightsError for a network that the format has no
+    form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
     """
     format.require()
     about = describe(weights, options)
     started = time.monotonic()
     with _beside(path) as folder:
-        program = trace(network, about, dcn=options.dcn)
+        program = trace(network, about, dcn=format.dcn if options.dcn == "native" else options.dcn)
         draft = folder / path.name
-        written = format.write(program, about, draft)
+        written = format.write(program, about, draft, options)
         seconds = time.monotonic() - started
         proof = None
         if pictures:
-            exported = RuntimeNetwork(format.open(draft, None))
+            exported = RuntimeNetwork(format.prove(written[0]) if format.prove else format.open(draft, None))
             proof = verify(_Reference(network, about), exported, about, pictures)
             del exported
         suffix = "" if proof is None or proof.passed else ".unverified"
         files = [file.replace(path.with_name(file.name + suffix)) for file in written]
-    return Exported(tuple(files), about, seconds, proof)
+    made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
+    return Exported((*files, *made), about, seconds, proof, tuple(notes))
+
+
+def choose_options(
+    format: ExportFormat,
+    *,
+    decoded: bool | None,
+    size: tuple[int, int] | Literal["recipe"] | None,
+    batch: str | None,
+    precision: Literal["fp32", "fp16"] | None,
+    dcn: Literal["native", "decompose"],
+    soc_version: str | None,
+    dialect: Dialect | None,
+    aipp: bool,
+) -> ExportOptions:
+    """Return what is asked for, None standing for what the format is by itself.
+
+    Raises ConfigError for what the format cannot be.
+    """
+    output = format.output if decoded is None else "decoded" if decoded else "raw"
+    if format.compile is None:
+        asked = {"--soc-version": soc_version, "--dialect": dialect, "--aipp": aipp}
+        useless = [flag for flag, value in asked.items() if value]
+        if useless:
+            raise ConfigError(f"{' '.join(useless)} means nothing to {format.title}", hint="ctnet export om has it")
+        return ExportOptions(output, size, parse_batch(batch or "dynamic"), precision or "fp32", dcn)
+    if size is None:
+        raise ConfigError("an OM takes pictures of one size", got="--image-size dynamic", hint="--image-size 512")
+    batches = parse_batches(batch or "1")
+    om = OmOptions(batches, soc_version or find_soc_version(), dialect or "npu", precision or "fp16", aipp)
+    return ExportOptions(output, size, None, "fp32", dcn, om)
 
 
 def describe(weights: Weights, options: ExportOptions) -> About:
@@ -139,12 +164,3 @@ class _beside:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def parse_batch(text: str) -> int | None:
-    """Return the batch size that is meant, None for `dynamic`. Raises ConfigError."""
-    if text == "dynamic":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError("a batch size is a number above 0, or dynamic", got=text)
-    return int(text)

@@ -6,14 +6,16 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ctnet.errors import ConfigError, MissingExtra
-from ctnet.export import onnx_format, openvino_format, pt2_format
+from ctnet.export import om_format, onnx_format, openvino_format, pt2_format
 from ctnet.export.about import About
+from ctnet.export.graph import DeformForm
+from ctnet.export.options import ExportOptions
 
 
 class Runtime(Protocol):
@@ -29,8 +31,12 @@ class Runtime(Protocol):
 class ExportFormat:
     """A kind of file: what it is called, what it needs, how it is written and run.
 
-    `write(program, about, path)` writes `path` and what belongs beside it and returns all files; `open(path,
+    `write(program, about, path, options)` writes `path` and what belongs beside it and returns all files; `open(path,
     precision)` returns a runtime, `precision` being one of `precisions` or None for the file's own.
+
+    A format with `compile` is made in two steps. What `write` returns first is a graph in another format, of any batch
+    size, which `prove` opens to be compared with torch; `compile(path, options)` then makes `path` of it and returns
+    the new files and what there is to say. Its pictures have one size, its batches some sizes.
     """
 
     name: str
@@ -38,17 +44,42 @@ class ExportFormat:
     suffix: str
     modules: tuple[str, ...]
     extra: str | None
-    write: Callable[[torch.export.ExportedProgram, About, Path], list[Path]]
+    write: Callable[[torch.export.ExportedProgram, About, Path, ExportOptions], list[Path]]
     open: Callable[[Path, str | None], Runtime]
     precisions: tuple[str, ...] = ("fp32",)
+    runs_on: str = "the processor"
+    output: Literal["decoded", "raw"] = "decoded"
+    """what files return unless asked otherwise"""
+    dcn: DeformForm = "native"
+    """what `--dcn native` means"""
+    runtime_modules: tuple[str, ...] = ()
+    runtime_hint: str = ""
+    """to run a file, where that takes other packages than to write it"""
+    prove: Callable[[Path], Runtime] | None = None
+    compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
+
+    def new_file(self, weights: Path, out: Path | None) -> Path:
+        """Return where the file goes: `out`, else one named as the weights. Raises ConfigError for a wrong suffix."""
+        if self.compile and out and out.suffix != self.suffix:  # other files are named after it
+            raise ConfigError(f"a file of {self.title} is named NAME{self.suffix}", got=out)
+        return out or Path(f"{weights.stem}{self.suffix}")
 
     def require(self) -> None:
-        """Raise MissingExtra, with the command that installs it, when a package is absent."""
-        missing = [module for module in self.modules if importlib.util.find_spec(module) is None]
-        if missing:
-            raise MissingExtra(
-                f"{self.title} needs {', '.join(missing)}", hint=f'pip install "ctnet[{self.extra}]" installs it'
-            )
+        """Raise MissingExtra, with the command that installs it, when a package that writes these files is absent."""
+        _require(self.title, self.modules, f'pip install "ctnet[{self.extra}]" installs it')
+
+    def require_runtime(self) -> None:
+        """Raise MissingExtra, saying where it is found, when a package that runs these files is absent."""
+        if self.runtime_modules:
+            _require(f"running {self.title}", self.runtime_modules, self.runtime_hint)
+        else:
+            self.require()
+
+
+def _require(what: str, modules: tuple[str, ...], hint: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtra(f"{what} needs {', '.join(missing)}", hint=hint)
 
 
 FORMATS = (
@@ -60,6 +91,15 @@ FORMATS = (
         openvino_format.write, openvino_format.load, ("fp32", "bf16"),
     ),
     ExportFormat("pt2", "torch.export", ".pt2", (), None, pt2_format.write, pt2_format.load),
+    ExportFormat(
+        "om", "Ascend OM", ".om", ("onnx", "onnxscript", "onnxruntime"), "onnx", om_format.write, om_format.load, (),
+        runtime_modules=("ais_bench", "aclruntime"),
+        runtime_hint="both are wheels of Ascend's ais_bench tool (Ascend/tools, ais-bench_workload), not on PyPI",
+        runs_on="an Ascend card", dcn="npu", prove=om_format.prove, compile=om_format.compile_graph,
+        # The chip computes in float16, which has no quarter pixels above 512, and the peaks of all classes at once
+        # take a TopK over a million values: boxes are the host's work, as in the port to the 310P.
+        output="raw",
+    ),
 )  # fmt: skip
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from ctnet.codec.decode import peak_boxes
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.export.about import INPUT, About
+from ctnet.export.atc_graph import NpuDeformConv2d
 from ctnet.models.build import STRIDE
 from ctnet.nn import DeformConv2d
 from ctnet.ops import Peaks
 
 LARGEST = 8192  # side of a picture, where the graph takes any
+DeformForm = Literal["native", "decompose", "npu"]
+"""`ctnet::deform_conv2d`, ordinary operators, or the node of Ascend's compiler"""
 
 
 class ExportedGraph(nn.Module):
@@ -57,11 +61,13 @@ def exported_peaks(logits: Tensor, top_k: int) -> Peaks:
     return Peaks(scores, labels, index - labels * cells)
 
 
-def trace(network: nn.Module, about: About, *, dcn: Literal["native", "decompose"]) -> torch.export.ExportedProgram:
-    """Return the graph of a network with norms folded, `ctnet::deform_conv2d` in it or decomposed."""
+def trace(network: nn.Module, about: About, *, dcn: DeformForm) -> torch.export.ExportedProgram:
+    """Return the graph of a network with norms folded, its deformable convolutions in the form asked for."""
     folded = fold_batch_norm(network.cpu().float())
-    if dcn == "decompose":
-        _decompose(folded)
+    if dcn in _LAYERS:
+        for name, layer in list(folded.named_modules()):
+            if isinstance(layer, DeformConv2d):
+                folded.set_submodule(name, _LAYERS[dcn](layer))
     ready: nn.Module = ReducedPrecision(folded, torch.float16) if about.precision == "fp16" else folded
     graph = ExportedGraph(ready, about).eval()
     height, width = about.size or (256, 320)
@@ -105,7 +111,4 @@ class SampledConv2d(nn.Module):
         return F.conv2d(torch.cat(sampled, 1), weight, self.bias)
 
 
-def _decompose(graph: fx.GraphModule) -> None:
-    for name, layer in list(graph.named_modules()):
-        if isinstance(layer, DeformConv2d):
-            graph.set_submodule(name, SampledConv2d(layer))
+_LAYERS: dict[DeformForm, Callable[[DeformConv2d], nn.Module]] = {"decompose": SampledConv2d, "npu": NpuDeformConv2d}

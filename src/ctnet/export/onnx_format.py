@@ -14,18 +14,19 @@ from torch import Tensor
 
 from ctnet.errors import WeightsError
 from ctnet.export.about import INPUT, KEY, About, read_about
+from ctnet.export.options import ExportOptions
 
 OPSET = 19  # the first with DeformConv
 
 
-def write(program: torch.export.ExportedProgram, about: About, path: Path) -> list[Path]:
+def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the graph, its weights inside, and return the file."""
     model = onnx_model(program, about)
     model.save(path, external_data=False)
     return [path]
 
 
-def onnx_model(program: torch.export.ExportedProgram, about: About) -> Any:
+def onnx_model(program: torch.export.ExportedProgram, about: About, *, opset: int = OPSET) -> Any:
     """Return torch's ONNX program with names and metadata, checked against ONNX's own rules."""
     import onnx
 
@@ -41,7 +42,7 @@ def onnx_model(program: torch.export.ExportedProgram, about: About) -> Any:
             model = torch.onnx.export(
                 program,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 input_names=[INPUT],
                 output_names=list(about.output_names),
                 custom_translation_table=translations,
@@ -78,21 +79,23 @@ def _upsample(input: Any, weight: Any, stride: int, padding: int) -> Any:
 
 
 class OnnxRuntime:
-    """A session of onnxruntime on the processor."""
+    """A session of onnxruntime on the processor, of the file or of the `model` that stands for it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: bytes | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch needs the cores in between
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(model or path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class of its own for every failure
             text = str(error)
             hint = None
             if "DeformConv" in text:
                 hint = "this onnxruntime lacks DeformConv: update it, or export with --dcn decompose"
+            if "DeformableConv2" in text:
+                hint = "this graph is for Ascend's compiler: take the OM, or ctnet export onnx"
             raise WeightsError("onnxruntime cannot load the file", file=path, got=text[:300], hint=hint) from None
         self.about = read_about(self.session.get_modelmeta().custom_metadata_map.get(KEY), path)
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, About, read_about
 from ctnet.export.onnx_format import onnx_model
+from ctnet.export.options import ExportOptions
 
 
-def write(program: torch.export.ExportedProgram, about: About, path: Path) -> list[Path]:
+def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the graph and, beside it, the weights, and return both files."""
     import openvino
     from openvino.frontend.onnx import ConversionExtension

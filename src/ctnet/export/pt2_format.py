@@ -14,10 +14,11 @@ from torch import Tensor
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, About, read_about
+from ctnet.export.options import ExportOptions
 from ctnet.weights.containers.torch_file import load_torch_zip
 
 
-def write(program: torch.export.ExportedProgram, about: About, path: Path) -> list[Path]:
+def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the program and return the file."""
     torch.export.save(program, path, extra_files={KEY: about.to_json()})
     return [path]

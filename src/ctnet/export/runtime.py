@@ -65,7 +65,7 @@ def open_detector(
     given = [flag for flag, value in useless.items() if value]
     if given or device not in ("auto", "cpu"):
         raise ConfigError(
-            "an exported file is what it is, and runs on the processor",
+            f"an exported file is what it is, and runs on {format.runs_on}",
             got=" ".join(given) or f"--device {device}",
             hint="export the weights again with other settings",
         )
@@ -74,13 +74,15 @@ def open_detector(
 
 def open_exported(file: Path, format: ExportFormat, precision: PrecisionName = "auto") -> Detector:
     """Return the detector in an exported file, run by the format's runtime."""
-    format.require()
+    format.require_runtime()
     if not file.is_file():
         raise WeightsError("there is no such file", file=file)
     if precision != "auto" and precision not in format.precisions:
-        raise ConfigError(f"{format.title} computes here in {', '.join(format.precisions)}", got=precision)
+        choices = ", ".join(format.precisions) or "what the file was made for"
+        raise ConfigError(f"{format.title} computes here in {choices}", got=precision)
     runtime = format.open(file, None if precision == "auto" else precision)
     names = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
     chosen = names[runtime.about.precision if precision == "auto" else precision]
     network, about = RuntimeNetwork(runtime), runtime.about
-    return Detector(network, about.recipe, about.categories, open_device("cpu"), f"{format.title} {chosen}")
+    computes = f"{format.title} {chosen}"
+    return Detector(network, about.recipe, about.categories, open_device("cpu"), computes, f"on {format.runs_on}")
