@@ -16,7 +16,7 @@ def test_calls_run_elsewhere_and_bring_back_values_and_errors(capfd):
     with Remote(import_module, "os") as remote:
         assert remote.call("getpid") != os.getpid()
         assert remote.call("getppid") == os.getpid()
-        with pytest.raises(BenchError, match="FileNotFoundError.*nowhere"):
+        with pytest.raises(BenchError, match=r"FileNotFoundError.*nowhere"):
             remote.call("listdir", "/nowhere")
         assert remote.call("write", 1, b"words of a library\n") == 19, "an error ends nothing"
     out, err = capfd.readouterr()
