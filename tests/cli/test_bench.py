@@ -92,7 +92,7 @@ def test_what_is_not_given_is_the_recipe_s_and_all_usual_runtimes(ctnet, canned,
     assert code == 0, err
     assert canned.plan.runtimes == ("torch", "compiled", "onnxruntime", "openvino")
     assert canned.plan.batch_sizes == (1, 4, 8, 16, 32)
-    assert canned.subject.recipe.data.image_size == (512, 512)
+    assert canned.subject.recipe.data.image_size == (640, 640)  # 512 times evaluation.enlarge
     assert len(canned.pictures) == 6
     assert canned.plan.iterations.warmup == 3
 
