@@ -183,8 +183,8 @@ def deviation(expected: Outputs, got: Outputs) -> float:
     """Return the largest distance relative to the range of an output; infinite for other shapes or NaN."""
     if any(name not in got or got[name].shape != values.shape for name, values in expected.items()):
         return float("inf")
-    worst = max(float(np.abs(got[name] - values).max() / np.ptp(values)) for name, values in expected.items())
-    return worst if np.isfinite(worst) else float("inf")
+    distances = [np.abs(got[name] - values).max() / np.ptp(values) for name, values in expected.items()]
+    return float(np.nan_to_num(distances, nan=np.inf).max())
 
 
 def _batch_rows(

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.config import Model
 from ctnet.models.build import build_network
+from ctnet.models.heads import Heads
 from ctnet.nn import DeformConv2d
 
 
@@ -43,8 +44,8 @@ def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, 
 def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
     """Return the recipe's network with random weights that let numbers flow as after training.
 
-    Deformable layers look a fraction of a cell aside, and norms have statistics of smooth noise, so that nothing
-    vanishes or explodes in any precision. The state of torch's generator is left as it was.
+    Deformable layers look a fraction of a cell aside, heads have large weights and norms the statistics of smooth
+    noise, so that nothing vanishes or explodes in any precision. The state of torch's generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -52,11 +53,14 @@ def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
         momenta = {m: m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
         for norm in momenta:
             nn.init.uniform_(norm.weight, 0.5, 1.0)
-            norm.momentum = 0.5  # no variance ends near zero, whatever one small map has
+            norm.momentum = 0.7  # no variance ends near zero, whatever one small map has
         for module in network.modules():
             if isinstance(module, DeformConv2d):
                 side = module.offset_mask.weight
                 nn.init.normal_(side, 0, 0.3 / math.sqrt(side[0].numel()))
+            if isinstance(module, Heads):
+                for layer in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+                    nn.init.kaiming_normal_(layer.weight)
         with torch.no_grad():
             network.train()(F.interpolate(torch.randn(2, 3, 16, 16), scale_factor=8, mode="bilinear"))
     for norm, momentum in momenta.items():
