@@ -15,7 +15,7 @@ TITLES = {
     "train": "training step, loading left out",
     "data": "loader, reading to batch",
 }
-WIDTH = 120  # columns of the table; a narrower terminal wraps lines, but no figure is cut off
+WIDTH = 132  # columns of the table; a narrower terminal wraps lines, but no figure is cut off
 
 
 def print_document(document: Mapping[str, Any]) -> None:
