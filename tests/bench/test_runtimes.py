@@ -11,7 +11,8 @@ from ctnet.export.formats import FORMATS
 
 
 def test_every_exported_format_has_a_runtime():
-    assert {runtime_of_format(format) for format in FORMATS} == {name for name, f in RUNTIMES.items() if f}
+    here = [format for format in FORMATS if format.name != "om"]  # made by a tool and run on a card: --weights FILE.om
+    assert {runtime_of_format(format) for format in here} == {name for name, f in RUNTIMES.items() if f}
     assert set(DEFAULT_RUNTIMES) < set(RUNTIMES)
     assert format_for("torch") is None
 

@@ -74,7 +74,7 @@ def test_the_table_says_what_was_measured_on_what_and_beside_what(ctnet, canned,
     assert code == 0
     for words in (
         "centernet_mobilenetv2, random weights, 80 classes, 64 x 64",
-        "1 runs to warm up, 2 timed",
+        "warm-up 1, timed 2 runs",
         "limit: matrix products at fp32 100 GFLOP/s",
         "310p is of another network or size: centernet_dla34, 512 x 512",
         "compiled at 1: no compiler [here]",
@@ -92,7 +92,7 @@ def test_what_is_not_given_is_the_recipe_s_and_all_usual_runtimes(ctnet, canned,
     assert code == 0, err
     assert canned.plan.runtimes == ("torch", "compiled", "onnxruntime", "openvino")
     assert canned.plan.batch_sizes == (1, 4, 8, 16, 32)
-    assert canned.subject.recipe.data.image_size == (640, 640)  # 512 times evaluation.enlarge
+    assert canned.subject.recipe.data.image_size == (640, 640)
     assert len(canned.pictures) == 6
     assert canned.plan.iterations.warmup == 3
 
@@ -184,9 +184,8 @@ def test_a_missing_package_is_an_error_where_it_was_asked_for(ctnet, canned, sma
 def test_a_training_step(ctnet, small_set, monkeypatch):
     monkeypatch.setattr(training, "matmul_rates", lambda precisions, device: dict.fromkeys(precisions, 100.0))
     config = ("centernet_mobilenetv2", "train.amp=off", "--device", "cpu", "--data", small_set, "--image-size", 64)
-    code, out, err = ctnet(
-        "bench", "train", *config, "--batch-sizes", "2,3", "--iterations", 2, "--warmup", 1, "--json"
-    )
+    flags = ("--batch-sizes", "2,3", "--iterations", 2, "--warmup", 1, "--json")
+    code, out, err = ctnet("bench", "train", *config, *flags)
     assert code == 0, err
     document = json.loads(out)
     assert document["kind"] == "train"

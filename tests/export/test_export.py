@@ -127,10 +127,10 @@ def test_a_file_that_differs_is_not_called_done(export, narrow, monkeypatch, tmp
 
     whole = onnx_format.write
 
-    def spoiled(program, about, path):
+    def spoiled(program, about, path, options):
         with torch.no_grad():
             program.state_dict["network.heads.size.2.bias"] += 0.5
-        return whole(program, about, path)
+        return whole(program, about, path, options)
 
     table = format_of(tmp_path / "net.onnx")
     monkeypatch.setitem(table.__dict__, "write", spoiled)

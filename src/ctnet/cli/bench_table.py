@@ -15,7 +15,7 @@ TITLES = {
     "train": "training step, loading left out",
     "data": "loader, reading to batch",
 }
-WIDTH = 120  # columns of the table; a narrower terminal wraps lines, but no figure is cut off
+WIDTH = 132  # columns of the table; a narrower terminal wraps lines, but no figure is cut off
 
 
 def print_document(document: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     lines = [
         f"{TITLES[document['kind']]}: {subject['recipe']}{source}, {subject['classes']} classes, {height} x {width}",
-        f"{settings['warmup']} runs to warm up, {settings['iterations']} timed, times in ms, of parts the median; "
+        f"warm-up {settings['warmup']}, timed {settings['iterations']} runs, times in ms, of parts the median; "
         f"data {settings['data']}",
         f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['instruction_sets'])}, "
         f"{machine['threads']} threads{card}",
