@@ -13,10 +13,6 @@ from ctnet.export.runtime import open_detector
 from ctnet.export.verify import match_detections
 from ctnet.models.detector import load_detector
 
-for runtime in ("onnxruntime", "onnxscript", "openvino"):
-    pytest.importorskip(runtime)
-
-
 CLASSES = ["cup", "fork", "Löffel"]
 OTHERS = ["centernet_dla34", "centernet_res18", "centernet_mobilenetv2", "centernet_hourglass104"]
 

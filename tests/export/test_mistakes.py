@@ -2,14 +2,11 @@
 
 import importlib.util
 
+import onnx
 import pytest
 
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, read_about
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-pytest.importorskip("openvino")
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def bench(
     from ctnet.bench.subject import open_subject
     from ctnet.bench.timing import Iterations
     from ctnet.devices import open_device
+    from ctnet.predict.sources import some_pictures
 
     asked = None if runtimes is None else parse_runtimes(runtimes)
     batches = parse_counts(batch_sizes, "--batch-sizes")
@@ -127,7 +128,7 @@ def bench(
         _tell(note)
     names = asked or ((runtime_of(subject.exported[1]),) if subject.exported else DEFAULT_RUNTIMES)
     runs = Iterations(warmup, iterations)
-    pictures = _pictures(data)
+    pictures = some_pictures(data, PICTURES)
     found = measure_inference(subject, Plan(names, batches, precision, runs), opened, pictures, _tell)
     if len(names) == 1 and len(found.failures) == 1 and not any(row.images_per_s for row in found.rows):
         raise found.failures[names[0]]
@@ -300,23 +301,6 @@ def _refuse_options_before(context: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE":
             flag = "--" + name.removeprefix("as_").replace("_", "-")
             raise ConfigError(f"options follow `{context.invoked_subcommand}`", got=flag)
-
-
-def _pictures(path: Path | None) -> list[Path]:
-    """Return pictures of a data set's val split, a folder or a file, or of the demo set."""
-    from ctnet.data.dataset import open_dataset
-    from ctnet.data.demo import demo_folder
-    from ctnet.errors import DataError
-    from ctnet.predict.sources import open_sources
-
-    if path is None:
-        files = [image.path for image in open_dataset(demo_folder(), "val").images]
-    else:
-        try:
-            files = [image.path for image in open_dataset(path, "val").images]
-        except DataError:
-            files = list(open_sources([str(path)]).files)
-    return files[:: max(1, len(files) // PICTURES)][:PICTURES]
 
 
 def _open_training(path: str | None, split: str) -> AnnotationSet:

@@ -19,51 +19,65 @@ if TYPE_CHECKING:
 PICTURES = 4  # for the proof
 
 
+Format = Annotated[
+    Literal["onnx", "openvino", "pt2", "om"],
+    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, om (Ascend)"),
+]
+WeightsFile = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")]
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size  [default: the recipe's test size]")
+]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(metavar="N|dynamic", help="Pictures the graph takes  [default: dynamic]; om: one or a list, 1,4,8"),
+]
+Decoded = Annotated[
+    bool | None,
+    typer.Option(
+        "--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads  [default: decoded; om: raw]"
+    ),
+]
+Dcn = Annotated[
+    Literal["native", "decompose"],
+    typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
+]
+Precision = Annotated[
+    Literal["fp32", "fp16"] | None, typer.Option(help="Numbers in the file  [default: fp32; om: fp16]")
+]
+SocVersion = Annotated[
+    str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3  [default: what npu-smi says]")
+]
+Dialect = Annotated[
+    Literal["npu", "ai.onnx"] | None,
+    typer.Option(help="om: opset 18 with the npu domain, or opset 11 in one for old CANN  [default: npu]"),
+]
+Aipp = Annotated[bool, typer.Option("--aipp", help="om: the chip takes pixels and normalises them")]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Pictures or data set for the proof  [default: the recipe's, or the demo]"),
+]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file beside torch on pictures")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
+
+
 def export_command(
-    format: Annotated[
-        Literal["onnx", "openvino", "pt2", "om"],
-        typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, om (Ascend)"),
-    ],
-    weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")] = None,
-    image_size: Annotated[
-        str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size  [default: the recipe's test size]")
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|dynamic", help="Pictures the graph takes  [default: dynamic]; om: one or a list, 1,4,8"
-        ),
-    ] = None,
-    decoded: Annotated[
-        bool | None,
-        typer.Option(
-            "--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads  [default: decoded; om: raw]"
-        ),
-    ] = None,
-    dcn: Annotated[
-        Literal["native", "decompose"],
-        typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
-    ] = "native",
-    precision: Annotated[
-        Literal["fp32", "fp16"] | None, typer.Option(help="Numbers in the file  [default: fp32; om: fp16]")
-    ] = None,
-    soc_version: Annotated[
-        str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3  [default: what npu-smi says]")
-    ] = None,
-    dialect: Annotated[
-        Literal["npu", "ai.onnx"] | None,
-        typer.Option(help="om: opset 18 with the npu domain, or opset 11 in one for old CANN  [default: npu]"),
-    ] = None,
-    aipp: Annotated[bool, typer.Option("--aipp", help="om: the chip takes pixels and normalises them")] = False,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Pictures for the proof  [default: of the data set, or the demo]"),
-    ] = None,
-    check: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file beside torch on pictures")] = True,
+    format: Format,
+    weights: WeightsFile,
+    out: Out = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = None,
+    decoded: Decoded = None,
+    dcn: Dcn = "native",
+    precision: Precision = None,
+    soc_version: SocVersion = None,
+    dialect: Dialect = None,
+    aipp: Aipp = False,
+    pictures: Pictures = None,
+    check: Verify = True,
     config: Config = None,
     allow_partial: AllowPartial = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a detector as a file for another runtime and prove that it is the same network.
 
@@ -114,18 +128,12 @@ def _refuse(file: Path, *, nothing_seen: bool) -> None:
 
 def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
     """Return a few real pictures: those given, else of the recipe's data set where it is, else of the demo set."""
-    from ctnet.data.dataset import open_dataset
-    from ctnet.data.demo import demo_folder
     from ctnet.data.image import read_image
-    from ctnet.predict.sources import open_sources
+    from ctnet.predict.sources import some_pictures
 
-    if path is not None:
-        files = list(open_sources([str(path)]).files)
-    else:
-        known = recipe.data.path and Path(recipe.data.path).exists()
-        folder, split = (Path(str(recipe.data.path)), recipe.data.val_split) if known else (demo_folder(), "val")
-        files = [image.path for image in open_dataset(folder, split).images]
-    return [read_image(file) for file in files[:: max(1, len(files) // PICTURES)][:PICTURES]]
+    trained_on = Path(recipe.data.path) if recipe.data.path and Path(recipe.data.path).exists() else None
+    split = recipe.data.val_split if trained_on and not path else "val"
+    return [read_image(file) for file in some_pictures(path or trained_on, PICTURES, split)]
 
 
 def _sentences(result: Exported) -> str:

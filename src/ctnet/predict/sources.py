@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ctnet.data.dataset import open_dataset
+from ctnet.data.demo import demo_folder
 from ctnet.data.image import Image, read_image
 from ctnet.errors import DataError
 
@@ -56,6 +58,18 @@ class Sources:
     def count_frames(self) -> int:
         """Return the number of frames; that of a video is what its header says, which may be off."""
         return sum(_count_video(path) if _is_video(path) else 1 for path in self.files)
+
+
+def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Path]:
+    """Return at most `count` pictures, evenly spread: of a data set's split, a folder or a file; None: the demo set's.
+
+    Raises DataError when the path holds neither a data set nor pictures.
+    """
+    try:
+        files = [image.path for image in open_dataset(path or demo_folder(), split).images]
+    except DataError:
+        files = list(open_sources([str(path)]).files)
+    return files[:: max(1, len(files) // count)][:count]
 
 
 def open_sources(arguments: Sequence[str]) -> Sources:
