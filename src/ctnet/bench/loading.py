@@ -8,9 +8,9 @@ from itertools import islice
 
 from ctnet.bench.document import Row
 from ctnet.bench.timing import Iterations, latency
-from ctnet.bench.training import training_samples
 from ctnet.config import Recipe
 from ctnet.data.loader import EpochOrder, raising, training_loader
+from ctnet.engine.trainer import training_samples
 from ctnet.types import AnnotationSet
 
 PREFETCHED = 4  # batches that each process makes ahead of their use

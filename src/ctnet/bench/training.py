@@ -16,14 +16,12 @@ from ctnet.bench.process import Remote
 from ctnet.bench.timing import Iterations, durations, latency, take_turns
 from ctnet.config import Recipe
 from ctnet.data.loader import collate
-from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice, open_device
-from ctnet.engine.optimizer import WeightAverage, build_optimizer
 from ctnet.engine.precision import choose_precision
-from ctnet.engine.state import TrainingState
+from ctnet.engine.state import new_state
 from ctnet.engine.step import Updater
+from ctnet.engine.trainer import training_samples
 from ctnet.engine.world import World
-from ctnet.models.build import STRIDE, build_network
 from ctnet.types import AnnotationSet
 
 LR = 1e-6  # the rate changes no time, and a small one keeps the loss finite
@@ -38,15 +36,6 @@ class Training:
     rates: dict[str, float]
 
 
-def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
-    """Return the samples that the recipe trains on."""
-    data, loss = recipe.data, recipe.loss
-    return TrainingSamples(
-        annotations, data.image_size, STRIDE, recipe.augment, recipe.seed, data.max_objects,
-        rules=loss.targets, dense_size=loss.size_targets == "dense",
-    )  # fmt: skip
-
-
 class StepRunner:
     """The network, optimizer and average of a new training, in the process that measures them."""
 
@@ -55,15 +44,7 @@ class StepRunner:
         self.before = resident_bytes()
         self.device = open_device(device)
         self._precision = choose_precision(recipe.train.amp, self.device)
-        network = build_network(recipe.model, len(annotations.categories))
-        network = self.device.plugin.arrange(network, channels_last=recipe.train.channels_last)
-        network = network.to(self.device.torch_device).train()
-        state = TrainingState(
-            network=network,
-            average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
-            optimizer=build_optimizer(network, recipe.optimizer, LR),
-            scaler=self._precision.grad_scaler(),
-        )
+        state = new_state(recipe, len(annotations.categories), self.device, self._precision, LR)
         self.updater = Updater(state, recipe, self.device, self._precision, World())
 
     def precision(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,11 @@ from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctnet.config import Recipe
+    from ctnet.devices import OpenDevice
     from ctnet.engine.launch import Plan
+    from ctnet.engine.place import Place
     from ctnet.engine.report import Reporter
+    from ctnet.engine.world import World
 
 _DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
 _PROCESSES = "Many processes"
@@ -126,17 +130,7 @@ def train(
     """
     has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
     name, overrides = split_arguments(arguments, "centernet_resdcn18" if has_data else "demo")
-    flags: dict[str, Any] = {
-        "--data data.path": data,
-        "--image-size data.image_size": parse_image_size(image_size),
-        "--epochs schedule.epochs": epochs,
-        "--max-steps train.max_steps": max_steps,
-        "--batch-size train.batch_size": batch_size,
-        "--lr optimizer.lr": lr,
-        "--lr optimizer.lr_scaling": None if lr is None else "none",
-        "--seed seed": seed,
-        "--amp train.amp": amp,
-    }
+    flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, amp)
     if resume is not None:
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
 
@@ -155,17 +149,55 @@ def train(
 
             _launch(Plan(nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), device, recipe, out, run)
             return
-        from ctnet.engine import train as engine
-        from ctnet.engine.world import joined
+        start = (
+            _new(recipe, out, weights, backbone_weights, profile) if recipe else _resumed(run, data, max_steps, profile)
+        )
+        _run_here(start, device, place, timeout, as_json)
 
-        with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):
-            if recipe is None:
-                moved = None if data is None else Path(data)
-                more: dict[str, Any] = {"data": moved, "max_steps": max_steps, "profile": profile}
-                summary = engine.resume(run, reporter, opened, world, **more)
-            else:
-                options = engine.RunOptions(out, weights, backbone_weights, profile)
-                summary = engine.train(recipe, options, reporter, opened, world)
+
+def _flags(
+    data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
+    lr: float | None, seed: int | None, amp: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the options set, by option and dotted key; None where one was not given."""
+    return {
+        "--data data.path": data,
+        "--image-size data.image_size": parse_image_size(image_size),
+        "--epochs schedule.epochs": epochs,
+        "--max-steps train.max_steps": max_steps,
+        "--batch-size train.batch_size": batch_size,
+        "--lr optimizer.lr": lr,
+        "--lr optimizer.lr_scaling": None if lr is None else "none",
+        "--seed seed": seed,
+        "--amp train.amp": amp,
+    }
+
+
+Start = Callable[["Reporter", "OpenDevice", "World"], dict[str, Any]]
+
+
+def _new(recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool) -> Start:
+    from ctnet.engine import train as engine
+
+    options = engine.RunOptions(out, weights, backbone_weights, profile)
+    return lambda reporter, opened, world: engine.train(recipe, options, reporter, opened, world)
+
+
+def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile: bool) -> Start:
+    from ctnet.engine import train as engine
+
+    moved = None if data is None else Path(data)
+    return lambda reporter, opened, world: engine.resume(
+        run, reporter, opened, world, data=moved, max_steps=max_steps, profile=profile
+    )
+
+
+def _run_here(start: Start, device: str, place: Place, timeout: float, as_json: bool) -> None:
+    """Run in this process, alone or as one of several, and print the summary where one leads."""
+    from ctnet.engine.world import joined
+
+    with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):
+        summary = start(reporter, opened, world)
     if place.leads:
         _print_summary(summary, as_json)
 

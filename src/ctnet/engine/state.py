@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from ctnet.config import Recipe
 from ctnet.devices import OpenDevice
-from ctnet.engine.optimizer import WeightAverage
+from ctnet.engine.optimizer import WeightAverage, build_optimizer
+from ctnet.engine.precision import Precision
 from ctnet.files import replacing
+from ctnet.models.build import build_network
+from ctnet.nn import synchronise_norms
 from ctnet.types import Category
 
 SCHEMA = "ctnet.state/1"
@@ -47,6 +50,25 @@ class TrainingState:
         """
         networks = [self.network] + ([] if self.average is None else [self.average.network])
         return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+
+
+def new_state(
+    recipe: Recipe, num_classes: int, device: OpenDevice, precision: Precision, lr: float, *, synchronised: bool = False
+) -> TrainingState:
+    """Return the state of a training that has not begun: random weights on the device, ready to be updated.
+
+    `synchronised` makes norms see the batches of all processes.
+    """
+    network = build_network(recipe.model, num_classes)
+    if synchronised:
+        network = synchronise_norms(network)
+    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
+    return TrainingState(
+        network=network.train(),
+        average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
+        optimizer=build_optimizer(network, recipe.optimizer, lr),
+        scaler=precision.grad_scaler(),
+    )
 
 
 def save_state(

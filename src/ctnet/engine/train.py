@@ -16,19 +16,16 @@ from ctnet.data.dataset import check_usable, open_dataset
 from ctnet.data.demo import demo_folder
 from ctnet.data.loader import default_workers
 from ctnet.devices import OpenDevice
-from ctnet.engine.optimizer import WeightAverage, build_optimizer
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
-from ctnet.engine.state import TrainingState, restore_state
+from ctnet.engine.state import TrainingState, new_state, restore_state
 from ctnet.engine.trainer import Trainer
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, DataError
 from ctnet.files import write_file
-from ctnet.models.build import build_network
-from ctnet.nn import synchronise_norms
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import load_backbone
 from ctnet.weights.ctnet_file import read_state
@@ -182,20 +179,12 @@ def _build(
     profile: bool,
 ) -> Trainer:
     precision = choose_precision(recipe.train.amp, device)
-    network = build_network(recipe.model, len(train_set.categories))
-    if recipe.train.sync_bn and world.size > 1:
-        network = synchronise_norms(network)
-    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
     lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
-    state = TrainingState(
-        network=network.train(),
-        average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
-        optimizer=build_optimizer(network, recipe.optimizer, lr),
-        scaler=precision.grad_scaler(),
-    )
+    synchronised = recipe.train.sync_bn and world.size > 1
+    state = new_state(recipe, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = default_workers(world.place.local_size) if recipe.data.workers is None else recipe.data.workers
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
-    parameters = sum(p.numel() for p in network.parameters())
+    parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(
         f"{recipe.name}: {parameters / 1e6:.1f} M parameters on {device.torch_device} ({device.reason}), "

@@ -33,6 +33,15 @@ from ctnet.models.build import STRIDE
 from ctnet.types import AnnotationSet
 
 
+def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
+    """Return the samples that the recipe trains on."""
+    data, loss = recipe.data, recipe.loss
+    return TrainingSamples(
+        annotations, data.image_size, STRIDE, recipe.augment, recipe.seed, data.max_objects,
+        rules=loss.targets, dense_size=loss.size_targets == "dense",
+    )  # fmt: skip
+
+
 @dataclass
 class Trainer:
     """Takes a state from its step to the end of the schedule, leaving a trail in the run folder.
@@ -130,17 +139,8 @@ class Trainer:
         accumulate = self.recipe.train.accumulate
         epoch, step = divmod(self.state.step, self.steps_per_epoch)
         order = replace(self.order, first_epoch=epoch, first_batch=step * accumulate)
-        data, loss = self.recipe.data, self.recipe.loss
-        samples = TrainingSamples(
-            self.annotations,
-            data.image_size,
-            STRIDE,
-            self.recipe.augment,
-            self.recipe.seed,
-            data.max_objects,
-            rules=loss.targets,
-            dense_size=loss.size_targets == "dense",
-        )
+        data = self.recipe.data
+        samples = training_samples(self.annotations, self.recipe)
         workers = default_workers(self.world.place.local_size) if data.workers is None else data.workers
         plugin = self.device.plugin
         objects = data.max_objects if plugin.static_shapes else None
