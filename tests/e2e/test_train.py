@@ -329,6 +329,7 @@ def test_mistakes_have_a_message_and_an_exit_code(ctnet, small_set, arguments, c
     got, _, stderr = ctnet("train", *arguments, *data)
     assert got == code, stderr
     assert all(word in " ".join(stderr.split()) for word in words), stderr
+    assert list(Path("runs/train").glob("*")) == [], "a mistake leaves nothing behind"
     assert "Traceback" not in stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ctnet.engine.state import TrainingState, new_state, restore_state
 from ctnet.engine.trainer import Trainer
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
-from ctnet.errors import ConfigError, DataError
+from ctnet.errors import ConfigError, CtnetError, DataError
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import load_backbone
@@ -57,7 +58,14 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     _seed(recipe.seed)
     folder = world.share(lambda: new_run_folder(recipe.name, out, reuse=world.place.restart > 0))
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
-    for sentence in world.together(lambda: _start_from(trainer.state, recipe, options)):
+    try:
+        sentences = world.together(lambda: _start_from(trainer.state, recipe, options))
+    except CtnetError:
+        if world.leads:
+            with suppress(OSError):  # a mistake leaves no empty folder behind
+                folder.rmdir()
+        raise
+    for sentence in sentences:
         reporter.message(sentence)
     if world.leads:
         sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
