@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import warnings
@@ -125,6 +126,7 @@ def joined(device: str, place: Place, timeout_s: float) -> Iterator[tuple[World,
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=wait)
         control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=wait)
         yield World(place, control), opened
+        gc.collect()  # a DDP that outlives its group waits for gloo's threads while they wait for the interpreter
         dist.destroy_process_group()
     except RuntimeError as error:
         if not _is_lost_contact(error):

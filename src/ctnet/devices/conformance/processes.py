@@ -44,14 +44,19 @@ def _member(rank: int, name: str, processes: int, meeting: str) -> None:
         timeout=_TIMEOUT,
     )
     try:
-        total = torch.full((3,), float(rank + 1), device=device.torch_device)
-        dist.all_reduce(total)
-        need(total.cpu().tolist() == [processes * (processes + 1) / 2] * 3, f"the sum is {total.cpu().tolist()}")
-        torch.manual_seed(rank)  # DDP sends rank 0's weights to all
-        shared = DistributedDataParallel(nn.Linear(2, 1, bias=False).to(device.torch_device))
-        shared(torch.full((1, 2), float(rank), device=device.torch_device)).sum().backward()
-        mean = sum(range(processes)) / processes
-        gradient = next(shared.parameters()).grad
-        need(gradient is not None and gradient.cpu().tolist() == [[mean, mean]], f"the mean gradient is {gradient}")
+        _sum_and_mean(rank, processes, device.torch_device)
     finally:
         dist.destroy_process_group()
+
+
+def _sum_and_mean(rank: int, processes: int, device: torch.device) -> None:
+    """Check both; on return nothing of DDP is left, which would wait for the group's threads while they wait for it."""
+    total = torch.full((3,), float(rank + 1), device=device)
+    dist.all_reduce(total)
+    need(total.cpu().tolist() == [processes * (processes + 1) / 2] * 3, f"the sum is {total.cpu().tolist()}")
+    torch.manual_seed(rank)  # DDP sends rank 0's weights to all
+    shared = DistributedDataParallel(nn.Linear(2, 1, bias=False).to(device))
+    shared(torch.full((1, 2), float(rank), device=device)).sum().backward()
+    mean = sum(range(processes)) / processes
+    gradient = next(shared.parameters()).grad
+    need(gradient is not None and gradient.cpu().tolist() == [[mean, mean]], f"the mean gradient is {gradient}")
