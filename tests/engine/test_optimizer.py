@@ -1,12 +1,14 @@
 """Parameter groups, the weight average, precision."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from ctnet.config import Optimizer
 from ctnet.devices import open_device
-from ctnet.engine.optimizer import WeightAverage, build_optimizer
+from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import choose_precision
 from ctnet.nn import DeformConv2d
 
@@ -28,6 +30,32 @@ def test_layers_that_predict_offsets_move_slower():
     slow = {id(p) for g in groups if g["lr_scale"] == 0.2 for p in g["params"]}
     assert slow == {id(p) for p in network[0].offset_mask.parameters()}
     assert sum(len(g["params"]) for g in groups) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_updating_in_one_pass_or_not_goes_on_where_the_other_stopped(name, fused):
+    x, y = torch.randn(5, 3), torch.randn(5, 2)
+
+    def train(network, optimizer, steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(network(x), y).backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    networks = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    first, other = (
+        build_optimizer(network, Optimizer(name=name), 1e-2, fused=f)
+        for network, f in zip(networks, (fused, not fused), strict=True)
+    )
+    train(networks[0], first, 3)
+    networks[1].load_state_dict(networks[0].state_dict())
+    restore_optimizer(other, copy.deepcopy(first.state_dict()))
+    assert [group["fused"] for group in other.param_groups] == [not fused] * len(other.param_groups)
+    train(networks[0], first, 4)
+    train(networks[1], other, 4)
+    assert torch.allclose(networks[0].weight, networks[1].weight, rtol=1e-6, atol=1e-7)
 
 
 def test_average_follows_weights_and_statistics():

@@ -65,6 +65,10 @@ class Device(Protocol):
     def pinned_memory(self) -> bool:
         """True where copies from page-locked host memory overlap with work."""
 
+    @property
+    def fused_optimizer(self) -> bool:
+        """True where torch updates all weights in one pass over memory (`fused=True` of its optimizers)."""
+
     def probe(self) -> Probe:
         """Say whether this machine can use it and why. Never raises, allocates nothing."""
 

@@ -36,6 +36,7 @@ class TorchDevice:
     visible_env: str | None = None
     static_shapes = False
     pinned_memory = False
+    fused_optimizer = False
     channels_last = True
     """whether torch's channels-last memory format exists and pays here"""
 

@@ -12,8 +12,10 @@ from ctnet.config import Optimizer
 from ctnet.nn import DeformConv2d
 
 
-def build_optimizer(network: nn.Module, settings: Optimizer, lr: float) -> torch.optim.Optimizer:
-    """Return the optimizer at rate `lr`.
+def build_optimizer(
+    network: nn.Module, settings: Optimizer, lr: float, *, fused: bool = False
+) -> torch.optim.Optimizer:
+    """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
     Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
     layers. Only weights with two or more dimensions decay.
@@ -29,10 +31,17 @@ def build_optimizer(network: nn.Module, settings: Optimizer, lr: float) -> torch
         groups[2 * (id(parameter) in side) + (parameter.dim() <= 1)]["params"].append(parameter)
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum)
+        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=fused)
     if settings.name == "adam":
-        return torch.optim.Adam(groups, lr=lr, betas=settings.betas)
-    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas)
+        return torch.optim.Adam(groups, lr=lr, betas=settings.betas, fused=fused)
+    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, fused=fused)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a `state_dict`, also another kind of device's: how weights are updated here is not for the file to say."""
+    fused = optimizer.param_groups[0]["fused"]
+    groups = [{**group, "fused": fused} for group in saved["param_groups"]]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
 
 
 class WeightAverage:

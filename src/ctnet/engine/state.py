@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ctnet.config import Recipe
 from ctnet.devices import OpenDevice
-from ctnet.engine.optimizer import WeightAverage, build_optimizer
+from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
 from ctnet.files import replacing
 from ctnet.models.build import build_network
@@ -66,7 +66,7 @@ def new_state(
     return TrainingState(
         network=network.train(),
         average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
-        optimizer=build_optimizer(network, recipe.optimizer, lr),
+        optimizer=build_optimizer(network, recipe.optimizer, lr, fused=device.plugin.fused_optimizer),
         scaler=precision.grad_scaler(),
     )
 
@@ -110,7 +110,7 @@ def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDev
     if state.average is not None:
         state.average.network.load_state_dict(content["ema"])
         state.average.updates = content["ema_updates"]
-    state.optimizer.load_state_dict(content["optimizer"])
+    restore_optimizer(state.optimizer, content["optimizer"])
     if content["scaler"]:
         state.scaler.load_state_dict(content["scaler"])
     state.step = content["step"]

@@ -14,6 +14,7 @@ from ctnet.codec.pixels import normalise
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch
 from ctnet.devices import OpenDevice
+from ctnet.engine.host_memory import keep_freed_memory
 from ctnet.engine.precision import Precision
 from ctnet.engine.state import TrainingState
 from ctnet.engine.world import World, spread
@@ -39,6 +40,8 @@ class Updater:
         self._recipe = recipe
         self._device = device
         self._precision = precision
+        if device.torch_device.type == "cpu":
+            keep_freed_memory()
 
     def update(self, batches: Sequence[Batch], lr: float) -> StepResult:
         """Take one optimizer step over micro-batches at the given rate. Moves nothing to the host."""

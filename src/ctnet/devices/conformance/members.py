@@ -34,7 +34,7 @@ def _names(device: OpenDevice) -> str:
     for text in (plugin.name, plugin.dispatch_key, plugin.ddp_backend):
         need(isinstance(text, str) and bool(text), f"a word expected, got {text!r}")
     need(plugin.visible_env is None or isinstance(plugin.visible_env, str), "visible_env is a name or None")
-    for flag in (plugin.static_shapes, plugin.pinned_memory):
+    for flag in (plugin.static_shapes, plugin.pinned_memory, plugin.fused_optimizer):
         need(isinstance(flag, bool), f"True or False expected, got {flag!r}")
     switches = plugin.switches()
     need(all(isinstance(text, str) for pair in switches.items() for text in pair), "switches are words to words")

@@ -14,6 +14,7 @@ class CpuDevice(TorchDevice):
     """The processor itself; operators run the compiled kernels where they were built, else the references."""
 
     name = "cpu"
+    fused_optimizer = True
 
     def probe(self) -> Probe:
         """Say that there is always one."""

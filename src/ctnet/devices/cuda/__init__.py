@@ -15,6 +15,7 @@ class CudaDevice(Card):
     dispatch_key = "CUDA"
     ddp_backend = "nccl"
     visible_env = "CUDA_VISIBLE_DEVICES"
+    fused_optimizer = True
 
     def probe(self) -> Probe:
         """Count the cards that torch sees."""
