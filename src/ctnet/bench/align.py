@@ -17,6 +17,7 @@ from ctnet.bench.process import Remote
 from ctnet.config import Recipe
 from ctnet.data.loader import EpochOrder, raising, training_loader
 from ctnet.devices import open_device
+from ctnet.devices.registry import load_plugin
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.schedule import lr_factor, peak_lr
 from ctnet.engine.state import new_state, seed_generators
@@ -32,10 +33,12 @@ _WITHOUT_END = 2**31  # epochs: the steps that are asked for may be more than th
 
 
 def parse_devices(text: str) -> list[str]:
-    """Return the one or two devices of a list such as `cpu,npu:1`. Raises ConfigError."""
+    """Return the one or two devices of a list such as `cpu,npu:1`. Raises ConfigError, also for unknown ones."""
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(names) > 2:
         raise ConfigError("--devices takes one device to record, or two to compare", got=text, expected="cpu,npu")
+    for name in set(names) - {"auto"}:
+        load_plugin(name.partition(":")[0])  # which imports no vendor's package: two of those may not share a process
     return names
 
 
@@ -59,6 +62,8 @@ class SeededRun:
     def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
         self._recipe = recipe
         self._device = open_device(device)
+        index = self._device.torch_device.index
+        self._name = self._device.plugin.name + ("" if index is None else f":{index}")
         self._precision = choose_precision(recipe.train.amp, self._device)
         train = recipe.train
         self._order = EpochOrder(len(annotations.images), train.batch_size, _WITHOUT_END, recipe.seed, fill=True)
@@ -78,7 +83,7 @@ class SeededRun:
     def about(self) -> dict[str, Any]:
         """Return device, precision and machine."""
         return {
-            "device": str(self._device.torch_device),
+            "device": self._name,
             "precision": precision_name(self._precision.dtype),
             "machine": describe_machine(self._device),
         }
@@ -96,7 +101,7 @@ class SeededRun:
         losses = {name: float(f"{float(value):.9g}") for name, value in result.losses.items()}
         if not bool(result.finite):
             raise Diverged(
-                f"step {number} on {self._device.torch_device}: the loss or its gradient is not finite",
+                f"step {number} on {self._name}: the loss or its gradient is not finite",
                 losses=", ".join(f"{name} {value:g}" for name, value in losses.items()),
                 precision=self._precision.sentence(),
             )

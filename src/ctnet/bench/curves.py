@@ -192,7 +192,9 @@ def recorded_run(document: Mapping[str, Any], file: Path) -> tuple[Recipe, Run]:
         inputs = Inputs(float(seen["weights"]), int(seen["order"]), float(seen["pixels"]))
         run = Run(str(facts["device"]), str(facts["precision"]), facts["machine"], inputs, losses, recorded=True)
         content = dict(document["recipe"])
-        complete = _versions(run.machine) != "" and all({"loss"} <= one.keys() == losses[0].keys() for one in losses)
+        complete = _versions(run.machine) != "" and all(
+            {"loss"} <= one.keys() == losses[0].keys() and all(map(math.isfinite, one.values())) for one in losses
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
         complete = False
     if not complete or not losses:

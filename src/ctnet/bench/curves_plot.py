@@ -23,12 +23,11 @@ class _Axis(NamedTuple):
 
     top: int
     bottom: int
-    low: float  # of the numbers at the bottom
-    high: float
+    ticks: list[float]  # from the number at the bottom to the one at the top
 
     def y(self, value: float) -> float:
-        span = math.log10(self.high / self.low)
-        return self.bottom - (self.bottom - self.top) * math.log10(max(value, self.low) / self.low) / span
+        low, high = self.ticks[0], self.ticks[-1]
+        return self.bottom - (self.bottom - self.top) * math.log10(max(value, low) / low) / math.log10(high / low)
 
 
 def loss_plot(subject: Mapping[str, Any], runs: Sequence[Run], alignment: Alignment | None) -> Image:
@@ -37,16 +36,16 @@ def loss_plot(subject: Mapping[str, Any], runs: Sequence[Run], alignment: Alignm
     steps = len(runs[0].losses)
     height, width = subject["image_size"]
     text(canvas, f"{subject['recipe']}, {height} x {width}: loss", ((LEFT + RIGHT) // 2, 20), INK, 0.5, "middle")
-    values = [value for run in runs for value in run.total() if 0 < value < math.inf]
-    axis = _Axis(*LOSSES, *_decades(min(values, default=1.0), max(values, default=1.0)))
-    _frame(canvas, axis, steps, _ticks(axis))
+    values = [value for run in runs for value in run.total() if value > 0]
+    axis = _Axis(*LOSSES, _ticks(min(values, default=1.0), max(values, default=1.0), (1, 2, 5)))
+    _frame(canvas, axis, steps)
     for index, run in enumerate(runs):
         # the second is thin: where both agree, the first shows on both sides of it
         _draw(canvas, axis, run.total(), PALETTE[index], 1 if index else 3)
         _legend(canvas, axis.top + 12 + 24 * index, run.label, PALETTE[index])
     if alignment is not None:
-        errors = _Axis(*ERRORS, *_decades(FLOOR, max(*alignment.errors, alignment.tolerance)))
-        _frame(canvas, errors, steps, _ticks(errors)[::2])
+        errors = _Axis(*ERRORS, _ticks(FLOOR, max(*alignment.errors, alignment.tolerance), (1,)))
+        _frame(canvas, errors, steps)
         _draw(canvas, errors, alignment.errors, INK, 1)
         _draw(canvas, errors, [alignment.tolerance] * steps, PALETTE[3], 1)
         _legend(canvas, errors.top + 12, f"relative error, mean {alignment.mean:.2g}", INK)
@@ -56,22 +55,17 @@ def loss_plot(subject: Mapping[str, Any], runs: Sequence[Run], alignment: Alignm
     return canvas
 
 
-def _decades(low: float, high: float) -> tuple[float, float]:
-    """Return the powers of ten around two positive numbers, at least one apart."""
-    below, above = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    return 10.0**below, 10.0 ** max(above, below + 1)
+def _ticks(low: float, high: float, factors: Sequence[int]) -> list[float]:
+    """Return two or more of the powers of ten times the factors: from one not above `low` to one not below `high`."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    start = max(index for index, tick in enumerate(ticks) if tick <= low)
+    end = min(index for index, tick in enumerate(ticks) if tick >= high)
+    return ticks[start : max(end, start + 1) + 1]
 
 
-def _ticks(axis: _Axis) -> list[float]:
-    """Return the powers of ten of an axis, and 2 and 5 times them where there are few."""
-    count = round(math.log10(axis.high / axis.low))
-    factors = (1, 2, 5) if count <= 2 else (1,)
-    ticks = [axis.low * 10**power * factor for power in range(count) for factor in factors]
-    return [*ticks, axis.high]
-
-
-def _frame(canvas: Image, axis: _Axis, steps: int, ticks: Sequence[float]) -> None:
-    for tick in ticks:
+def _frame(canvas: Image, axis: _Axis, steps: int) -> None:
+    for tick in axis.ticks[:: 1 + len(axis.ticks) // 7]:
         y = round(axis.y(tick))
         line(canvas, (LEFT, y), (RIGHT, y), GRID)
         text(canvas, f"{tick:g}", (LEFT - 8, y), INK, 0.4, "right")
@@ -84,9 +78,8 @@ def _frame(canvas: Image, axis: _Axis, steps: int, ticks: Sequence[float]) -> No
 
 
 def _draw(canvas: Image, axis: _Axis, values: Sequence[float], color: Color, width: int) -> None:
-    finite = [(_x(step, len(values)), axis.y(v)) for step, v in enumerate(values, 1) if math.isfinite(v)]
-    x, y = np.array(finite, np.float64).reshape(-1, 2).T
-    curve(canvas, x, y, color, width)
+    x = np.array([_x(step, len(values)) for step in range(1, len(values) + 1)])
+    curve(canvas, x, np.array([axis.y(value) for value in values]), color, width)
 
 
 def _legend(canvas: Image, y: int, words: str, color: Color) -> None:
