@@ -1,10 +1,15 @@
 """ctnet bench align on this processor; on emulated cards: tests/devices/test_align.py."""
 
 import json
+import zlib
+from itertools import islice
 
+import numpy as np
 import pytest
 
+from ctnet.data.dataset import open_dataset
 from ctnet.data.image import read_image
+from ctnet.data.loader import EpochOrder
 
 TINY = (
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.workers=0", "optimizer.name=sgd",
@@ -54,6 +59,11 @@ def test_a_run_is_recorded_here_and_compared_there(ctnet, small_set, tmp_path):
     assert code == 0, err
     assert "recorded" in out
     record = tmp_path / "there" / "bench.json"
+    document = json.loads(record.read_text())
+    ids = np.array([image.id for image in open_dataset(small_set, "train").images])
+    taken = [ids[i] for keys in islice(EpochOrder(12, 5, 2, 0, fill=True), 4) for _, i in keys]
+    assert len(taken) == 20
+    assert document["runs"]["first"]["inputs"]["order"] == zlib.crc32(np.array(taken, np.int64).tobytes())
     moved = small_set.rename(tmp_path / "moved")
 
     code, out, err = ctnet("bench", "align", "--against", record, "--devices", "cpu", "--data", moved)
@@ -62,7 +72,6 @@ def test_a_run_is_recorded_here_and_compared_there(ctnet, small_set, tmp_path):
     assert "cpu fp32 (recorded)" in out
     assert [line.split()[0] for line in out.splitlines() if line.endswith("0.0e+00 ")] == ["1", "2", "3", "4"]
 
-    document = json.loads(record.read_text())
     document["runs"]["first"]["inputs"]["order"] += 1
     record.write_text(json.dumps(document))
     code, _, err = ctnet("bench", "align", "--against", record, "--devices", "cpu", "--data", moved)
