@@ -19,6 +19,11 @@ PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def precision_name(dtype: torch.dtype | None) -> str:
+    """Return fp32, bf16 or fp16; None is float32."""
+    return next(name for name, known in DTYPES.items() if known == (dtype or torch.float32))
+
+
 def describe_machine(device: OpenDevice) -> dict[str, Any]:
     """Return processor, instruction sets, threads, device and versions, as JSON values."""
     return {

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from ctnet.bench.document import Row
-from ctnet.bench.machine import DTYPES, matmul_rates
+from ctnet.bench.machine import matmul_rates, precision_name
 from ctnet.bench.memory import Memory, peak_memory, resident_bytes
 from ctnet.bench.operations import operations_per_image
 from ctnet.bench.process import Remote
@@ -49,8 +47,7 @@ class StepRunner:
 
     def precision(self) -> str:
         """Return what the forward pass computes in: fp32, bf16 or fp16."""
-        dtype = self._precision.dtype or torch.float32
-        return next(name for name, known in DTYPES.items() if known == dtype)
+        return precision_name(self._precision.dtype)
 
     def warm_up(self, batch: int, runs: int) -> None:
         """Take steps untimed."""

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from ctnet._version import __version__
 from ctnet.cli.bench import app as bench_app
+from ctnet.cli.bench_align import align
 from ctnet.cli.config import app as config_app
 from ctnet.cli.data import app as data_app
 from ctnet.cli.doctor import doctor
@@ -40,6 +41,7 @@ app.command("eval")(evaluate_command)
 app.command()(predict)
 app.command("export")(export_command)
 app.command()(doctor)
+bench_app.command()(align)
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

@@ -16,56 +16,57 @@ from ctnet.errors import ConfigError, CtnetError
 if TYPE_CHECKING:
     from ctnet.bench.gates import Gate
     from ctnet.bench.references import Reference
+    from ctnet.data.image import Image
     from ctnet.types import AnnotationSet
 
 app = typer.Typer(help="Measure inference, training steps and loading, against this machine's limit and a baseline.")
 
-_INPUT, _FIGURES, _OUTPUT = "Subject", "Figures", "Output"
+INPUT, FIGURES, OUTPUT = "Subject", "Figures", "Output"
 
 ConfigName = Annotated[
-    str | None, typer.Option(metavar="CONFIG", help="Recipe  [default: centernet_resdcn18]", rich_help_panel=_INPUT)
+    str | None, typer.Option(metavar="CONFIG", help="Recipe  [default: centernet_resdcn18]", rich_help_panel=INPUT)
 ]
 WeightsFile = Annotated[
     Path | None,
     typer.Option(
-        "--weights", metavar="FILE", rich_help_panel=_INPUT,
+        "--weights", metavar="FILE", rich_help_panel=INPUT,
         help="Weights or an exported file, of which only its runtime is measured  [default: random weights]",
     ),
 ]  # fmt: skip
 DataPath = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="Pictures or a data set  [default: the demo]", rich_help_panel=_INPUT),
+    typer.Option(metavar="PATH", help="Pictures or a data set  [default: the demo]", rich_help_panel=INPUT),
 ]
 ImageSize = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Input  [default: the recipe's]", rich_help_panel=_INPUT)
+    str | None, typer.Option(metavar="N|HxW", help="Input  [default: the recipe's]", rich_help_panel=INPUT)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card", rich_help_panel=_FIGURES)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card", rich_help_panel=FIGURES)]
 Runtimes = Annotated[
     str | None,
     typer.Option(
-        metavar="LIST", rich_help_panel=_FIGURES,
+        metavar="LIST", rich_help_panel=FIGURES,
         help="Of torch, compiled, onnxruntime, openvino, pt2  [default: all but pt2]",
     ),
 ]  # fmt: skip
-BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Pictures in a batch", rich_help_panel=_FIGURES)]
-Warmup = Annotated[int, typer.Option(min=0, help="Runs before the first timed one", rich_help_panel=_FIGURES)]
+BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Pictures in a batch", rich_help_panel=FIGURES)]
+Warmup = Annotated[int, typer.Option(min=0, help="Runs before the first timed one", rich_help_panel=FIGURES)]
 Timed = Annotated[
-    int, typer.Option("--iterations", min=1, help="Timed runs of each batch size", rich_help_panel=_FIGURES)
+    int, typer.Option("--iterations", min=1, help="Timed runs of each batch size", rich_help_panel=FIGURES)
 ]
 BaselineFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="An earlier run's JSON to compare with", rich_help_panel=_OUTPUT)
+    Path | None, typer.Option(metavar="FILE", help="An earlier run's JSON to compare with", rich_help_panel=OUTPUT)
 ]
 MaxRegress = Annotated[
     str | None,
-    typer.Option(metavar="PART", help="Slower by more is exit code 3  [default: 5%]", rich_help_panel=_OUTPUT),
+    typer.Option(metavar="PART", help="Slower by more is exit code 3  [default: 5%]", rich_help_panel=OUTPUT),
 ]
 ReferenceName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Published figures to show beside: 310p", rich_help_panel=_OUTPUT)
+    str | None, typer.Option(metavar="NAME", help="Published figures to show beside: 310p", rich_help_panel=OUTPUT)
 ]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Write bench.json, bench.csv, bench.png", rich_help_panel=_OUTPUT)
+    Path | None, typer.Option(metavar="DIR", help="Write bench.json, bench.csv, bench.png", rich_help_panel=OUTPUT)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document", rich_help_panel=_OUTPUT)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document", rich_help_panel=OUTPUT)]
 
 PICTURES = 32  # distinct ones; larger batches show some twice
 
@@ -101,7 +102,7 @@ def bench(
 
     ctnet bench --weights best.safetensors --runtimes torch,openvino
 
-    ctnet bench train --help, ctnet bench data --help: training step and loader
+    ctnet bench train, ctnet bench data: training step and loader; ctnet bench align: the losses of two devices
 
     Exit codes: 0 done, 2 wrong flag, 3 slower than the baseline or unusable file, 4 an asked-for package is missing.
     """
@@ -125,11 +126,11 @@ def bench(
     subject = open_subject(config, weights, parse_image_size(image_size))
     gate.check(subject.to_dict())
     for note in subject.notes:
-        _tell(note)
+        tell(note)
     names = asked or ((runtime_of(subject.exported[1]),) if subject.exported else DEFAULT_RUNTIMES)
     runs = Iterations(warmup, iterations)
     pictures = some_pictures(data, PICTURES)
-    found = measure_inference(subject, Plan(names, batches, precision, runs), opened, pictures, _tell)
+    found = measure_inference(subject, Plan(names, batches, precision, runs), opened, pictures, tell)
     if len(names) == 1 and len(found.failures) == 1 and not any(row.images_per_s for row in found.rows):
         raise found.failures[names[0]]
     settings = {"pictures": len(pictures), "data": str(pictures[0].parent), "precision": precision}
@@ -171,13 +172,13 @@ def train(
     name, overrides = split_arguments(arguments)
     flags = {"--data data.path": data and str(data), "--image-size data.image_size": parse_image_size(image_size)}
     recipe = load_recipe(name, overrides, flags).recipe
-    annotations = _open_training(recipe.data.path, recipe.data.train_split)
+    annotations = open_training(recipe.data.path, recipe.data.train_split)
     classes = len(annotations.categories)
     operations = operations_per_image(recipe.model, classes, recipe.data.image_size)
-    subject = _subject(recipe.name, classes, recipe.data.image_size, operations_per_image=operations)
+    subject = subject_of(recipe.name, classes, recipe.data.image_size, operations_per_image=operations)
     gate.check(subject)
     runs, opened = Iterations(warmup, iterations), open_device(device)
-    found = measure_training(annotations, recipe, batches, runs, opened, _tell)
+    found = measure_training(annotations, recipe, batches, runs, opened, tell)
     settings = {"data": str(annotations.source), "amp": recipe.train.amp}
     document = bench_document("train", subject, settings, runs, opened, found.rates, found.rows)
     _finish(document, gate, None, out, as_json)
@@ -188,7 +189,7 @@ def data_command(
     arguments: Arguments = None,
     data: DataPath = None,
     image_size: ImageSize = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a batch", rich_help_panel=_INPUT)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a batch", rich_help_panel=INPUT)] = None,
     workers: Annotated[
         str | None, typer.Option(metavar="LIST", help="Processes  [default: 0 and those of training]")
     ] = None,
@@ -223,11 +224,11 @@ def data_command(
     recipe = load_recipe(name, overrides, flags).recipe
     usual = default_workers() if recipe.data.workers is None else recipe.data.workers
     counts = parse_counts(workers or f"0,{usual}", "--workers", least=0)
-    annotations = _open_training(recipe.data.path, recipe.data.train_split)
-    subject = _subject(recipe.name, len(annotations.categories), recipe.data.image_size)
+    annotations = open_training(recipe.data.path, recipe.data.train_split)
+    subject = subject_of(recipe.name, len(annotations.categories), recipe.data.image_size)
     gate.check(subject)
     runs = Iterations(warmup, iterations)
-    rows = measure_loading(annotations, recipe, counts, runs, _tell)
+    rows = measure_loading(annotations, recipe, counts, runs, tell)
     settings = {"data": str(annotations.source), "pictures": len(annotations.images)}
     document = bench_document("data", subject, settings, runs, open_device("cpu"), {}, rows)
     _finish(document, gate, None, out, as_json)
@@ -258,7 +259,7 @@ class _Baseline:
         if self.content is None:
             return None
         for difference in other_machine(self.content, document["machine"]):
-            _tell(f"warning: the baseline is of another machine: {difference}")
+            tell(f"warning: the baseline is of another machine: {difference}")
         return compare(self.content, document, self.max_regress)
 
 
@@ -266,26 +267,31 @@ def _finish(
     document: dict[str, Any], baseline: _Baseline, published: Reference | None, out: Path | None, as_json: bool
 ) -> None:
     """Print and write the document. Raises BenchError when it does not reach its baseline."""
-    from ctnet.bench.document import to_csv
     from ctnet.bench.plot import speed_plot
-    from ctnet.data.image import write_image
-    from ctnet.files import write_file
 
     gate = baseline.judge(document)
     document["reference"] = None if published is None else published.to_dict()
     document["gate"] = None if gate is None else gate.to_dict()
-    text = json.dumps(document, indent=2)
     if out is not None:
-        write_file(out / "bench.json", f"{text}\n".encode())
-        write_file(out / "bench.csv", to_csv(document).encode())
-        write_image(out / "bench.png", speed_plot(document, published))
-        _tell(f"written to {out}")
+        write_out(out, document, speed_plot(document, published))
     if as_json:
-        typer.echo(text)
+        typer.echo(json.dumps(document, indent=2))
     else:
         print_document(document)
     if gate is not None:
         gate.require()
+
+
+def write_out(folder: Path, document: Mapping[str, Any], picture: Image) -> None:
+    """Write a document as JSON, its rows as CSV and its picture."""
+    from ctnet.bench.document import to_csv
+    from ctnet.data.image import write_image
+    from ctnet.files import write_file
+
+    write_file(folder / "bench.json", f"{json.dumps(document, indent=2)}\n".encode())
+    write_file(folder / "bench.csv", to_csv(document).encode())
+    write_image(folder / "bench.png", picture)
+    tell(f"written to {folder}")
 
 
 def _require_measured(asked: Sequence[str], failures: Mapping[str, CtnetError], measured: set[str]) -> None:
@@ -303,19 +309,22 @@ def _refuse_options_before(context: typer.Context) -> None:
             raise ConfigError(f"options follow `{context.invoked_subcommand}`", got=flag)
 
 
-def _open_training(path: str | None, split: str) -> AnnotationSet:
+def open_training(path: str | None, split: str) -> AnnotationSet:
+    """Return the pictures to train on, those of the demo without a path; warnings are told."""
     from ctnet.data.dataset import check_usable, open_dataset
     from ctnet.data.demo import demo_folder
 
     annotations = open_dataset(path or demo_folder(), split)
     for warning in check_usable(annotations):
-        _tell(f"warning: {warning}")
+        tell(f"warning: {warning}")
     return annotations
 
 
-def _subject(recipe: str, classes: int, image_size: tuple[int, int], **more: object) -> dict[str, Any]:
+def subject_of(recipe: str, classes: int, image_size: tuple[int, int], **more: object) -> dict[str, Any]:
+    """Return what is measured, JSON-ready."""
     return {"recipe": recipe, "classes": classes, "image_size": list(image_size), **more}
 
 
-def _tell(sentence: str) -> None:
+def tell(sentence: str) -> None:
+    """Print a line on stderr."""
     typer.echo(sentence, err=True)

@@ -52,6 +52,13 @@ class TrainingState:
         return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
 
 
+def seed_generators(seed: int) -> None:
+    """Set the host's random generators, from which the weights of a new network are drawn."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def new_state(
     recipe: Recipe, num_classes: int, device: OpenDevice, precision: Precision, lr: float, *, synchronised: bool = False
 ) -> TrainingState:

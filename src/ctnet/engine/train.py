@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from ctnet.config import Recipe, recipe_from_dict
 from ctnet.data.dataset import check_usable, open_dataset
@@ -21,7 +17,7 @@ from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
-from ctnet.engine.state import TrainingState, new_state, restore_state
+from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
@@ -55,7 +51,7 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         reporter.message(f"restart {world.place.restart} of {world.place.restarts}: a process of the run has died")
         return resume(out, reporter, device, world, profile=options.profile)
     path, train_set, val_set = world.together(lambda: open_data(recipe, reporter))
-    _seed(recipe.seed)
+    seed_generators(recipe.seed)
     folder = world.share(lambda: new_run_folder(recipe.name, out, reuse=world.place.restart > 0))
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
     try:
@@ -166,12 +162,6 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     for warning in check_usable(val_set):
         reporter.message(f"warning: {warning}")
     return train_set, val_set
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _build(

@@ -42,6 +42,15 @@ def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamp
     )  # fmt: skip
 
 
+def updates(batches: Iterator[Batch], order: EpochOrder, accumulate: int) -> Generator[list[Batch], None, None]:
+    """Yield the batches of the order as the micro-batches of updates; no update crosses an epoch's end."""
+    position = order.first_batch
+    while True:
+        wanted = min(accumulate, order.batches_per_epoch - position)
+        yield [next(batches) for _ in range(wanted)]
+        position = (position + wanted) % order.batches_per_epoch
+
+
 @dataclass
 class Trainer:
     """Takes a state from its step to the end of the schedule, leaving a trail in the run folder.
@@ -135,7 +144,7 @@ class Trainer:
             self._stop_if_told(stop, previous)
 
     def _steps(self) -> Generator[list[Batch], None, None]:
-        """Yield the micro-batches of each update, from the state's step on; none crosses an epoch's end."""
+        """Yield the micro-batches of each update, from the state's step on."""
         accumulate = self.recipe.train.accumulate
         epoch, step = divmod(self.state.step, self.steps_per_epoch)
         order = replace(self.order, first_epoch=epoch, first_batch=step * accumulate)
@@ -145,12 +154,7 @@ class Trainer:
         plugin = self.device.plugin
         objects = data.max_objects if plugin.static_shapes else None
         loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
-        batches = raising(loader)
-        position = order.first_batch
-        while True:
-            wanted = min(accumulate, order.batches_per_epoch - position)
-            yield [next(batches) for _ in range(wanted)]
-            position = (position + wanted) % order.batches_per_epoch
+        yield from updates(raising(loader), order, accumulate)
 
     def _pictures(self) -> int:
         """Return the number of pictures of the next update, over all ranks."""

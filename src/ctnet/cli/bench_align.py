@@ -1,0 +1,208 @@
+"""ctnet bench align: does a device train as another does?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments
+from ctnet.cli.bench import (
+    FIGURES,
+    INPUT,
+    OUTPUT,
+    AsJson,
+    DataPath,
+    ImageSize,
+    Out,
+    open_training,
+    subject_of,
+    tell,
+    write_out,
+)
+from ctnet.cli.progress import progress_bar
+from ctnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ctnet.bench.curves import Run
+    from ctnet.config import Recipe
+
+SHOWN_STEPS = 10  # of the table, about
+
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures in a batch", rich_help_panel=INPUT)]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", rich_help_panel=FIGURES,
+        help="Two to compare, or one to record  [default: cpu,auto; with --against auto]",
+    ),
+]  # fmt: skip
+Precisions = Annotated[
+    str, typer.Option(metavar="LIST", rich_help_panel=FIGURES, help="fp32, bf16, fp16, auto: for all, or one for each")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, rich_help_panel=FIGURES, help="Updates to compare  [default: 100, or as recorded]"),
+]
+Tolerance = Annotated[
+    float, typer.Option(metavar="PART", rich_help_panel=OUTPUT, help="A larger mean relative error is exit code 3")
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", rich_help_panel=INPUT, help="The JSON of a run elsewhere, which is the first device"),
+]
+
+
+def align(
+    arguments: Arguments = None,
+    data: DataPath = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = None,
+    against: Against = None,
+    devices: Devices = None,
+    precision: Precisions = "fp32",
+    steps: Steps = None,
+    tolerance: Tolerance = 0.05,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the same steps on two devices and compare their losses: the table, the picture, how far apart.
+
+    Weights, pictures, augmentation and learning rates are those of the recipe and its seed, and are checked to be the
+    same. Without CONFIG it is centernet_resdcn18, or demo when there is no --data either. A run with one device is
+    recorded; --against compares with it on another machine, where only --data may be another path.
+
+    Examples:
+    ctnet bench align --devices cpu,npu --out align
+
+    ctnet bench align --data PATH --devices cuda --json > cuda.json
+
+    ctnet bench align --data PATH --devices sdaa --against cuda.json
+
+    ctnet bench align --devices npu,npu: does a device agree with itself
+
+    Exit codes: 0 aligned, 2 wrong flag, 3 not aligned or unusable file, 4 missing device, 5 a loss is not finite.
+    """
+    from ctnet.bench.align import PRECISIONS, parse_devices, parse_precisions, peak_rate, rates, take_runs
+    from ctnet.bench.curves import Alignment, align_document, require_same_inputs
+    from ctnet.bench.curves_plot import loss_plot
+
+    if not 0 < tolerance < float("inf"):
+        raise ConfigError("--tolerance is a part above 0", got=tolerance, expected="0.05")
+    names = parse_devices(devices or ("auto" if against else "cpu,auto"))
+    precisions = parse_precisions(precision, len(names))
+    if against is not None:
+        changes = {"--image-size": image_size, "--batch-size": batch_size, "--steps": steps}
+        recipe, recorded = _recorded(against, names, data, [*(arguments or []), *(k for k, v in changes.items() if v)])
+        before, steps = [recorded], len(recorded.losses)
+    else:
+        recipe, before, steps = _recipe(arguments, data, image_size, batch_size), [], steps or 100
+    annotations = open_training(recipe.data.path, recipe.data.train_split)
+    recipes = [
+        (name, recipe.model_copy(update={"train": recipe.train.model_copy(update={"amp": PRECISIONS[asked]})}))
+        for name, asked in zip(names, precisions, strict=True)
+    ]
+    lrs = rates(recipe, len(annotations.images), steps)
+    with progress_bar("align", steps) as show:
+        runs = [*before, *take_runs(annotations, recipes, lrs, tell, show)]
+    alignment = None
+    if len(runs) == 2:
+        first, second = runs
+        require_same_inputs(first, second)
+        alignment = Alignment(first, second, tolerance)
+    subject = subject_of(recipe.name, len(annotations.categories), recipe.data.image_size)
+    settings = {"data": str(annotations.source), "pictures": len(annotations.images), "steps": steps,
+                "batch_size": recipe.train.batch_size, "seed": recipe.seed, "peak_lr": peak_rate(recipe)}  # fmt: skip
+    document = align_document(subject, settings, recipe, lrs, runs, alignment)
+    if out is not None:
+        write_out(out, document, loss_plot(subject, runs, alignment))
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        _print(document, [run.label for run in runs])
+    if alignment is not None:
+        alignment.require()
+
+
+def _print(document: Mapping[str, Any], labels: list[str]) -> None:
+    subject, settings, gate = document["subject"], document["settings"], document["gate"]
+    console = Console(soft_wrap=True, highlight=False)
+    height, width = subject["image_size"]
+    console.print(escape(
+        f"loss of {subject['recipe']}, {subject['classes']} classes, {height} x {width}, "
+        f"batch {settings['batch_size']}, seed {settings['seed']}; data {settings['data']}"
+    ))  # fmt: skip
+    for label, run in zip(labels, document["runs"].values(), strict=True):
+        machine = run["machine"]
+        card = f"{machine['device_name']}, " if machine["device_name"] else ""
+        versions = ", ".join(f"{name} {machine['versions'].get(name)}" for name in ("ctnet", "torch"))
+        console.print(escape(f"{label}: {card}{machine['processor']}, {versions}"))
+    console.print(_table(document, labels))
+    if gate is None:
+        console.print("recorded; compare with --against FILE, the JSON of this run")
+        return
+    parts = ", ".join(f"{name} {value:.2g}" for name, value in gate["of_parts"].items())
+    verdict = "aligned" if gate["passed"] else "NOT aligned"
+    console.print(
+        f"{verdict}: mean relative error {gate['mean_relative_error']:.2g}, {gate['tolerance']:g} is allowed "
+        f"(largest {gate['largest_relative_error']:.2g} at step {gate['largest_at']}; with signs {gate['bias']:+.2g})"
+    )
+    console.print(f"of the parts: {parts}")
+
+
+def _table(document: Mapping[str, Any], labels: list[str]) -> Table:
+    """Return some of the steps, evenly spaced, with the largest error's and the one where the curves part."""
+    rows, gate = document["rows"], document["gate"]
+    shown = {round(part * len(rows) / SHOWN_STEPS) for part in range(1, SHOWN_STEPS + 1)} | {1}
+    if gate is not None:
+        shown |= {gate["largest_at"], gate["parts_at"]}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("step", "rate", *labels, *([] if gate is None else ["relative error"])):
+        table.add_column(name, justify="right")
+    for row in rows:
+        if row["step"] not in shown:
+            continue
+        cells = [str(row["step"]), f"{row['lr']:.3g}", *(f"{row[role]['loss']:.6g}" for role in document["runs"])]
+        error = row["relative_error"]
+        apart = error is not None and error > gate["tolerance"]
+        table.add_row(*cells, *([] if error is None else [f"{error:.1e}"]), style="red" if apart else "")
+    return table
+
+
+def _recipe(arguments: list[str] | None, data: Path | None, image_size: str | None, batch_size: int | None) -> Recipe:
+    from ctnet.config import load_recipe
+
+    if any(word.startswith("train.amp=") for word in arguments or []):
+        raise ConfigError("--precision says what each device computes in", got="train.amp")
+    has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
+    name, overrides = split_arguments(arguments, "centernet_resdcn18" if has_data else "demo")
+    flags = {
+        "--data data.path": data and str(data),
+        "--image-size data.image_size": parse_image_size(image_size),
+        "--batch-size train.batch_size": batch_size,
+    }
+    return load_recipe(name, overrides, flags).recipe
+
+
+def _recorded(file: Path, names: list[str], data: Path | None, changes: list[str]) -> tuple[Recipe, Run]:
+    """Return the recipe and the run of a file, the recipe with this machine's path of the data."""
+    from ctnet.bench.curves import KIND, recorded_run
+    from ctnet.bench.gates import read_baseline
+
+    if changes:
+        raise ConfigError(
+            "a recorded run brings its settings", got=" ".join(changes), hint="--data may be another path"
+        )
+    if len(names) > 1:
+        raise ConfigError("--against is the first device: --devices takes one", got=",".join(names))
+    recipe, run = recorded_run(read_baseline(file, KIND), file)
+    if data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(data)})})
+    return recipe, run
