@@ -29,7 +29,10 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plu
             sorted_boxes, sorted_labels, threshold, overlaps, count, words,
             EXTRA=int(plus_one), BITS=_BITS, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
-        _walk[(1,)](overlaps, removed, words, WORDS=triton.next_power_of_2(words), BITS=_BITS, num_warps=1)
+        _walk[(1,)](
+            overlaps, removed, words,
+            WORDS=triton.next_power_of_2(words), BITS=_BITS, num_warps=1, enable_fp_fusion=False,
+        )  # fmt: skip
     bits = torch.arange(_BITS, dtype=torch.int32, device=boxes.device)
     return order[((removed[:, None] >> bits) & 1).flatten()[:count] == 0]
 

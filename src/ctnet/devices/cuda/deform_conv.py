@@ -22,9 +22,9 @@ def forward(
     filter_tiles = triton.cdiv(given["group_filters"], tile["COLUMNS"])
     grid = (triton.cdiv(given["cells"], tile["ROWS"]) * filter_tiles * given["GROUPS"],)
     depth = block(min(weight.shape[1], given["deform_channels"]), 16, 128 // input.element_size())
-    warps = 8 if tile["ROWS"] * tile["COLUMNS"] >= 64 * 128 else 4
+    warps = 8 if tile["ROWS"] * tile["COLUMNS"] > 64 * 64 else 4
     with torch.cuda.device_of(input):
-        _deform_forward[grid](bias=bias, output=output, **given, **tile, DEPTH=depth, num_warps=warps, num_stages=2)
+        _deform_forward[grid](bias=bias, output=output, **given, **tile, DEPTH=depth, num_warps=warps)
     return output
 
 
@@ -33,10 +33,10 @@ def _tile(cells: int, filters: int, groups: int) -> dict[str, int]:
 
     As many filters as there are, for each tile of them samples its cells anew, unless the card would stand idle.
     """
-    rows, columns = 64, block(filters, 16, 256)
+    rows, columns = 64, block(filters, 16, 128)
 
     def programs() -> int:
-        return triton.cdiv(cells, rows) * triton.cdiv(filters, columns) * groups
+        return -(-cells // rows) * -(-filters // columns) * groups
 
     while columns > 64 and programs() < BUSY:
         columns //= 2

@@ -37,13 +37,15 @@ def backward(
     return grad_input, grad_offset, grad_weight, grad_mask
 
 
-def _launch_map(given: dict[str, Any], grad: Tensor, sums: Tensor, grad_offset: Tensor, grad_mask: Tensor | None) -> None:
+def _launch_map(
+    given: dict[str, Any], grad: Tensor, sums: Tensor, grad_offset: Tensor, grad_mask: Tensor | None
+) -> None:
     deform_groups = grad_offset.shape[1] // (2 * given["TAPS"])
     grid = (triton.cdiv(given["cells"], _ROWS) * given["TAPS"] * deform_groups,)
     _deform_map_and_sides[grid](
         grad=grad, grad_map=sums, grad_offset=grad_offset, grad_mask=grad_mask, **given,
         DEFORM_GROUPS=deform_groups, ROWS=_ROWS, COLUMNS=block(given["group_filters"], 16, 64),
-        DEPTH=block(min(given["group_channels"], given["deform_channels"]), 16, 32), num_warps=4, num_stages=2,
+        DEPTH=block(min(given["group_channels"], given["deform_channels"]), 16, 32), num_warps=8,
     )  # fmt: skip
 
 
@@ -52,7 +54,8 @@ def _launch_weight(given: dict[str, Any], grad: Tensor) -> Tensor:
 
     Programs share out the cells, and their sums are added in a fixed order afterwards.
     """
-    columns, depth = block(given["group_filters"], 16, 64), block(given["group_channels"], 16, 64)
+    columns = block(given["group_filters"], 16, 64)
+    depth = block(given["group_channels"], 16, 128 // grad.element_size())
     filter_tiles = triton.cdiv(given["group_filters"], columns)
     channel_tiles = triton.cdiv(given["group_channels"], depth)
     tiles = filter_tiles * channel_tiles * given["TAPS"] * given["GROUPS"]
@@ -63,7 +66,7 @@ def _launch_weight(given: dict[str, Any], grad: Tensor) -> Tensor:
     )
     _deform_weight[(tiles * shares,)](
         grad=grad, partial=partial, shares=shares, **given,
-        ROWS=_ROWS, COLUMNS=columns, DEPTH=depth, num_warps=4, num_stages=2,
+        ROWS=_ROWS, COLUMNS=columns, DEPTH=depth, num_warps=4,
     )  # fmt: skip
     return partial.sum(0).permute(0, 3, 1, 2)
 

@@ -31,7 +31,7 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Te
         "classes": classes, "height": height, "width": width,
         # tiles follow memory, whichever way it runs
         "BY_CELL": heatmap_logits.stride(1) < heatmap_logits.stride(3),
-        "TILE": _TILE, "NO_PEAK": _NO_PEAK, "num_warps": 4,
+        "TILE": _TILE, "NO_PEAK": _NO_PEAK, "num_warps": 4, "enable_fp_fusion": True,
     }  # fmt: skip
     with torch.cuda.device_of(heatmap_logits):
         _best_of_tiles[(images * tiles,)](heatmap_logits, best, tiles, **given)
@@ -96,9 +96,7 @@ def _tile_keys(
     logit = _logits(plane, row, column, exists, stride_h, stride_w, height, width)
     is_peak = exists & (logit == logit)
     for step in tl.static_range(9):
-        beside = _logits(
-            plane, row + step // 3 - 1, column + step % 3 - 1, exists, stride_h, stride_w, height, width
-        )
+        beside = _logits(plane, row + step // 3 - 1, column + step % 3 - 1, exists, stride_h, stride_w, height, width)
         is_peak = is_peak & (logit >= beside)
     bits = tl.where(logit == 0, 0.0, logit).to(tl.int32, bitcast=True)  # a negative zero becomes the other one
     ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)

@@ -16,7 +16,8 @@ BUSY = 264
 """programs that fill a large card twice (an H200 has 132 multiprocessors); fewer make a kernel take smaller tiles"""
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 """of maps and weights; sums are float32 for all of them"""
-_LARGEST = 2**31 - 2**16  # what is counted in 32 bits, a tile beyond the end included: cells, weights, offsets of an image
+# Cells, weights and offsets of an image are counted in 32 bits, a tile beyond the end included.
+_LARGEST = 2**31 - 2**16
 
 
 def supported(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None) -> bool:
@@ -60,6 +61,8 @@ def arguments(
         **{f"PADDING_{axis}": value for axis, value in zip("HW", padding, strict=True)},
         **{f"DILATION_{axis}": value for axis, value in zip("HW", dilation, strict=True)},
         "PRECISION": _precision(),
+        "num_stages": 2,  # leaves room for the tiles in any card's shared memory
+        "enable_fp_fusion": True,
     }
 
 
@@ -84,7 +87,8 @@ def _precision() -> str:
 
 def block(count: int, least: int, most: int) -> int:
     """Return the power of two that holds `count`, within bounds; a tensor core multiplies nothing below 16."""
-    return max(least, min(most, triton.next_power_of_2(count)))
+    power: int = triton.next_power_of_2(count)
+    return max(least, min(most, power))
 
 
 @triton.jit

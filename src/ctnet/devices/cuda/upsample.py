@@ -64,7 +64,7 @@ def _sizes(small: Tensor, large: Tensor, weight: Tensor, stride: int, padding: i
     return {
         "height": small.shape[2], "width": small.shape[3], "large_h": large.shape[2], "large_w": large.shape[3],
         "channels": small.shape[1], "KERNEL": weight.shape[-1], "STRIDE": stride, "PADDING": padding,
-        "ROWS": _ROWS, "DEPTH": _depth(small), "num_warps": 4,
+        "ROWS": _ROWS, "DEPTH": _depth(small), "num_warps": 4, "enable_fp_fusion": True,
     }  # fmt: skip
 
 
