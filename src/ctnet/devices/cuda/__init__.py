@@ -49,7 +49,7 @@ class CudaDevice(Card):
         missing = _why_no_triton()
         if missing is not None:
             return dict.fromkeys(OPERATORS, f"reference ({missing})")
-        register(self.dispatch_key, _kernels())
+        register(self.dispatch_key, kernels())
         deterministic = "the reference under torch.use_deterministic_algorithms"
         return {
             "deform_conv2d": "Triton (sampled and multiplied in one; float32 by the TF32 switch of convolutions)",
@@ -85,7 +85,7 @@ def _why_no_triton() -> str | None:
     return None
 
 
-def _kernels() -> Kernels:
+def kernels() -> Kernels:
     from ctnet.devices.cuda import boxes, deform_conv, deform_conv_backward, peaks, upsample
 
     return {
