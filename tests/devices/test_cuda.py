@@ -1,4 +1,4 @@
-"""The cuda plug-in without a card: its kernels in Triton's interpreter, built for real chips, and left out with a reason."""
+"""The cuda plug-in without a card: its kernels interpreted, built for real chips, and left out with a reason."""
 
 import os
 import subprocess
@@ -59,8 +59,8 @@ POINTERS = {
 }
 
 
-def launch_everything(dtype):
-    """Call every operator on the shapes of a real network."""
+def launch_convolution(dtype):
+    """Call the deformable convolution, forward and backward, on the shapes of a real network."""
     run = cuda.kernels()
     last = torch.channels_last
     x, side = (torch.zeros(2, c, 64, 64).to(dtype, memory_format=last) for c in (64, 27))
@@ -68,34 +68,63 @@ def launch_everything(dtype):
     out = run["deform_conv2d"](x, side[:, :18], weight, weight[:, 0, 0, 0], side[:, 18:], *pairs)
     run["deform_conv2d_backward"](out, x, side[:, :18], weight, side[:, 18:], *pairs)
     run["deform_conv2d"](x[:, :1], side[:, :18], weight[:1, :1], None, None, *pairs)  # every size 1 is a constant
-    out = run["depthwise_upsample"](x, weight[:, :1], 2, 1)
-    run["depthwise_upsample_backward"](out, x, weight[:, :1], 2, 1)
+
+
+def launch_the_rest(dtype):
+    """Call the other operators."""
+    run = cuda.kernels()
+    x = torch.zeros(2, 64, 64, 64).to(dtype, memory_format=torch.channels_last)
+    weight = torch.zeros(64, 1, 4, 4).to(dtype)
+    out = run["depthwise_upsample"](x, weight, 2, 1)
+    run["depthwise_upsample_backward"](out, x, weight, 2, 1)
     run["decode_peaks"](x, 100)
     run["decode_peaks"](x.contiguous(), 100)
     run["nms"](torch.zeros(90, 4), torch.zeros(90), torch.zeros(90, dtype=torch.int64), 0.5, False)
 
 
-@needs_triton
-@pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float32), (90, torch.bfloat16)], ids=["Ampere", "Hopper"])
-def test_every_kernel_builds_for_real_chips_and_fits_their_shared_memory(capability, dtype, tmp_path, monkeypatch):
+@pytest.fixture
+def build_for(tmp_path, monkeypatch):
+    """Have launches build for a chip instead: `build_for(capability)` returns the programs by name, filled later."""
     from triton.runtime.jit import JITFunction
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    built = {}
 
-    def instead_of_launching(kernel, *given, grid, warmup, **named):
-        result = build(kernel, dict(zip(kernel.arg_names, given, strict=False)) | named, capability)
-        built.setdefault(kernel.__name__, []).append(result)
+    def start(capability):
+        built = {}
 
-    monkeypatch.setattr(JITFunction, "run", instead_of_launching)
-    launch_everything(dtype)
+        def instead_of_launching(kernel, *given, grid, warmup, **named):
+            result = build(kernel, dict(zip(kernel.arg_names, given, strict=False)) | named, capability)
+            built.setdefault(kernel.__name__, []).append(result)
+
+        monkeypatch.setattr(JITFunction, "run", instead_of_launching)
+        return built
+
+    return start
+
+
+def most_shared_memory(built) -> int:
+    return max(program.metadata.shared for programs in built.values() for program in programs)
+
+
+@needs_triton
+@pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float32), (90, torch.bfloat16)], ids=["Ampere", "Hopper"])
+def test_the_convolution_builds_for_real_chips_with_their_tensor_cores(capability, dtype, build_for):
+    built = build_for(capability)
+    launch_convolution(dtype)
+    assert set(built) == {"_deform_forward", "_deform_map_and_sides", "_deform_weight"}
+    assert most_shared_memory(built) <= SHARED_MEMORY
+    for name, programs in built.items():
+        assert "mma" in programs[0].asm["ptx"], f"{name} uses no tensor cores"
+
+
+@needs_triton
+def test_the_other_kernels_build_for_a_real_chip(build_for):
+    built = build_for(90)
+    launch_the_rest(torch.bfloat16)
     assert set(built) == {
-        "_deform_forward", "_deform_map_and_sides", "_deform_weight", "_upsample", "_upsample_map", "_upsample_weight",
-        "_best_of_tiles", "_keys_of_tiles", "_overlaps", "_walk",
+        "_upsample", "_upsample_map", "_upsample_weight", "_best_of_tiles", "_keys_of_tiles", "_overlaps", "_walk",
     }  # fmt: skip
-    assert max(program.metadata.shared for programs in built.values() for program in programs) <= SHARED_MEMORY
-    for name in ("_deform_forward", "_deform_map_and_sides", "_deform_weight"):
-        assert any("mma" in program.asm["ptx"] for program in built[name]), f"{name} uses no tensor cores"
+    assert most_shared_memory(built) <= SHARED_MEMORY
 
 
 def test_without_triton_the_references_run_and_say_why(monkeypatch):

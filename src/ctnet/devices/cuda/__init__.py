@@ -86,6 +86,7 @@ def _why_no_triton() -> str | None:
 
 
 def kernels() -> Kernels:
+    """Return the kernels by operator. Raises ImportError without Triton."""
     from ctnet.devices.cuda import boxes, deform_conv, deform_conv_backward, peaks, upsample
 
     return {
