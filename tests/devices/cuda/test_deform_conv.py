@@ -5,6 +5,7 @@ import torch
 
 from ctnet.devices.conformance.result import deviation
 from ctnet.devices.cuda import deform_conv as kernels
+from ctnet.devices.cuda import deform_conv_backward as gradient_kernels
 from ctnet.ops import deform_conv, deform_conv2d
 
 NAMES = ("x", "offset", "weight", "bias", "mask")
@@ -61,6 +62,7 @@ def test_it_equals_the_golden_operator(name, device, golden, golden_cases):
 @pytest.mark.parametrize("busy", [1, 10**9], ids=["large tiles", "small tiles"])
 def test_several_tiles_of_cells_filters_and_channels(busy, device, monkeypatch):
     monkeypatch.setattr(kernels, "BUSY", busy)
+    monkeypatch.setattr(gradient_kernels, "BUSY", busy)
     tensors = problem(images=3, channels=37, hw=(4, 5), filters=67, kernel=(2, 1), out=(5, 7))
     compare(tensors, device, BOUNDS[torch.float32])
 
@@ -99,9 +101,10 @@ def test_unusable_offsets_contribute_nothing(device):
 
 @pytest.mark.parametrize("place", [-1.0, -0.999, 0.0, 2.0, 2.5, 2.999, 3.0])
 def test_borders_are_those_of_the_reference(place, device):
-    tensors = problem(images=1, channels=1, hw=(3, 3), filters=1, kernel=(1, 1))
-    tensors["offset"] = torch.full((1, 2, 3, 3), place) - torch.arange(3.0).view(1, 1, 3, 1)
-    tensors["offset"][:, 1] = place - torch.arange(3.0)
+    tensors = problem(images=2, channels=1, hw=(3, 3), filters=1, kernel=(1, 1))
+    row, column = torch.arange(3.0)[:, None], torch.arange(3.0)
+    for image, (y, x) in enumerate(((place, 0.25), (0.25, place))):
+        tensors["offset"][image, 0], tensors["offset"][image, 1] = y - row, x - column
     compare(tensors, device, BOUNDS[torch.float32], padding=0)
 
 

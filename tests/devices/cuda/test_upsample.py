@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ctnet.devices.conformance.result import deviation
+from ctnet.devices.cuda import upsample as kernels
 from ctnet.ops import depthwise_upsample
 
 BOUNDS = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}
@@ -39,6 +40,12 @@ def test_value_and_gradients(case, dtype, device):
     torch.manual_seed(0)
     compare(torch.randn(shape).to(dtype), torch.randn(shape[1], 1, kernel, kernel).to(dtype), stride, padding, device,
             BOUNDS[dtype])  # fmt: skip
+
+
+def test_one_program_may_sum_over_several_tiles(device, monkeypatch):
+    monkeypatch.setattr(kernels, "BUSY", 1)
+    torch.manual_seed(0)
+    compare(torch.randn(2, 3, 5, 7), torch.randn(3, 1, 2, 2), 2, 0, device, BOUNDS[torch.float32])
 
 
 def test_half_precision_and_channels_last(device):

@@ -94,8 +94,8 @@ def _tile_keys(
     row, column = cell // width, cell % width
     plane = map + label.to(tl.int64) * stride_c
     logit = _logits(plane, row, column, exists, stride_h, stride_w, height, width)
-    is_peak = exists & (logit == logit)
-    for step in tl.static_range(9):
+    is_peak = exists
+    for step in tl.static_range(9):  # the cell itself too, which is not below itself unless it is not a number
         beside = _logits(plane, row + step // 3 - 1, column + step % 3 - 1, exists, stride_h, stride_w, height, width)
         is_peak = is_peak & (logit >= beside)
     bits = tl.where(logit == 0, 0.0, logit).to(tl.int32, bitcast=True)  # a negative zero becomes the other one
