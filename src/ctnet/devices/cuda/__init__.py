@@ -76,7 +76,7 @@ def _why_no_triton() -> str | None:
         from ctnet.devices.cuda import trial
 
         if torch.cuda.is_available():
-            capability = min(torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count()))
+            capability = torch.cuda.get_device_capability()
             if capability < _OLDEST:
                 return f"Triton's kernels need compute capability 8.0, the card has {capability[0]}.{capability[1]}"
             trial.run()
