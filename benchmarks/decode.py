@@ -1,16 +1,15 @@
 """How fast are peaks decoded, against sigmoid, max-pooling and top-k by torch?
 
-python benchmarks/decode.py [--json FILE]
+python benchmarks/decode.py [--device NAME] [--json FILE]
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from measure import arguments, check, finish, milliseconds
+from measure import DEVICE, arguments, check, finish, milliseconds
 from torch import Tensor
 
-from ctnet.devices import open_device
 from ctnet.ops import decode_peaks
 
 SHAPES = ((1, 80, 128, 128), (8, 80, 128, 128), (1, 3, 64, 64))
@@ -33,13 +32,14 @@ def heatmap(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_for
 
 def main() -> None:
     """Print times and ratios."""
-    values = arguments(__doc__)
-    print(open_device("cpu").plugin.register_kernels()["decode_peaks"])
+    values = arguments(__doc__, device=DEVICE)
+    device = values.device
+    print(device.plugin.register_kernels()["decode_peaks"])
     figures, ratios = {}, {}
     for shape in SHAPES:
         for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
             for layout, layout_name in ((torch.contiguous_format, "nchw"), (torch.channels_last, "nhwc")):
-                logits = heatmap(shape, dtype, layout)
+                logits = heatmap(shape, dtype, layout).to(device.torch_device)
                 expected = torch_formulation(logits, 100)
                 check("decode_peaks", decode_peaks(logits, 100).scores, expected[0], 1e-6)
                 calls = {
@@ -47,12 +47,12 @@ def main() -> None:
                     "torch": lambda m=logits: torch_formulation(m, 100),
                     "read": lambda m=logits: m.sum(),
                 }
-                times = milliseconds(calls, values.repeats)
+                times = milliseconds(calls, values.repeats, device=device)
                 label = f"{'x'.join(map(str, shape))}/{name}/{layout_name}"
                 figures[label] = times
                 ratios[f"decode/{label}/torch"] = times["torch"] / times["ctnet"]
                 print(label, "  ".join(f"{k} {v:.3f} ms" for k, v in times.items()))
-    finish(values.json, figures, ratios)
+    finish(values.json, figures, ratios, device)
 
 
 if __name__ == "__main__":

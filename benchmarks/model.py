@@ -1,8 +1,8 @@
 """How fast are whole networks, against other runtimes and against this machine's matmul rate?
 
-    python benchmarks/model.py [--models centernet_resdcn18 ...] [--batches 1 8] [--no-compile] [--json FILE]
+    python benchmarks/model.py [--models centernet_resdcn18 ...] [--batches 1 8] [--no-compile] [--device NAME]
 
-Needs onnxruntime, onnx and openvino beside ctnet for those peers; without them they are left out.
+Needs onnxruntime, onnx and openvino beside ctnet for those peers; without them, and on a card, they are left out.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ import argparse
 
 import torch
 from graph_peers import onnxruntime_network, openvino_network
-from measure import arguments, check, finish, matmul_rate, milliseconds
+from measure import DEVICE, arguments, check, finish, matmul_rate, milliseconds
 from torch import Tensor, nn
 
 from ctnet.bench.operations import operations, random_network
 from ctnet.config import load_recipe
-from ctnet.devices import open_device
+from ctnet.devices import OpenDevice
 from ctnet.devices.fold import fold_batch_norm
 
 CLASSES = 80
 
 
-def calls_of(network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[str, object]:
+def calls_of(device: OpenDevice, network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[str, object]:
     """Return a call of each way to run the network, every one checked against float32."""
-    device = open_device("cpu")
-    folded = fold_batch_norm(network)
     with torch.inference_mode():
         expected = network(x)["heatmap_logits"]
     prepared = {
@@ -35,16 +33,19 @@ def calls_of(network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[
         for precision in ("fp32", "bf16")
         for compiled in ((False, True) if values.compile else (False,))
     }
-    pictures = x.contiguous(memory_format=torch.channels_last)
+    pictures = x.contiguous(memory_format=torch.channels_last).to(device.torch_device)
     calls = {name: lambda n=ready: n(pictures)["heatmap_logits"] for name, ready in prepared.items()}
-    peers = {
-        "onnxruntime": onnxruntime_network(folded, x, values.threads),
-        "openvino_fp32": openvino_network(folded, x, values.threads, "f32"),
-        "openvino_bf16": openvino_network(folded, x, values.threads, "bf16"),
-    }
-    calls |= {name: call for name, call in peers.items() if call is not None}
+    if device.torch_device.type == "cpu":
+        folded = fold_batch_norm(network)
+        peers = {
+            "onnxruntime": onnxruntime_network(folded, x, values.threads),
+            "openvino_fp32": openvino_network(folded, x, values.threads, "f32"),
+            "openvino_bf16": openvino_network(folded, x, values.threads, "bf16"),
+        }
+        calls |= {name: call for name, call in peers.items() if call is not None}
+    exactly = 1e-3 if device.torch_device.type == "cpu" else 1e-2  # cards may round float32 to ten bits
     for name, call in calls.items():
-        check(name, torch.as_tensor(call()), expected, 0.05 if "bf16" in name else 1e-3)
+        check(name, torch.as_tensor(call()), expected, 0.05 if "bf16" in name else exactly)
     return calls
 
 
@@ -52,12 +53,14 @@ def main() -> None:
     """Print a line for each network, batch and runtime, then the ratios."""
     values = arguments(
         __doc__,
+        device=DEVICE,
         models={"nargs": "+", "default": ["centernet_resdcn18"]},
         batches={"nargs": "+", "type": int, "default": [1, 8]},
         size={"type": int, "default": 512},
         compile={"action": argparse.BooleanOptionalAction, "default": True, "help": "also compile our networks"},
     )
-    rates = {"fp32": matmul_rate(torch.float32), "bf16": matmul_rate(torch.bfloat16)}
+    device = values.device
+    rates = {"fp32": matmul_rate(torch.float32, device), "bf16": matmul_rate(torch.bfloat16, device)}
     print({name: f"{rate:.0f} GFLOP/s matmul" for name, rate in rates.items()})
     figures: dict[str, object] = {"matmul": rates}
     ratios: dict[str, float] = {}
@@ -68,7 +71,7 @@ def main() -> None:
             x = torch.randn(batch, 3, values.size, values.size)
             work = operations(network, x)
             with torch.inference_mode():
-                times = milliseconds(calls_of(network, x, values), values.repeats)
+                times = milliseconds(calls_of(device, network, x, values), values.repeats, device=device)
             figures[f"{name}/b{batch}"] = {"operations": work, "milliseconds": times}
             for runtime, time in times.items():
                 share = work / time / 1e6 / rates["bf16" if "bf16" in runtime else "fp32"]
@@ -80,7 +83,7 @@ def main() -> None:
                     if peer in times:
                         ratios[f"{short}/{precision}/b{batch}/{peer}"] = times[peer] / best
                 ratios[f"{short}/{precision}/b{batch}/matmul_limit"] = work / rates[precision] / 1e6 / best
-    finish(values.json, figures, ratios)
+    finish(values.json, figures, ratios, device)
 
 
 if __name__ == "__main__":

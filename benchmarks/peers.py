@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ def grid_sample_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Ten
     Each tap is a `grid_sample` of the map; their stack is multiplied by the weight as a 1x1 convolution.
     """
     images, channels, height, width = x.shape
-    rows = torch.arange(height, dtype=torch.float32).view(1, 1, -1, 1)
-    columns = torch.arange(width, dtype=torch.float32).view(1, 1, 1, -1)
-    tap_y = torch.arange(3, dtype=torch.float32).repeat_interleave(3).view(1, 9, 1, 1) - 1
-    tap_x = torch.arange(3, dtype=torch.float32).repeat(3).view(1, 9, 1, 1) - 1
+    count = partial(torch.arange, dtype=torch.float32, device=x.device)
+    rows, columns = count(height).view(1, 1, -1, 1), count(width).view(1, 1, 1, -1)
+    tap_y = count(3).repeat_interleave(3).view(1, 9, 1, 1) - 1
+    tap_x = count(3).repeat(3).view(1, 9, 1, 1) - 1
     y = rows + tap_y + offset[:, 0::2].float()
     x_at = columns + tap_x + offset[:, 1::2].float()
     grid = torch.stack([(2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1], -1)

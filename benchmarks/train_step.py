@@ -1,6 +1,6 @@
 """How long is a training step, against the same network with the deformable convolution that plain torch allows?
 
-python benchmarks/train_step.py [--model centernet_resdcn18] [--cases 256x8 512x2] [--json FILE]
+python benchmarks/train_step.py [--model centernet_resdcn18] [--cases 256x8 512x2] [--device NAME] [--json FILE]
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-from measure import arguments, check, finish, matmul_rate, milliseconds
+from measure import DEVICE, arguments, check, finish, matmul_rate, milliseconds
 from peers import grid_sample_deform_conv
 from torch import Tensor, nn
 
 from ctnet.bench.operations import operations
 from ctnet.config import load_recipe
-from ctnet.devices import open_device
 from ctnet.models.build import build_network
 from ctnet.nn import DeformConv2d
 
 
 def step(network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Run forward and backward of a stand-in loss, and return the loss. The real losses cost next to nothing."""
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         outputs = network(x)
     loss = sum(output.float().square().mean() for output in outputs.values())
     network.zero_grad(set_to_none=True)
@@ -53,20 +52,22 @@ def main() -> None:
     """Print milliseconds per image of each way, then the ratios."""
     values = arguments(
         __doc__,
+        device=DEVICE,
         model={"default": "centernet_resdcn18"},
         cases={"nargs": "+", "default": ["256x8", "512x2"], "help": "SIZExBATCH"},
     )
-    print(open_device("cpu").plugin.register_kernels()["deform_conv2d"])
+    device = values.device
+    print(device.plugin.register_kernels()["deform_conv2d"])
     figures: dict[str, object] = {}
     ratios: dict[str, float] = {}
     short = values.model.removeprefix("centernet_")
     for case in values.cases:
         size, batch = map(int, case.split("x"))
-        x = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        x = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last).to(device.torch_device)
         for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
             torch.manual_seed(0)
             network = build_network(load_recipe(values.model, []).recipe.model, 3)
-            network = network.to(memory_format=torch.channels_last).train()
+            network = device.plugin.arrange(network, channels_last=True).to(device.torch_device).train()
 
             calls = {
                 "ctnet": partial(step, network, x, dtype),
@@ -74,15 +75,17 @@ def main() -> None:
                 "conv2d": partial(patched_step, with_ordinary, network, x, dtype),
             }
             check("a step", calls["ctnet"](), calls["grid_sample"](), 0.05)
-            times = {k: v / batch for k, v in milliseconds(calls, max(3, values.repeats // 3)).items()}
+            took = milliseconds(calls, max(3, values.repeats // 3), device=device)
+            times = {k: v / batch for k, v in took.items()}
             work = 3 * operations(network, x) / batch
-            share = work / times["ctnet"] / 1e6 / matmul_rate(dtype)
+            share = work / times["ctnet"] / 1e6 / matmul_rate(dtype, device)
             figures[f"{case}/{name}"] = {"milliseconds per image": times, "share of matmul rate": share}
             print(f"{case} {name}  " + "  ".join(f"{k} {v:.1f}" for k, v in times.items())
-                  + f" ms per image; {100 * share:.0f} % of the matmul rate")  # fmt: skip
+                  + f" ms per image; {1e3 / times['ctnet']:.1f} images/s, "
+                  f"{100 * share:.0f} % of the matmul rate")  # fmt: skip
             for peer in ("grid_sample", "conv2d"):
                 ratios[f"train/{short}/{name}/{case}/{peer}"] = times[peer] / times["ctnet"]
-    finish(values.json, figures, ratios)
+    finish(values.json, figures, ratios, device)
 
 
 if __name__ == "__main__":

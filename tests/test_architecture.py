@@ -42,7 +42,7 @@ FENCED = {
     "ais_bench": {"export"},
     "torch_npu": {"devices/npu"},
     "torch_sdaa": {"devices/sdaa"},
-    "triton": set(),
+    "triton": {"devices/cuda"},
 }
 
 

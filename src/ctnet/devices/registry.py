@@ -55,8 +55,9 @@ def _open(name: str, index: int, reason: str) -> OpenDevice:
         facts = {} if chosen is None else {str(plugin.visible_env): chosen}
         raise DeviceUnavailable(f"no {name} device number {index}", found=probe.count, **facts)
     load_plugin("cpu").register_kernels()  # boxes are merged on the host whatever the device
-    plugin.register_kernels()
-    return OpenDevice(plugin, plugin.open(index), reason)
+    where = plugin.open(index)
+    plugin.register_kernels()  # on the card that is now claimed: trying a kernel must not take memory of another
+    return OpenDevice(plugin, where, reason)
 
 
 def open_for_rank(spec: str, local_rank: int, processes: int) -> OpenDevice:

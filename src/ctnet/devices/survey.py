@@ -16,8 +16,8 @@ from ctnet.devices.vendor import first_line
 from ctnet.errors import CtnetError
 
 PACKAGES = (
-    "torch", "torch-npu", "torch-sdaa", "numpy", "opencv-python-headless", "albumentations", "pycocotools", "pydantic",
-    "safetensors", "tensorboard",
+    "torch", "torch-npu", "torch-sdaa", "triton", "numpy", "opencv-python-headless", "albumentations", "pycocotools",
+    "pydantic", "safetensors", "tensorboard",
 )  # fmt: skip
 NUMBER_VARIABLES = {
     "CTNET_CPU_ISA": "forces the instruction set of the processor's kernels",

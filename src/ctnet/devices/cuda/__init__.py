@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 
+from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import Card
+from ctnet.devices.torch_device import OPERATORS, Card, Kernels, register
+from ctnet.devices.vendor import first_line
+
+_OLDEST = (8, 0)
+"""compute capability from which Triton multiplies bf16 and TF32"""
 
 
 class CudaDevice(Card):
-    """NVIDIA cards. Convolutions choose their algorithm by measuring; matrix products may use TF32."""
+    """NVIDIA cards. Convolutions choose their algorithm by measuring; products and convolutions may use TF32."""
 
     name = torch_type = "cuda"
     dispatch_key = "CUDA"
@@ -38,11 +45,60 @@ class CudaDevice(Card):
         """Return what `open` allows."""
         return {"TF32 in products and convolutions": "allowed", "cudnn.benchmark": "on"}
 
+    def register_kernels(self) -> dict[str, str]:
+        """Put the Triton kernels behind the operators where Triton works, and soft suppression on the host."""
+        missing = _why_no_triton()
+        if missing is not None:
+            return dict.fromkeys(OPERATORS, f"reference ({missing})")
+        register(self.dispatch_key, kernels())
+        deterministic = "the reference under torch.use_deterministic_algorithms"
+        return {
+            "deform_conv2d": "Triton (sampled and multiplied in one; float32 by the TF32 switch of convolutions)",
+            "deform_conv2d_backward": f"Triton (the map's gradient by atomic additions; {deterministic})",
+            "depthwise_upsample": "Triton",
+            "depthwise_upsample_backward": "Triton (sums in a fixed order)",
+            "decode_peaks": "Triton (the best tiles of the map, then torch's top-k)",
+            "nms": "Triton (overlaps as bits, in float64)",
+            "soft_nms": host.REASON,
+        }
+
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return bf16 from Ampere on, fp16 before."""
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "the card multiplies bf16"
         return torch.float16, "the card has no bf16; fp16 with loss scaling"
+
+
+def _why_no_triton() -> str | None:
+    """Return in a few words why Triton's kernels cannot run here, or None where they can."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    try:
+        from ctnet.devices.cuda import trial
+
+        if torch.cuda.is_available():
+            capability = torch.cuda.get_device_capability()
+            if capability < _OLDEST:
+                return f"Triton's kernels need compute capability 8.0, the card has {capability[0]}.{capability[1]}"
+            trial.run()
+    except Exception as error:  # no compiler, no headers, a driver that does not suit, ...
+        return f"Triton does not work here: {first_line(error)}"
+    return None
+
+
+def kernels() -> Kernels:
+    """Return the kernels by operator. Raises ImportError without Triton."""
+    from ctnet.devices.cuda import boxes, deform_conv, deform_conv_backward, peaks, upsample
+
+    return {
+        "deform_conv2d": deform_conv.forward,
+        "deform_conv2d_backward": deform_conv_backward.backward,
+        "depthwise_upsample": upsample.forward,
+        "depthwise_upsample_backward": upsample.backward,
+        "decode_peaks": peaks.decode_peaks,
+        "nms": boxes.nms,
+        "soft_nms": host.soft_nms,
+    }
 
 
 def device() -> CudaDevice:
