@@ -47,8 +47,8 @@ Dcn = Annotated[
     typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
 ]
 Precision = Annotated[
-    Literal["fp32", "fp16", "int8"] | None,
-    typer.Option(help="Numbers in the file  [default: fp32; om: fp16]; int8: onnx and openvino"),
+    Literal["fp32", "fp16", "bf16", "int8"] | None,
+    typer.Option(help="Numbers in the file  [default: fp32; om: fp16]; bf16: onnx; int8: onnx, openvino"),
 ]
 Calibrate = Annotated[
     Path | None,

@@ -14,7 +14,7 @@ from ctnet.types import Category
 from ctnet.weights.ctnet_file import recipe_and_categories
 
 SCHEMA = "ctnet.export/1"
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """what numbers are stored in: with `int8` most convolutions, the rest float32"""
 
 KEY = "ctnet"  # the entry of a file's metadata that holds all this

@@ -86,7 +86,7 @@ class ExportFormat:
         if precision and precision not in self.written_in:
             choices = ", ".join(self.written_in)
             raise ConfigError(f"{self.title} is not written in this precision", got=precision, expected=choices)
-        if precision in self.also:
+        if precision is not None and precision in self.also:
             more = self.also[precision]
             _require(f"{self.title} in {precision}", more.modules, f'pip install "ctnet[{more.extra}]" installs it')
 
@@ -107,7 +107,8 @@ def _require(what: str, modules: tuple[str, ...], hint: str) -> None:
 FORMATS = (
     ExportFormat(
         "onnx", "ONNX", ".onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx", onnx_format.write, onnx_format.load,
-        written_in=("fp32", "fp16", "int8"), quantize=onnx_int8.quantize,
+        written_in=("fp32", "fp16", "bf16", "int8"), also={"bf16": Needs(("openvino",), "openvino")},
+        quantize=onnx_int8.quantize,
     ),
     ExportFormat(
         "openvino", "OpenVINO", ".xml", ("openvino", "onnx", "onnxscript"), "openvino",

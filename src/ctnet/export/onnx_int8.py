@@ -17,8 +17,9 @@ QUANTIZED = ("Conv", "Add", "Relu", "MaxPool")
 def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) -> list[Path]:
     """Write the graph of `plain` with the convolutions in int8, and return the file.
 
-    What makes boxes of the heads' maps stays float32, as eight bits do not count pixels; so do the up-sampling and the
-    deformable layers, which onnxruntime has in no 8-bit form.
+    Only numbers that the next convolution takes are rounded to 8 bits: onnxruntime rounds what a quantised layer
+    returns, and neither the last layer of a head nor the offsets of a deformable layer can bear it. Up-sampling and
+    deformable layers have no 8-bit form.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -49,16 +50,16 @@ def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) ->
 
 
 def quantized_nodes(model: Any) -> list[str]:
-    """Return the names of the nodes that lead to a convolution or are one, of kinds that have an 8-bit form."""
+    """Return the names of the nodes that hand their output to a convolution, through kinds with an 8-bit form alone."""
     maker = {output: node for node in model.graph.node for output in node.output}
-    before: dict[str, Any] = {}
-    open_nodes = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose", "DeformConv")]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node.name not in before:
-            before[node.name] = node
-            open_nodes += [maker[name] for name in node.input if name in maker]
-    return [name for name, node in before.items() if node.op_type in QUANTIZED]
+    found: dict[str, Any] = {}
+    open_names = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
+    while open_names:
+        node = maker.get(open_names.pop())
+        if node is not None and node.op_type in QUANTIZED and node.name not in found:
+            found[node.name] = node
+            open_names += node.input
+    return list(found)
 
 
 class _Batches:
