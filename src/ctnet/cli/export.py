@@ -126,20 +126,22 @@ def export_command(
     result = export(network, loaded, target, file, options, shown, _comparison(shown, data, loaded.recipe))
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
     if result.verification is not None and not result.verification.passed:
-        _refuse(result.files[0], nothing_seen=result.verification.detections == 0)
+        _refuse(result.files[0], int8=precision == "int8", nothing_seen=result.verification.detections == 0)
 
 
-def _refuse(file: Path, *, nothing_seen: bool) -> None:
+def _refuse(file: Path, *, int8: bool, nothing_seen: bool) -> None:
     if nothing_seen:
         raise WeightsError(
             "the network detects nothing on these pictures, so nothing was compared",
             file=file,
             hint="--pictures PATH names some that show its classes, --raw compares maps, --no-verify compares nothing",
         )
+    learn = "--calibrate PATH names pictures more like yours, --precision fp32 needs none"
+    remedy = learn if int8 else "please report it with the lines above"
     raise WeightsError(
         "the exported file is not the network",
         file=file,
-        hint="please report it with the lines above; --no-verify writes it all the same",
+        hint=f"{remedy}; --no-verify writes it all the same",
     )
 
 
