@@ -138,8 +138,8 @@ def test_a_file_that_differs_is_not_called_done(export, scenes, monkeypatch):
 
     def spoiled(plain, path, about, inputs):
         model = onnx.load(plain)
-        bias = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("heads.size.2.bias"))
-        bias.CopyFrom(from_array(to_array(bias) + 5, bias.name))
+        weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("heads.size.2.weight"))
+        weight.CopyFrom(from_array(to_array(weight) + 1, weight.name))
         onnx.save(model, plain)
         return whole(plain, path, about, inputs)
 
