@@ -41,6 +41,7 @@ FENCED = {
     "onnxscript": {"export"},
     "openvino": {"export"},
     "nncf": {"export"},
+    "executorch": {"export"},
     "ais_bench": {"export"},
     "torch_npu": {"devices/npu"},
     "torch_sdaa": {"devices/sdaa"},

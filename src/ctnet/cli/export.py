@@ -24,8 +24,8 @@ CALIBRATED = 100  # more change no AP by more than chance does
 
 
 Format = Annotated[
-    Literal["onnx", "openvino", "pt2", "om"],
-    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, om (Ascend)"),
+    Literal["onnx", "openvino", "pt2", "executorch", "om"],
+    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch, om (Ascend)"),
 ]
 WeightsFile = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")]

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from ctnet.errors import ConfigError, MissingExtra
-from ctnet.export import om_format, onnx_format, onnx_int8, openvino_format, openvino_int8, pt2_format
+from ctnet.export import (
+    executorch_format,
+    om_format,
+    onnx_format,
+    onnx_int8,
+    openvino_format,
+    openvino_int8,
+    pt2_format,
+)
 from ctnet.export.about import About, Precision
 from ctnet.export.graph import DeformForm
 from ctnet.export.options import ExportOptions
@@ -116,6 +124,11 @@ FORMATS = (
         also={"int8": Needs(("nncf",), "int8")}, quantize=openvino_int8.quantize,
     ),
     ExportFormat("pt2", "torch.export", ".pt2", (), None, pt2_format.write, pt2_format.load),
+    ExportFormat(
+        "executorch", "ExecuTorch", ".pte", ("executorch",), "executorch",
+        executorch_format.write, executorch_format.load, written_in=("fp32",),
+        dcn="decompose",  # its runtime knows no operator of ours
+    ),
     ExportFormat(
         "om", "Ascend OM", ".om", ("onnx", "onnxscript", "onnxruntime"), "onnx", om_format.write, om_format.load, (),
         runtime_modules=("ais_bench", "aclruntime"),

@@ -1,0 +1,72 @@
+"""ExecuTorch programs for phones and boards, their convolutions by XNNPACK, deformable ones by `grid_sample`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ctnet.errors import WeightsError
+from ctnet.export.about import KEY, About, read_about
+from ctnet.export.options import ExportOptions
+
+
+def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
+    """Write the program and return the file; what it says about itself is a method of it that returns text."""
+    with _quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        methods = {KEY: about.to_json()}
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
+        with path.open("wb") as file:
+            edge.to_executorch().write_to_file(file)
+    return [path]
+
+
+class ExecuTorchRuntime:
+    """A program in ExecuTorch's own runtime on the processor."""
+
+    def __init__(self, path: Path) -> None:
+        with _quiet():
+            from executorch.runtime import Runtime
+
+            try:
+                program = Runtime.get().load_program(path)
+                described = KEY in program.method_names
+                text = program.load_method(KEY).execute([])[0] if described else None
+                self.forward = program.load_method("forward")
+            except (RuntimeError, ValueError) as error:
+                raise WeightsError("ExecuTorch cannot load the file", file=path, got=str(error)[:300]) from None
+        self.program = program  # its methods live in it
+        self.about = read_about(text, path)
+
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return the outputs of one batch."""
+        outputs = self.forward.execute([images.contiguous()])
+        # the runtime writes into the same memory at the next call
+        return {name: values.clone() for name, values in zip(self.about.output_names, outputs, strict=True)}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to stderr, and to errors, what these packages say while they are imported and used."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def load(path: Path, precision: str | None) -> ExecuTorchRuntime:
+    """Return the file in ExecuTorch."""
+    return ExecuTorchRuntime(path)
