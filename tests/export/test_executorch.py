@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_programs_detect_what_torch_detects(ctnet, trained_like, small_set, tmp_path):
-    weights = trained_like("centernet_mobilenetv2")
+    weights = trained_like("centernet_res18")
     file, pictures = tmp_path / "net.pte", small_set / "images" / "val"
     code, out, err = ctnet(
         "export", "executorch", "--weights", weights, "--out", file, "--pictures", pictures, "--json"
@@ -32,8 +32,18 @@ def test_programs_detect_what_torch_detects(ctnet, trained_like, small_set, tmp_
 
 
 @pytest.mark.slow
-def test_deformable_layers_are_sampled(ctnet, narrow, small_set, tmp_path):
-    words = ("export", "executorch", "--weights", narrow, "--out", tmp_path / "net.pte", "--raw", "--json")
+@pytest.mark.parametrize("recipe", ["centernet_resdcn18", "centernet_mobilenetv2"])
+def test_operators_of_ours_become_ordinary_ones(recipe, ctnet, trained_like, small_set, tmp_path):
+    words = (
+        "export",
+        "executorch",
+        "--weights",
+        trained_like(recipe),
+        "--out",
+        tmp_path / "net.pte",
+        "--raw",
+        "--json",
+    )
     code, out, err = ctnet(*words, "--pictures", small_set)
     assert code == 0, err
     assert all(output["relative"] < 1e-4 for output in json.loads(out)["verification"]["outputs"])

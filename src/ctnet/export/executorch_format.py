@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ctnet.errors import WeightsError
@@ -23,11 +24,16 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
+        program = program.run_decompositions({torch.ops.ctnet.depthwise_upsample.default: _upsample})
         methods = {KEY: about.to_json()}
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
         with path.open("wb") as file:
             edge.to_executorch().write_to_file(file)
     return [path]
+
+
+def _upsample(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    return F.conv_transpose2d(input, weight, stride=stride, padding=padding, groups=weight.shape[0])
 
 
 class ExecuTorchRuntime:
