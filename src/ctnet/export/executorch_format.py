@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctnet.errors import WeightsError
+from ctnet.errors import ToolFailed, WeightsError
 from ctnet.export.about import KEY, About, read_about
 from ctnet.export.options import ExportOptions
 
@@ -24,16 +24,34 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        program = program.run_decompositions({torch.ops.ctnet.depthwise_upsample.default: _upsample})
+        program = program.run_decompositions(
+            {
+                torch.ops.ctnet.depthwise_upsample.default: _upsample,
+                torch.ops.aten._native_batch_norm_legit_no_training.default: _norm,
+            }
+        )
         methods = {KEY: about.to_json()}
-        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
+        try:
+            edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
+            lowered = edge.to_executorch()
+        except Exception as error:  # its passes raise what they are made of
+            raise ToolFailed("ExecuTorch cannot lower this network", got=str(error)[:300]) from None
         with path.open("wb") as file:
-            edge.to_executorch().write_to_file(file)
+            lowered.write_to_file(file)
     return [path]
 
 
 def _upsample(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return F.conv_transpose2d(input, weight, stride=stride, padding=padding, groups=weight.shape[0])
+
+
+def _norm(
+    input: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, _: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a norm as one product and one sum: fused into the grouped transposed convolution before it, it fails."""
+    scale = weight / torch.sqrt(variance + eps)
+    output = input * scale[:, None, None] + (bias - mean * scale)[:, None, None]
+    return output, input.new_empty(0), input.new_empty(0)  # the last two are for training
 
 
 class ExecuTorchRuntime:
