@@ -26,6 +26,7 @@ SIBLINGS = {
     ("engine", "eval"),  # training scores its weights
     ("bench", "export"),  # what is timed is the file and the runtime that users get
     ("bench", "engine"),  # and the step that training takes
+    ("bench", "eval"),  # what a faster file costs is AP
 }
 FENCED = {
     "typer": {"cli"},
@@ -39,6 +40,8 @@ FENCED = {
     "onnxruntime": {"export"},
     "onnxscript": {"export"},
     "openvino": {"export"},
+    "nncf": {"export"},
+    "executorch": {"export"},
     "ais_bench": {"export"},
     "torch_npu": {"devices/npu"},
     "torch_sdaa": {"devices/sdaa"},

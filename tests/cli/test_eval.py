@@ -69,10 +69,8 @@ def run(demo, monkeypatch):
         return CliRunner().invoke(app, ["--weights", "best.safetensors", *map(str, arguments)])
 
     detectors = types.ModuleType("ctnet.export.runtime")
-    evaluation = types.ModuleType("ctnet.eval.evaluate")
-    evaluation.evaluate = evaluate
     monkeypatch.setitem(sys.modules, "ctnet.export.runtime", detectors)
-    monkeypatch.setitem(sys.modules, "ctnet.eval.evaluate", evaluation)
+    monkeypatch.setattr("ctnet.eval.evaluate.evaluate", evaluate)
     run.categories = tuple(run_categories)
     return run
 

@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written(ctnet, narrow, tmp_path):
 def test_an_interrupted_export_leaves_nothing(ctnet, narrow, monkeypatch, tmp_path):
     from ctnet.export import onnx_format
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(onnx_format, "onnx_model", stop)

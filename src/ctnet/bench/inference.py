@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctnet.bench.document import Row
-from ctnet.bench.machine import matmul_rates
+from ctnet.bench.machine import DTYPES, matmul_rates
 from ctnet.bench.process import Remote, unexpected
 from ctnet.bench.runners import STAGES, Entry, InferenceRunner
 from ctnet.bench.runtimes import format_for, precision_for, runtime_of
@@ -30,7 +30,7 @@ from ctnet.models.inference import network_input, render_views
 from ctnet.weights.ctnet_file import save_weights
 
 CHECKED = 2  # pictures on which a runtime must say what torch says
-TOLERANCE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1}  # relative to an output's range
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1, "int8": 0.15}  # relative to an output's range
 TOLERANCE_OF_CARDS = 1e-2  # their float32 products may round to ten bits
 
 Tell = Callable[[str], None]
@@ -73,7 +73,7 @@ def measure_inference(
             contestants.append(contestant)
         _check(contestants, subject, device, pictures)
         tell("matmul rate")
-        rates = matmul_rates({c.precision for c in contestants if c.precision}, device)
+        rates = matmul_rates({c.precision for c in contestants if c.precision in DTYPES}, device)
         rows: list[Row] = []
         for batch in plan.batch_sizes:
             tell(f"batch {batch}")
@@ -209,7 +209,7 @@ def _batch_rows(
         runs = found[contestant.runtime]
         stages = dict(zip(STAGES, map(latency, zip(*runs, strict=True)), strict=True))
         whole = latency([sum(run) for run in runs])
-        rate = rates[contestant.precision or "fp32"]
+        rate = rates.get(contestant.precision or "fp32")  # that of int8 is not measured
         rows.append(
             replace(
                 row,
@@ -217,7 +217,7 @@ def _batch_rows(
                 latency=whole,
                 stages=stages,
                 memory=memory,
-                limit_share=operations * batch / stages["forward"].median / 1e6 / rate,
+                limit_share=operations * batch / stages["forward"].median / 1e6 / rate if rate else None,
             )
         )
     return rows

@@ -24,7 +24,12 @@ from ctnet.models.detector import Detector, load_detector
 from ctnet.models.inference import merge_views, network_input, render_views, view_detections
 
 STAGES = ("preprocess", "forward", "decode")
-NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # the first that is in a detector's words
+NAMES = {
+    "int8": "int8",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "float32": "fp32",
+}  # the first that is in a detector's words
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class InferenceRunner:
         self.detector = _open(entry)
 
     def precision(self) -> str:
-        """Return what it computes in: fp32, bf16 or fp16."""
+        """Return what it computes in: fp32, bf16, fp16 or int8."""
         return next(short for name, short in NAMES.items() if name in self.detector.precision)
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ RUNTIMES: Mapping[str, str | None] = {
     "onnxruntime": "onnx",
     "openvino": "openvino",
     "pt2": "pt2",
+    "executorch": "executorch",
 }
 """export format of each runtime, None for torch's own ways"""
 

@@ -126,15 +126,11 @@ def evaluate_command(
 def _score(
     detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return the metrics, the detections in the set's labels, and what is to be said about the classes."""
-    from ctnet.eval.coco import align_categories, coco_metrics, relabel
-    from ctnet.eval.evaluate import evaluate
+    """Return what `score` returns, showing how far it is."""
+    from ctnet.eval.evaluate import score
 
-    alignment = align_categories(detector.categories, annotation_set.categories)
     with progress_bar("evaluate") as show:
-        found = evaluate(detector, annotation_set, settings, workers, show)
-    detections = relabel(found, alignment)
-    return coco_metrics(annotation_set, detections, settings.max_detections), detections, alignment.warnings
+        return score(detector, annotation_set, settings, workers, show)
 
 
 def _override(recipe: Recipe, flags: Mapping[str, Any], scales: str | None, image_size: str | None) -> Recipe:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ctnet.cli.arguments import AllowPartial, Config, parse_image_size
-from ctnet.errors import WeightsError
+from ctnet.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from ctnet.config import Recipe
     from ctnet.data.image import Image
     from ctnet.export.export import Exported
+    from ctnet.export.verify import AgainstFloat32
 
 PICTURES = 4  # for the proof
+CALIBRATED = 100  # more change no AP by more than chance does
 
 
 Format = Annotated[
-    Literal["onnx", "openvino", "pt2", "om"],
-    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, om (Ascend)"),
+    Literal["onnx", "openvino", "pt2", "executorch", "om"],
+    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch, om (Ascend)"),
 ]
 WeightsFile = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")]
@@ -43,7 +47,16 @@ Dcn = Annotated[
     typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
 ]
 Precision = Annotated[
-    Literal["fp32", "fp16"] | None, typer.Option(help="Numbers in the file  [default: fp32; om: fp16]")
+    Literal["fp32", "fp16", "bf16", "int8"] | None,
+    typer.Option(help="Numbers in the file  [default: fp32; om: fp16]; bf16: onnx; int8: onnx, openvino"),
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="int8: pictures or data set that show ranges  [default: what it was trained on]"),
+]
+CalibrateCount = Annotated[int | None, typer.Option(min=1, metavar="N", help="int8: how many of them  [default: 100]")]
+Data = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="int8: data set to print the AP on, and that of float32")
 ]
 SocVersion = Annotated[
     str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3  [default: what npu-smi says]")
@@ -70,6 +83,9 @@ def export_command(
     decoded: Decoded = None,
     dcn: Dcn = "native",
     precision: Precision = None,
+    calibrate: Calibrate = None,
+    calibrate_count: CalibrateCount = None,
+    data: Data = None,
     soc_version: SocVersion = None,
     dialect: Dialect = None,
     aipp: Aipp = False,
@@ -82,7 +98,7 @@ def export_command(
     """Write a detector as a file for another runtime and prove that it is the same network.
 
     The file carries classes, colours, sizes and test settings: ctnet eval and predict take it as it is. One that
-    differs from torch on the pictures is kept as NAME.unverified.
+    differs from torch on the pictures is kept as NAME.unverified. An int8 file is also timed beside its float32 one.
 
     Exit codes: 0 done, 2 wrong flag, 3 the file differs from torch, the weights are unusable or atc failed, 4 a package
     is missing.
@@ -92,38 +108,81 @@ def export_command(
     from ctnet.weights.opening import filled_network, open_weights
 
     target = format_named(format)
-    target.require()
+    target.require(precision)
     size: tuple[int, int] | Literal["recipe"] | None
     size = None if image_size == "dynamic" else parse_image_size(image_size) or "recipe"
-    options = choose_options(
-        target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,
-        soc_version=soc_version, dialect=dialect, aipp=aipp,
-    )  # fmt: skip
     file = target.new_file(weights, out)
     loaded = open_weights(weights, config)
+    options = choose_options(
+        target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,
+        calibration=_calibration(calibrate, calibrate_count, data, loaded.recipe, precision),
+        soc_version=soc_version, dialect=dialect, aipp=aipp,
+    )  # fmt: skip
     network, notes = filled_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
         typer.echo(note, err=True)
     shown = _pictures(pictures, loaded.recipe) if check else []
     typer.echo(f"exporting to {target.title}, which takes a minute", err=True)
-    result = export(network, loaded, target, file, options, shown)
+    result = export(network, loaded, target, file, options, shown, _comparison(shown, data, loaded.recipe))
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
     if result.verification is not None and not result.verification.passed:
-        _refuse(result.files[0], nothing_seen=result.verification.detections == 0)
+        _refuse(result.files[0], int8=precision == "int8", nothing_seen=result.verification.detections == 0)
 
 
-def _refuse(file: Path, *, nothing_seen: bool) -> None:
+def _refuse(file: Path, *, int8: bool, nothing_seen: bool) -> None:
     if nothing_seen:
         raise WeightsError(
             "the network detects nothing on these pictures, so nothing was compared",
             file=file,
             hint="--pictures PATH names some that show its classes, --raw compares maps, --no-verify compares nothing",
         )
+    learn = "--calibrate PATH names pictures more like yours, --precision fp32 needs none"
+    remedy = learn if int8 else "please report it with the lines above"
     raise WeightsError(
         "the exported file is not the network",
         file=file,
-        hint="please report it with the lines above; --no-verify writes it all the same",
+        hint=f"{remedy}; --no-verify writes it all the same",
     )
+
+
+def _calibration(
+    path: Path | None, count: int | None, data: Path | None, recipe: Recipe, precision: str | None
+) -> tuple[Path, ...]:
+    """Return the pictures given, else training pictures of the data set to be scored or of the recipe's.
+
+    Raises ConfigError when there are none, or when there is no use for what was asked.
+    """
+    from ctnet.predict.sources import some_pictures
+
+    if precision != "int8":
+        asked = {"--calibrate": path, "--calibrate-count": count, "--data": data}
+        useless = [flag for flag, value in asked.items() if value is not None]
+        if useless:
+            raise ConfigError(f"{' '.join(useless)} means nothing without --precision int8")
+        return ()
+    source = path or data or _trained_on(recipe)
+    if source is None:
+        raise ConfigError("int8 needs pictures to learn from what range each number has", hint="--calibrate PATH")
+    return tuple(some_pictures(source, count or CALIBRATED, recipe.data.train_split))
+
+
+def _comparison(
+    pictures: list[Image], data: Path | None, recipe: Recipe
+) -> Callable[[Path, Path], AgainstFloat32] | None:
+    """Return what an int8 file is measured by beside its float32 one. Raises DataError for an unusable data set."""
+    from ctnet.bench.int8 import compare_int8
+    from ctnet.data.dataset import check_usable, open_dataset
+
+    if not pictures:
+        return None
+    annotations = open_dataset(data, recipe.data.val_split) if data else None
+    if annotations:
+        check_usable(annotations)
+    return partial(compare_int8, picture=pictures[0], annotations=annotations)
+
+
+def _trained_on(recipe: Recipe) -> Path | None:
+    return Path(recipe.data.path) if recipe.data.path and Path(recipe.data.path).exists() else None
 
 
 def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
@@ -131,7 +190,7 @@ def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
     from ctnet.data.image import read_image
     from ctnet.predict.sources import some_pictures
 
-    trained_on = Path(recipe.data.path) if recipe.data.path and Path(recipe.data.path).exists() else None
+    trained_on = _trained_on(recipe)
     split = recipe.data.val_split if trained_on and not path else "val"
     return [read_image(file) for file in some_pictures(path or trained_on, PICTURES, split)]
 
@@ -151,5 +210,19 @@ def _sentences(result: Exported) -> str:
         lines.append(f"{output.name:<16}largest deviation {output.absolute:.2g}, relative {output.relative:.2g}")
     if proof.detections is not None:
         lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.pictures} pictures")
+    if proof.against_float32:
+        lines += _against(proof.against_float32)
     lines.append("verified" if proof.passed else "NOT verified")
     return "\n".join([*lines, *result.notes])
+
+
+def _against(cost: AgainstFloat32) -> list[str]:
+    from ctnet.eval.coco import percent
+
+    lines = [
+        f"{cost.speedup:.2f} times as fast as its float32 file, {cost.batch} at a time, medians of alternating runs"
+    ]
+    if cost.ap_drop is not None:
+        aps = f"AP {percent(cost.ap)}, float32 {percent(cost.ap_float32)}"
+        lines.append(f"{aps}: a drop of {100 * cost.ap_drop:.2f}")
+    return lines

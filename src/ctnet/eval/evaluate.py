@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from ctnet.config import Evaluation
 from ctnet.data.image import read_image
 from ctnet.data.loader import Mapped, raising, start_worker, worker_seeds
+from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, relabel
 from ctnet.models.detector import Detector
 from ctnet.models.inference import RenderedView, detect_stream, render_views
 from ctnet.types import AnnotationSet, Detections
@@ -69,3 +70,19 @@ def evaluate(
         if progress is not None:
             progress(len(found), len(mine))
     return found
+
+
+def score(
+    detector: Detector,
+    annotations: AnnotationSet,
+    settings: Evaluation,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
+    """Return the metrics, the detections in the set's labels, and what is to be said about the classes.
+
+    Raises what `align_categories` raises for a set that shares no class with the detector.
+    """
+    alignment = align_categories(detector.categories, annotations.categories)
+    detections = relabel(evaluate(detector, annotations, settings, workers, progress), alignment)
+    return coco_metrics(annotations, detections, settings.max_detections), detections, alignment.warnings

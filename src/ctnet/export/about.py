@@ -14,6 +14,9 @@ from ctnet.types import Category
 from ctnet.weights.ctnet_file import recipe_and_categories
 
 SCHEMA = "ctnet.export/1"
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""what numbers are stored in: with `int8` most convolutions, the rest float32"""
+
 KEY = "ctnet"  # the entry of a file's metadata that holds all this
 INPUT = "images"
 DECODED = ("boxes", "scores", "labels")
@@ -33,7 +36,7 @@ class About:
     output: Literal["decoded", "raw"] = "decoded"
     batch: int | None = None
     size: tuple[int, int] | None = None
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     info: Mapping[str, Any] = field(default_factory=dict)
     pixels: bool = False
 

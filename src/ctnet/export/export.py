@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,15 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ctnet.config import recipe_from_dict
-from ctnet.data.image import Image
+from ctnet.data.image import Image, read_image
 from ctnet.errors import ConfigError, StorageError
-from ctnet.export.about import About
+from ctnet.export.about import About, Precision
 from ctnet.export.atc import find_soc_version
 from ctnet.export.formats import ExportFormat
 from ctnet.export.graph import ExportedGraph, trace
 from ctnet.export.options import Dialect, ExportOptions, OmOptions, parse_batch, parse_batches
 from ctnet.export.runtime import RuntimeNetwork
-from ctnet.export.verify import Verification, verify
+from ctnet.export.verify import AgainstFloat32, Verification, picture_input, verify
 from ctnet.models.inference import enlarged
 from ctnet.weights.ctnet_file import Weights
 
@@ -59,30 +59,53 @@ def export(
     path: Path,
     options: ExportOptions,
     pictures: Sequence[Image],
+    compare: Callable[[Path, Path], AgainstFloat32] | None = None,
 ) -> Exported:
     """Write the network as a file of the format and compare it with torch on the pictures (none: no comparison).
 
-    The file appears whole or not at all; one that fails the comparison is kept as `NAME.unverified`. Raises
+    An int8 file is also shown to `compare`, behind the float32 file it was made of. The file appears whole or not at
+    all; one that fails the comparison is kept as `NAME.unverified`. Raises
     MissingExtra, ConfigError for a size the network does not take, WeightsError for a network that the format has no
     form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
     """
-    format.require()
+    format.require(options.precision)
     about = describe(weights, options)
     started = time.monotonic()
     with _beside(path) as folder:
-        program = trace(network, about, dcn=format.dcn if options.dcn == "native" else options.dcn)
-        draft = folder / path.name
-        written = format.write(program, about, draft, options)
+        draft, plain = folder / path.name, folder / "float32" / path.name
+        written = _write(network, about, format, options, draft, plain)
         seconds = time.monotonic() - started
         proof = None
         if pictures:
             exported = RuntimeNetwork(format.prove(written[0]) if format.prove else format.open(draft, None))
             proof = verify(_Reference(network, about), exported, about, pictures)
             del exported
+            if compare and plain.is_file():
+                proof = replace(proof, against_float32=compare(plain, draft))
         suffix = "" if proof is None or proof.passed else ".unverified"
         files = [file.replace(path.with_name(file.name + suffix)) for file in written]
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
     return Exported((*files, *made), about, seconds, proof, tuple(notes))
+
+
+def _write(
+    network: nn.Module, about: About, format: ExportFormat, options: ExportOptions, path: Path, plain: Path
+) -> list[Path]:
+    """Write the files and return them; `plain` is where the float32 file goes that an int8 file is made of."""
+    dcn = format.dcn if options.dcn == "native" else options.dcn
+    if about.precision != "int8":
+        return format.write(trace(network, about, dcn=dcn), about, path, options)
+    assert format.quantize is not None
+    about_plain = replace(about, precision="fp32")
+    plain.parent.mkdir()
+    format.write(trace(network, about_plain, dcn=dcn), about_plain, plain, options)
+    return format.quantize(plain, path, about, _calibration_inputs(options.calibration, about))
+
+
+def _calibration_inputs(files: Sequence[Path], about: About) -> Iterator[Tensor]:
+    """Yield each picture as a batch of the number that the graph takes."""
+    for file in files:
+        yield picture_input(read_image(file), about).repeat(about.batch or 1, 1, 1, 1)
 
 
 def choose_options(
@@ -91,8 +114,9 @@ def choose_options(
     decoded: bool | None,
     size: tuple[int, int] | Literal["recipe"] | None,
     batch: str | None,
-    precision: Literal["fp32", "fp16"] | None,
+    precision: Precision | None,
     dcn: Literal["native", "decompose"],
+    calibration: tuple[Path, ...],
     soc_version: str | None,
     dialect: Dialect | None,
     aipp: bool,
@@ -107,11 +131,14 @@ def choose_options(
         useless = [flag for flag, value in asked.items() if value]
         if useless:
             raise ConfigError(f"{' '.join(useless)} means nothing to {format.title}", hint="ctnet export om has it")
-        return ExportOptions(output, size, parse_batch(batch or "dynamic"), precision or "fp32", dcn)
+        count = parse_batch(batch or "dynamic")
+        return ExportOptions(output, size, count, precision or "fp32", dcn, calibration=calibration)
     if size is None:
         raise ConfigError("an OM takes pictures of one size", got="--image-size dynamic", hint="--image-size 512")
     batches = parse_batches(batch or "1")
-    om = OmOptions(batches, soc_version or find_soc_version(), dialect or "npu", precision or "fp16", aipp)
+    om = OmOptions(
+        batches, soc_version or find_soc_version(), dialect or "npu", "fp32" if precision == "fp32" else "fp16", aipp
+    )
     return ExportOptions(output, size, None, "fp32", dcn, om)
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ctnet.errors import ConfigError, MissingExtra
-from ctnet.export import om_format, onnx_format, openvino_format, pt2_format
-from ctnet.export.about import About
+from ctnet.export import (
+    executorch_format,
+    om_format,
+    onnx_format,
+    onnx_int8,
+    openvino_format,
+    openvino_int8,
+    pt2_format,
+)
+from ctnet.export.about import About, Precision
 from ctnet.export.graph import DeformForm
 from ctnet.export.options import ExportOptions
 
@@ -25,6 +33,13 @@ class Runtime(Protocol):
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return the outputs of one batch that has the shape the graph takes."""
+
+
+class Needs(NamedTuple):
+    """Packages, and the extra of ctnet that brings them."""
+
+    modules: tuple[str, ...]
+    extra: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,12 @@ class ExportFormat:
     write: Callable[[torch.export.ExportedProgram, About, Path, ExportOptions], list[Path]]
     open: Callable[[Path, str | None], Runtime]
     precisions: tuple[str, ...] = ("fp32",)
+    written_in: tuple[Precision, ...] = ("fp32", "fp16")
+    also: Mapping[str, Needs] = field(default_factory=dict)
+    """what a precision of `written_in` needs besides"""
+    quantize: Callable[[Path, Path, About, Iterable[Tensor]], list[Path]] | None = None
+    """`quantize(plain, path, about, inputs)` makes an int8 file of a float32 one, whose numbers' ranges it learns from
+    the inputs, and returns all files"""
     runs_on: str = "the processor"
     output: Literal["decoded", "raw"] = "decoded"
     """what files return unless asked otherwise"""
@@ -64,9 +85,18 @@ class ExportFormat:
             raise ConfigError(f"a file of {self.title} is named NAME{self.suffix}", got=out)
         return out or Path(f"{weights.stem}{self.suffix}")
 
-    def require(self) -> None:
-        """Raise MissingExtra, with the command that installs it, when a package that writes these files is absent."""
+    def require(self, precision: Precision | None = None) -> None:
+        """Raise MissingExtra, with the command that installs it, when a package that writes these files is absent.
+
+        Raises ConfigError for a precision that they are not written in.
+        """
         _require(self.title, self.modules, f'pip install "ctnet[{self.extra}]" installs it')
+        if precision and precision not in self.written_in:
+            choices = ", ".join(self.written_in)
+            raise ConfigError(f"{self.title} is not written in this precision", got=precision, expected=choices)
+        if precision is not None and precision in self.also:
+            more = self.also[precision]
+            _require(f"{self.title} in {precision}", more.modules, f'pip install "ctnet[{more.extra}]" installs it')
 
     def require_runtime(self) -> None:
         """Raise MissingExtra, saying where it is found, when a package that runs these files is absent."""
@@ -85,12 +115,20 @@ def _require(what: str, modules: tuple[str, ...], hint: str) -> None:
 FORMATS = (
     ExportFormat(
         "onnx", "ONNX", ".onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx", onnx_format.write, onnx_format.load,
+        written_in=("fp32", "fp16", "bf16", "int8"), also={"bf16": Needs(("openvino",), "openvino")},
+        quantize=onnx_int8.quantize,
     ),
     ExportFormat(
         "openvino", "OpenVINO", ".xml", ("openvino", "onnx", "onnxscript"), "openvino",
-        openvino_format.write, openvino_format.load, ("fp32", "bf16"),
+        openvino_format.write, openvino_format.load, ("fp32", "bf16"), ("fp32", "fp16", "int8"),
+        also={"int8": Needs(("nncf",), "int8")}, quantize=openvino_int8.quantize,
     ),
     ExportFormat("pt2", "torch.export", ".pt2", (), None, pt2_format.write, pt2_format.load),
+    ExportFormat(
+        "executorch", "ExecuTorch", ".pte", ("executorch",), "executorch",
+        executorch_format.write, executorch_format.load, written_in=("fp32",),
+        dcn="decompose",  # its runtime knows no operator of ours
+    ),
     ExportFormat(
         "om", "Ascend OM", ".om", ("onnx", "onnxscript", "onnxruntime"), "onnx", om_format.write, om_format.load, (),
         runtime_modules=("ais_bench", "aclruntime"),

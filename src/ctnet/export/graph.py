@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.codec.decode import peak_boxes
+from ctnet.devices import REDUCED
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.export.about import INPUT, About
@@ -68,7 +69,8 @@ def trace(network: nn.Module, about: About, *, dcn: DeformForm) -> torch.export.
         for name, layer in list(folded.named_modules()):
             if isinstance(layer, DeformConv2d):
                 folded.set_submodule(name, _LAYERS[dcn](layer))
-    ready: nn.Module = ReducedPrecision(folded, torch.float16) if about.precision == "fp16" else folded
+    dtype = REDUCED.get(about.precision)
+    ready: nn.Module = ReducedPrecision(folded, dtype) if dtype else folded
     graph = ExportedGraph(ready, about).eval()
     height, width = about.size or (256, 320)
     example = torch.zeros(about.batch or 2, 3, height, width)

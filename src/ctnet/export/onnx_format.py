@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.errors import WeightsError
+from ctnet.errors import MissingExtra, WeightsError
 from ctnet.export.about import INPUT, KEY, About, read_about
 from ctnet.export.options import ExportOptions
 
+if TYPE_CHECKING:
+    from ctnet.export.openvino_format import OpenVinoRuntime
+
 OPSET = 19  # the first with DeformConv
+OPSET_BF16 = 22  # the first whose convolutions take bf16
 
 
 def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the graph, its weights inside, and return the file."""
-    model = onnx_model(program, about)
+    model = onnx_model(program, about, opset=OPSET_BF16 if about.precision == "bf16" else OPSET)
     model.save(path, external_data=False)
     return [path]
 
@@ -105,6 +110,30 @@ class OnnxRuntime:
         return {name: torch.from_numpy(a) for name, a in zip(self.about.output_names, arrays, strict=True)}
 
 
-def load(path: Path, precision: str | None) -> OnnxRuntime:
-    """Return the file in onnxruntime, which computes in the precision the file was written in."""
-    return OnnxRuntime(path)
+def load(path: Path, precision: str | None) -> OnnxRuntime | OpenVinoRuntime:
+    """Return the file in onnxruntime, which computes in the precision the file was written in.
+
+    A bf16 file, of which onnxruntime runs nothing on a processor, is run by OpenVINO.
+    """
+    if _described_precision(path) != "bf16":
+        return OnnxRuntime(path)
+    if importlib.util.find_spec("openvino") is None:
+        raise MissingExtra(
+            "onnxruntime has no bf16 convolutions for processors; OpenVINO runs this file",
+            hint='pip install "ctnet[openvino]" installs it',
+        )
+    from ctnet.export.openvino_format import OpenVinoRuntime
+
+    return OpenVinoRuntime(path, "bf16")
+
+
+def _described_precision(path: Path) -> str | None:
+    """Return what the file says its numbers are, None for one that says nothing."""
+    import onnx
+
+    try:
+        entries = onnx.load(path, load_external_data=False).metadata_props
+    except Exception:  # what is wrong with it is onnxruntime's to say
+        return None
+    text = next((entry.value for entry in entries if entry.key == KEY), None)
+    return None if text is None else read_about(text, path).precision

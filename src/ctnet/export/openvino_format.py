@@ -20,10 +20,8 @@ from ctnet.export.options import ExportOptions
 def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the graph and, beside it, the weights, and return both files."""
     import openvino
-    from openvino.frontend.onnx import ConversionExtension
 
-    core = openvino.Core()
-    core.add_extension(ConversionExtension("DeformConv", _deform_conv))
+    core = _core()
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = Path(folder) / "graph.onnx"
         onnx_model(program, about).save(onnx_file, external_data=False)
@@ -31,6 +29,16 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
         model.set_rt_info(about.to_json(), KEY)
         openvino.save_model(model, path, compress_to_fp16=about.precision == "fp16")
     return [path, path.with_suffix(".bin")]
+
+
+def _core() -> Any:
+    """Return an OpenVINO that reads our ONNX files too."""
+    import openvino
+    from openvino.frontend.onnx import ConversionExtension
+
+    core = openvino.Core()
+    core.add_extension(ConversionExtension("DeformConv", _deform_conv))
+    return core
 
 
 def _deform_conv(node: Any) -> list[Any]:
@@ -48,20 +56,19 @@ def _deform_conv(node: Any) -> list[Any]:
 
 
 class OpenVinoRuntime:
-    """A compiled model on the processor, in float32 unless bf16 is asked for."""
+    """A compiled IR or ONNX file on the processor, in float32 unless bf16 is asked for."""
 
     def __init__(self, path: Path, precision: str | None) -> None:
-        import openvino
-
         settings = {
             "INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(precision or "", "f32"),
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
         try:
-            core = openvino.Core()
+            core = _core()
             model = core.read_model(path)
-            text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
+            key = KEY if path.suffix == ".xml" else ["framework", KEY]  # where metadata of ONNX files is put
+            text = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
             self.request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             raise WeightsError("OpenVINO cannot load the file", file=path, got=str(error)[-300:]) from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ctnet.errors import ConfigError
+from ctnet.export.about import Precision
 
 Dialect = Literal["npu", "ai.onnx"]
 
@@ -26,14 +28,18 @@ class OmOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the file is to be. `size` and `batch` are None where it takes any; an empty size follows the recipe."""
+    """What the file is to be. `size` and `batch` are None where it takes any; an empty size follows the recipe.
+
+    `calibration` are the pictures that show what range each number of an int8 file has.
+    """
 
     output: Literal["decoded", "raw"] = "decoded"
     size: tuple[int, int] | Literal["recipe"] | None = "recipe"
     batch: int | None = None
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     dcn: Literal["native", "decompose"] = "native"
     om: OmOptions = OmOptions()
+    calibration: tuple[Path, ...] = ()
 
 
 def parse_batch(text: str) -> int | None:

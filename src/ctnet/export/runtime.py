@@ -81,8 +81,9 @@ def open_exported(file: Path, format: ExportFormat, precision: PrecisionName = "
         choices = ", ".join(format.precisions) or "what the file was made for"
         raise ConfigError(f"{format.title} computes here in {choices}", got=precision)
     runtime = format.open(file, None if precision == "auto" else precision)
-    names = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-    chosen = names[runtime.about.precision if precision == "auto" else precision]
     network, about = RuntimeNetwork(runtime), runtime.about
-    computes = f"{format.title} {chosen}"
+    names = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+    words = [names[about.precision]] if about.precision == "int8" or precision == "auto" else []
+    words += [names[precision]] if precision != "auto" else []
+    computes = f"{format.title} {' and '.join(words)}"
     return Detector(network, about.recipe, about.categories, open_device("cpu"), computes, f"on {format.runs_on}")
