@@ -51,14 +51,15 @@ json.dump(results, sys.stdout)
 def session():
     """Run command lines one after the other in one new process; return (exit code, stdout, stderr) of each.
 
-    `path` is prepended to the process's search path, `variables` are added to its environment.
+    `path` is prepended to the process's search path, `variables` are added to its environment, `first` is Python that
+    runs before.
     """
 
-    def run(*commands, path=(), variables=None):
+    def run(*commands, path=(), variables=None, first=""):
         environment = process_environment(path) | (variables or {})
         words = [[str(word) for word in command] for command in commands]
         done = subprocess.run(
-            [sys.executable, "-c", _SESSION],
+            [sys.executable, "-c", f"{first}\n{_SESSION}"],
             input=json.dumps(words), capture_output=True, text=True, env=environment, timeout=400,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -21,6 +21,8 @@ TINY = (
     "train.batch_size=4", "augment.photometric=0", "train.log_every=1", "optimizer.name=sgd", "--epochs", "2",
 )  # fmt: skip
 LOSS_BOUND, WEIGHT_BOUND = 1e-4, 1e-3
+# The processor updates weights in one pass, which rounds otherwise; here it is to do what the cards do.
+PLAIN_UPDATES = "from ctnet.devices.cpu import CpuDevice; CpuDevice.fused_optimizer = False"
 
 
 def state(folder):
@@ -52,6 +54,7 @@ def on_cpu(tmp_path_factory, session):
         [*train, "--out", folder / "half", "--max-steps", 3],
         ["eval", *evaluated(folder, "cpu", folder / "whole")],
         variables={ISA_VARIABLE: "reference", "CTNET_HOME": str(folder / "home")},
+        first=PLAIN_UPDATES,
     )
     assert [code for code, _, _ in done] == [0, 0, 0], done
     return folder
@@ -120,6 +123,7 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
         ["train", "--resume", tmp_path / "half", "--device", "cpu", "--max-steps", 6],
         ["train", "--resume", tmp_path / "fp16", "--device", "cpu", "--max-steps", 3],
         variables={ISA_VARIABLE: "reference"},
+        first=PLAIN_UPDATES,
     )
     assert [code for code, _, _ in back] == [0, 0], back
     assert farthest(wanted, state(tmp_path / "half")) < WEIGHT_BOUND
