@@ -20,8 +20,8 @@ TINY = (
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0",
     "train.batch_size=4", "augment.photometric=0", "train.log_every=1", "optimizer.name=sgd", "--epochs", "2",
 )  # fmt: skip
-LOSS_BOUND, WEIGHT_BOUND = 1e-4, 1e-3
-# The processor updates weights in one pass, which rounds otherwise; here it is to do what the cards do.
+LOSS_BOUND, WEIGHT_BOUND = 1e-4, 1e-4
+# The processor updates weights in one pass, which may round otherwise; what is compared does what the cards do.
 PLAIN_UPDATES = "from ctnet.devices.cpu import CpuDevice; CpuDevice.fused_optimizer = False"
 
 
@@ -123,7 +123,6 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
         ["train", "--resume", tmp_path / "half", "--device", "cpu", "--max-steps", 6],
         ["train", "--resume", tmp_path / "fp16", "--device", "cpu", "--max-steps", 3],
         variables={ISA_VARIABLE: "reference"},
-        first=PLAIN_UPDATES,
     )
     assert [code for code, _, _ in back] == [0, 0], back
     assert farthest(wanted, state(tmp_path / "half")) < WEIGHT_BOUND

@@ -42,6 +42,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
     fused = optimizer.param_groups[0]["fused"]
     groups = [{**group, "fused": fused} for group in saved["param_groups"]]
     optimizer.load_state_dict({**saved, "param_groups": groups})
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            # one pass over memory takes weights and averages in the order they lie in, which may be another there
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 class WeightAverage:
