@@ -16,9 +16,8 @@ from ctnet.errors import BenchError
 KIND = "align"
 ROLES = ("first", "second")
 _WEIGHTS_BOUND = 1e-5  # relative; sums of the same numbers in another order
-_PIXELS_BOUND = (
-    0.1  # of 255; versions of image libraries round a pixel here and there, another crop moves the mean more
-)
+# Of 255: versions of image libraries round a pixel here and there, another crop moves the mean more.
+_PIXELS_BOUND = 0.1
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ Runtimes = Annotated[
     str | None,
     typer.Option(
         metavar="LIST", rich_help_panel=FIGURES,
-        help="Of torch, compiled, onnxruntime, openvino, pt2  [default: all but pt2]",
+        help="Of torch, compiled, onnxruntime, openvino, pt2, executorch  [default: all but the last two]",
     ),
 ]  # fmt: skip
 BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Pictures in a batch", rich_help_panel=FIGURES)]

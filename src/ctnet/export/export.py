@@ -64,9 +64,10 @@ def export(
     """Write the network as a file of the format and compare it with torch on the pictures (none: no comparison).
 
     An int8 file is also shown to `compare`, behind the float32 file it was made of. The file appears whole or not at
-    all; one that fails the comparison is kept as `NAME.unverified`. Raises
-    MissingExtra, ConfigError for a size the network does not take, WeightsError for a network that the format has no
-    form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
+    all; one that fails the comparison is kept as `NAME.unverified`.
+
+    Raises MissingExtra, ConfigError for a size the network does not take, WeightsError for a network that the format
+    has no form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
     """
     format.require(options.precision)
     about = describe(weights, options)

@@ -27,7 +27,10 @@ def problem(images=2, channels=5, hw=(4, 5), filters=3, groups=1, deform_groups=
 
 
 def compare(tensors, device, bound, stride=1, padding=1, dilation=1, grad=None):
-    """Compare with the reference in float64, which is given the same rounded numbers; return our result."""
+    """Return our result; fail where it or a gradient is farther than `bound` from the reference in float64.
+
+    The reference is given the same rounded numbers.
+    """
     ours, exact = (
         {name: to(t).detach().requires_grad_() for name, t in tensors.items()}
         for to in (lambda t: t.to(device), lambda t: t.double().contiguous())

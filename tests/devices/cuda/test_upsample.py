@@ -22,6 +22,7 @@ CASES = {
 
 
 def compare(x, weight, stride, padding, device, bound):
+    """Fail where the result or a gradient is farther than `bound` from torch's in float64."""
     ours, exact = ([t.detach().to(to).requires_grad_() for t in (x, weight)] for to in (device, torch.float64))
     result = depthwise_upsample(*ours, stride, padding)
     expected = F.conv_transpose2d(*exact, stride=stride, padding=padding, groups=x.shape[1])
