@@ -1,6 +1,7 @@
 """ctnet weights: what a file holds, and files for other projects' code."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,6 +96,16 @@ def test_to_mmdet_and_back_every_bit_is_the_same(ctnet, own, overrides):
     before, after = open_weights(file), open_weights(type(file)("back.safetensors"))
     assert before.recipe == after.recipe
     assert all(torch.equal(tensor, after.tensors[name]) for name, tensor in before.tensors.items())
+
+
+@pytest.mark.parametrize("target", ["centernet", "mmdet"])
+@pytest.mark.parametrize(
+    ("recipe", "word"), [("centernet_res18_lateral", "model.neck=lateral"), ("centernet_mobilenetv2", "mobilenetv2")]
+)
+def test_networks_that_the_target_does_not_have_are_refused(ctnet, own, target, recipe, word):
+    code, _, err = ctnet("weights", "convert", own(recipe, []), "--to", target, "--out", "there.pth")
+    assert (code, word in err, f"{target} has no such network" in err) == (3, True, True)
+    assert not Path("there.pth").exists()
 
 
 def test_biases_that_mmdet_lacks_go_into_the_norms(ctnet, own):

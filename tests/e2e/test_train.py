@@ -2,6 +2,9 @@
 
 import csv
 import json
+from ast import literal_eval
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import torch
 from ctnet import load_detector
 from ctnet.data.image import read_image
 from ctnet.weights.ctnet_file import read_weights
+
+README = Path(__file__).parents[2] / "README.md"
 
 # A narrow neck and small pictures: the code is that of any run, in seconds.
 TINY = (
@@ -65,8 +70,10 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     assert json.loads(stdout)["protocol"]["scales"] == [0.5, 1.0]
     assert (tmp_path / "report" / "index.html").exists()
     picture = next((small_set / "images").rglob("*.jpg"))
-    found = load_detector(best, device="cpu").detect([read_image(picture)])
-    assert len(found) == 1
+    example = README.read_text().split("```python\n")[1].split("```")[0]
+    with redirect_stdout(StringIO()) as printed:
+        exec(example.replace('"best.safetensors"', f'"{best}"').replace('"photo.jpg"', f'"{picture}"'))
+    assert isinstance(literal_eval(printed.getvalue()), list)
     code, stdout, stderr = ctnet("eval", "--weights", best, "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["metrics"]["AP"] == pytest.approx(summary["AP"], abs=1e-6)

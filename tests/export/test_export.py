@@ -147,7 +147,8 @@ def test_pictures_without_a_detection_prove_nothing(export, narrow, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 @pytest.mark.parametrize(
-    "recipe", ["centernet_dla34", "centernet_res18", "centernet_mobilenetv2", "centernet_hourglass104"]
+    "recipe",
+    ["centernet_dla34", "centernet_res18_lateral", "centernet_mobilenetv2", "centernet_hourglass104"],
 )
 def test_other_networks(format, recipe, export, trained_like):
     size = ("data.image_size=[128,256]",) if "hourglass" in recipe else ()

@@ -23,6 +23,27 @@ def test_deeper_trunks_keep_the_output_stride(backbone):
     }
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_a_lateral_neck_hands_fine_detail_on(backbone):
+    torch.manual_seed(0)
+    model = Model(backbone=backbone, neck="lateral", neck_channels=(24, 24, 24))
+    lateral, straight = (build_network(m, 3).eval() for m in (model, Model(backbone=backbone)))
+    assert not any(isinstance(m, DeformConv2d) for m in lateral.modules())
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        heads = lateral(x)
+        assert {k: tuple(v.shape[1:]) for k, v in heads.items()} == {
+            "heatmap_logits": (3, 16, 24),
+            "size": (2, 16, 24),
+            "offset": (2, 16, 24),
+        }
+        for network in (lateral, straight):  # the coarsest map says nothing any more
+            network.backbone.layer4.register_forward_hook(lambda module, inputs, map: torch.zeros_like(map))
+        other = torch.randn(1, 3, 64, 96)
+        assert torch.equal(straight(x)["size"], straight(other)["size"])
+        assert not torch.equal(lateral(x)["size"], lateral(other)["size"])
+
+
 def test_options_of_the_heads():
     network = build_network(Model(class_specific_size=True, predict_offset=False), 5).eval()
     with torch.no_grad():
@@ -79,6 +100,8 @@ def test_a_fresh_network_says_a_tenth_everywhere():
         (["model.backbone=hourglass104", "model.deform_bias=false"], "model.deform_bias means nothing"),
         (["model.backbone=dla34", "model.neck_channels=[64,64,64]"], "model.neck_channels means nothing to dla34"),
         (["model.backbone=dla34", "model.neck=conv"], "model.neck=deform and model.neck=plain"),
+        (["model.backbone=dla34", "model.neck=lateral"], "model.neck=deform and model.neck=plain"),
+        (["model.backbone=mobilenetv2", "model.neck=lateral"], "model.neck means nothing to mobilenetv2"),
         (["model.backbone=resnet34", "model.stride_in_1x1=true"], "means nothing to resnet34"),
         (["model.backbone=hourglass104", "data.image_size=[256,320]"], "multiples of 128 for hourglass104"),
     ],

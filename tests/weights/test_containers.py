@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from ctnet.errors import StorageError, WeightsError
@@ -41,6 +42,13 @@ def test_every_kind_gives_back_the_tensors(kind, save, odd_tensors):
     }[kind]
     assert (container.part, container.meta) == (part, meta)
     container.tensors["conv.weight"].add_(1)  # tensors can be written to
+
+
+def test_a_safetensors_file_may_begin_like_a_zip_archive(tmp_path):
+    file = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"w": W}, file, {"note": "x" * 19190})
+    assert file.read_bytes()[:4] == b"PK\0\0"  # the header's length
+    assert_same(read_container(file).tensors, {"w": W})
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,13 @@ class Model(_Section):
         "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34", "hourglass104", "mobilenetv2"
     ] = "resnet18"
     """trunk; all but ResNets bring their own up-sampling"""
-    neck: Literal["deform", "conv", "plain"] = "deform"
-    """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; dla34 takes
-    deform, and plain for ordinary convolutions throughout (upstream's dlav0)"""
+    neck: Literal["deform", "conv", "plain", "lateral"] = "deform"
+    """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; lateral adds
+    the trunk's finer maps (CenterFace's, the only one of mobilenetv2); dla34 takes deform, and plain for ordinary
+    convolutions throughout (upstream's dlav0)"""
     neck_channels: tuple[Positive, Positive, Positive] = (256, 128, 64)
-    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); mobilenetv2: the
-    last is the width of all"""
+    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); lateral: the last
+    is the width of all"""
     deform_bias: bool = True
     """deformable convolutions have a bias (mmdet and MindSpore: none)"""
     stride_in_1x1: bool = False
@@ -53,6 +54,11 @@ class Model(_Section):
     """predict the centre within its cell; without it the middle of the cell is used"""
 
     @property
+    def has_lateral_neck(self) -> bool:
+        """Whether up-sampling adds the trunk's finer maps, as CenterFace does."""
+        return self.backbone == "mobilenetv2" or self.neck == "lateral"
+
+    @property
     def size_multiple(self) -> int:
         """Number of pixels that both sides of an input are multiples of: the coarsest stride."""
         return 128 if self.backbone == "hourglass104" else 32
@@ -62,7 +68,7 @@ class Model(_Section):
         for name, trunks in _APPLIES_TO.items():
             if getattr(self, name) != type(self).model_fields[name].default and not self.backbone.startswith(trunks):
                 raise ValueError(f"model.{name} means nothing to {self.backbone}: leave it out")
-        if self.backbone == "dla34" and self.neck == "conv":
+        if self.backbone == "dla34" and self.neck in ("conv", "lateral"):
             raise ValueError("dla34 has two necks: model.neck=deform and model.neck=plain")
         return self
 

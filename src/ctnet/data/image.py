@@ -19,13 +19,14 @@ _JPEG = b"\xff\xd8"
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 
-def read_image(path: Path, reduce: int = 1) -> Image:
+def read_image(path: Path | str, reduce: int = 1) -> Image:
     """Return the picture as BGR uint8 (H,W,3), turned upright by its EXIF tag; grey and alpha become BGR.
 
     `reduce` 2 or 4 decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
     Where a turned picture's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
     Raises DataError when the file is missing, empty, cut short or not a picture.
     """
+    path = Path(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -71,5 +71,7 @@ def _trunk_and_neck(model: Model) -> tuple[nn.Module, UpsamplingNeck | DlaNeck |
     if model.backbone == "dla34":
         return Dla34(), DlaNeck(Dla34.out_channels, deform=model.neck == "deform", deform_bias=model.deform_bias)
     trunk = build_resnet(model.backbone, stride_in_1x1=model.stride_in_1x1)
-    neck = UpsamplingNeck(trunk.out_channels, model.neck_channels, model.neck, deform_bias=model.deform_bias)
-    return trunk, neck
+    if model.neck == "lateral":
+        return trunk, LateralNeck(trunk.out_channels, model.neck_channels[-1])
+    bottom = trunk.out_channels[-1]
+    return trunk, UpsamplingNeck(bottom, model.neck_channels, model.neck, deform_bias=model.deform_bias)

@@ -20,7 +20,7 @@ DEPTHS = {
 
 
 class ResNet(nn.Module):
-    """A trunk that returns its last map, stride 32, with `out_channels` channels.
+    """The trunk; returns the maps at strides 4, 8, 16 and 32 with `out_channels` channels each.
 
     `stride_in_1x1` says which convolution of a bottleneck halves the map; basic blocks leave no choice.
     """
@@ -34,21 +34,25 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         make = partial(Bottleneck, stride_in_1x1=stride_in_1x1) if block is Bottleneck else block
         channels = 64
+        widths = []
         for stage, depth in enumerate(depths):
             width = 64 << stage
             blocks = [make(channels, width, 1 if stage == 0 else 2)]
             channels = width * block.expansion
             blocks += [make(channels, width, 1) for _ in range(depth - 1)]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.out_channels = channels
+            widths.append(channels)
+        self.out_channels = tuple(widths)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N,out_channels,H/32,W/32) of a normalised picture batch (N,3,H,W)."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        maps = []
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)
-        return x
+            maps.append(x)
+        return maps
 
 
 def build_resnet(name: str, *, stride_in_1x1: bool = False) -> ResNet:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ctnet.nn import DeformConv2d
 
@@ -26,6 +26,13 @@ class UpsamplingNeck(nn.Sequential):
         widths = zip([in_channels, *channels], channels, strict=False)
         super().__init__(*(_stage(a, b, kind, deform_bias) for a, b in widths))
         self.out_channels = channels[-1]
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the map at stride 4 from a trunk's, finest first, of which the coarsest alone is used."""
+        x = maps[-1]
+        for stage in self:
+            x = stage(x)
+        return x
 
 
 def _stage(in_channels: int, channels: int, kind: Kind, deform_bias: bool) -> nn.Sequential:

@@ -20,6 +20,7 @@ from ctnet.weights.names import foreign_names
 Target = Literal["ctnet", "centernet", "mmdet"]
 SUFFIXES: dict[Target, str] = {"ctnet": ".safetensors", "centernet": ".pth", "mmdet": ".pth"}
 _CENTERNET_PICTURES = Data()
+_LATERAL = "up-sampling that adds the trunk's finer maps (model.neck=lateral, backbone mobilenetv2)"
 
 
 def convert(weights: Weights, to: Target, path: Path) -> list[str]:
@@ -81,6 +82,8 @@ def _with_zero_bias(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _centernet_lacks(model: Model) -> str | None:
     if model.neck == "conv":
         return "ordinary convolutions before the transposed ones (model.neck=conv)"
+    if model.has_lateral_neck:
+        return _LATERAL
     return "stride in the 1x1 convolutions (model.stride_in_1x1)" if model.stride_in_1x1 else None
 
 
@@ -89,6 +92,8 @@ def _mmdet_lacks(model: Model) -> str | None:
         return f"backbone {model.backbone}; mmdet has ResNets"
     if model.neck == "plain":
         return "transposed convolutions alone (model.neck=plain)"
+    if model.has_lateral_neck:
+        return _LATERAL
     if model.class_specific_size:
         return "a box size per class (model.class_specific_size)"
     if not model.predict_offset:

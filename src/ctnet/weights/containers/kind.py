@@ -36,10 +36,11 @@ _FOREIGN = (
 def find_kind(path: Path) -> Kind:
     """Return the kind of the file. Raises WeightsError that says what it is instead, or why it cannot be opened."""
     head, size = _head(path)
-    if head.startswith(b"PK"):
-        return "torch"
+    # asked before the zip archive: a header of 19,280 bytes also begins with PK
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER:
         return "safetensors"
+    if head.startswith(b"PK"):
+        return "torch"
     if LEGACY_MAGIC in head[:32]:
         return "torch-legacy"
     if _PICKLE.match(head):
