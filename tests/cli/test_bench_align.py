@@ -12,6 +12,7 @@ from ctnet.data.image import read_image
 from ctnet.data.loader import EpochOrder
 
 TINY = (
+    "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.workers=0", "optimizer.name=sgd",
     "--image-size", "64x96", "--batch-size", 4,
 )  # fmt: skip

@@ -69,6 +69,15 @@ def test_targets_lie_on_the_objects_they_belong_to(samples):
         assert np.allclose(middle, (expected[:, :2] + expected[:, 2:]) / 2, atol=1e-4)
 
 
+def test_object_sizes_are_those_that_the_first_epoch_teaches(samples):
+    taught = [samples[0, index].targets for index in range(len(samples))]
+    sizes, labels = samples.object_sizes()
+    assert np.allclose(sizes, np.concatenate([t.size[t.valid] for t in taught]), atol=1e-4)
+    assert labels.tolist() == np.concatenate([t.label[t.valid] for t in taught]).tolist()
+    few, _ = samples.object_sizes(pictures=2)
+    assert np.allclose(few, np.concatenate([taught[i].size[taught[i].valid] for i in (0, len(samples) - 1)]), atol=1e-4)
+
+
 def test_every_picture_comes_once_an_epoch_in_another_order():
     order = EpochOrder(samples=11, batch_size=4, epochs=3, seed=1)
     batches = list(order)

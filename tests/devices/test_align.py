@@ -10,6 +10,7 @@ from ctnet.devices.cpu.native import ISA_VARIABLE
 
 EMULATED = Path(__file__).parents[1] / "emulated"
 TINY = (
+    "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.workers=0", "optimizer.name=sgd",
     "--image-size", "64x96", "--batch-size", 5,
 )  # fmt: skip

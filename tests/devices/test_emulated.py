@@ -17,6 +17,7 @@ from ctnet.errors import ConfigError
 EMULATED = Path(__file__).parents[1] / "emulated"
 # Steps of SGD keep differences small; a step of Adam turns the sign of a rounding error into a whole step.
 TINY = (
+    "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0",
     "train.batch_size=4", "augment.photometric=0", "train.log_every=1", "optimizer.name=sgd", "--epochs", "2",
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 TINY = (
+    "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=2",
     "train.batch_size=4", "train.log_every=1", "train.save_every_steps=2", "train.eval_every=2",
 )  # fmt: skip

@@ -18,6 +18,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 # A narrow neck and small pictures: the code is that of any run, in seconds.
 TINY = (
+    "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0",
     "train.batch_size=4", "augment.photometric=0", "train.log_every=1",
 )  # fmt: skip
@@ -55,6 +56,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
         assert (out / name).stat().st_size > 0, name
     assert list((out / "tensorboard").glob("events*"))
     assert "learning rate" in stderr
+    assert "cells, the median of the objects" in stderr
     assert "the effective batch is 4" in stderr
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -254,8 +256,10 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     for file in (train_file(small_set), val_file(small_set)):
         edit(file, keep_two)
     again = ("--data", small_set, "--max-steps", 1, "--weights", weights)
-    code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *TINY)
+    settings = [word for word in TINY if not word.startswith("model.")]  # the network is that of the weights
+    code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *settings)
     assert code == 0, stderr
+    assert "the median of the objects" not in stderr  # sizes are those of the weights
     assert "start afresh: heads.heatmap_logits.2.weight (6, 16, 1, 1) -> (2, 16, 1, 1)" in stderr
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
     assert code == 3
@@ -381,4 +385,4 @@ def test_a_run_folder_is_never_overwritten(ctnet, small_set, tmp_path):
     assert "already holds a run" in stderr
     assert ctnet("train", *arguments)[0] == 0
     assert ctnet("train", *arguments)[0] == 0
-    assert sorted(p.name for p in Path("runs/train").iterdir()) == ["centernet_resdcn18-1", "centernet_resdcn18-2"]
+    assert sorted(p.name for p in Path("runs/train").iterdir()) == [f"centernet_res18_lateral-{n}" for n in (1, 2)]

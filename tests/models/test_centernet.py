@@ -60,6 +60,18 @@ def test_a_head_without_hidden_channels_is_one_convolution():
         assert network.eval()(torch.zeros(1, 3, 32, 64))["heatmap_logits"].shape == (1, 5, 8, 16)
 
 
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_fresh_sizes_are_the_median_of_the_data(hidden):
+    sizes = torch.tensor([[4.0, 6.0], [9.0, 5.0], [5.0, 30.0], [20.0, 40.0]])
+    labels = torch.tensor([0, 0, 0, 2])
+    for per_class, expected in ((False, [5, 6]), (True, [5, 6, 5, 6, 20, 40])):
+        network = build_network(Model(head_channels=hidden, class_specific_size=per_class), 3).eval()
+        network.heads.start_sizes(sizes, labels)
+        with torch.no_grad():
+            answer = network(torch.randn(1, 3, 64, 96))["size"]
+        assert torch.allclose(answer, torch.tensor(expected).view(1, -1, 1, 1).expand_as(answer).float(), atol=0.5)
+
+
 @pytest.mark.parametrize("model", [Model(), Model(backbone="dla34")], ids=lambda model: model.backbone)
 def test_deformable_convolutions_with_and_without_bias(model):
     for bias in (True, False):

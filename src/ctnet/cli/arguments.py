@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -30,11 +31,21 @@ AllowPartial = Annotated[
 ]
 
 
-def split_arguments(arguments: list[str] | None, default: str = "centernet_resdcn18") -> tuple[str, list[str]]:
+DEFAULT_RECIPE = "centernet_res18_lateral"
+"""what users' own data is trained with unless they say otherwise"""
+
+
+def split_arguments(arguments: list[str] | None, default: str = DEFAULT_RECIPE) -> tuple[str, list[str]]:
     """Return the recipe's name (the default if none is given) and the overrides."""
     words = list(arguments or [])
     name = words.pop(0) if words and "=" not in words[0] else default
     return name, words
+
+
+def split_training_arguments(arguments: list[str] | None, data: str | Path | None) -> tuple[str, list[str]]:
+    """Return what `split_arguments` does; without data, the default is the demo."""
+    has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
+    return split_arguments(arguments, DEFAULT_RECIPE if has_data else "demo")
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:

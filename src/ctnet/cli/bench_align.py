@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments
+from ctnet.cli.arguments import Arguments, parse_image_size, split_training_arguments
 from ctnet.cli.bench import (
     FIGURES,
     INPUT,
@@ -76,7 +76,7 @@ def align(
     """Train the same steps on two devices and compare their losses: the table, the picture, how far apart.
 
     Weights, pictures, augmentation and learning rates are those of the recipe and its seed, and are checked to be the
-    same. Without CONFIG it is centernet_resdcn18, or demo when there is no --data either. A run with one device is
+    same. Without CONFIG it is centernet_res18_lateral, or demo when there is no --data either. A run with one device is
     recorded; --against compares with it on another machine, where only --data may be another path.
 
     Examples:
@@ -181,8 +181,7 @@ def _recipe(arguments: list[str] | None, data: Path | None, image_size: str | No
 
     if any(word.startswith("train.amp=") for word in arguments or []):
         raise ConfigError("--precision says what each device computes in", got="train.amp")
-    has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
-    name, overrides = split_arguments(arguments, "centernet_resdcn18" if has_data else "demo")
+    name, overrides = split_training_arguments(arguments, data)
     flags = {
         "--data data.path": data and str(data),
         "--image-size data.image_size": parse_image_size(image_size),

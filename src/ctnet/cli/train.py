@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments
+from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments, split_training_arguments
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
 _PROCESSES = "Many processes"
+_FINE_TUNING_RECIPE = "centernet_resdcn18"  # its rate keeps more of what weights know than the default recipe's
 _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
 
 
@@ -117,31 +118,28 @@ def train(
     """Train a detector and evaluate it.
 
     CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value. Without
-    CONFIG it is centernet_resdcn18, or demo when there is no --data either.
+    CONFIG it is centernet_res18_lateral, or demo when there is no --data either, or what fits the network of --weights.
 
     Examples:
     ctnet train
 
-    ctnet train centernet_resdcn18 --data PATH --image-size 512 augment.flip_vertical=0.5
+    ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
 
     ctnet train --nproc 8 --data PATH
     """
-    has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
-    name, overrides = split_arguments(arguments, "centernet_resdcn18" if has_data else "demo")
     flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, amp)
     if resume is not None:
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
 
-    from ctnet.config import load_recipe
     from ctnet.engine.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
     if nproc is None and (nnodes, rdzv_endpoint, max_restarts) != (1, None, 0):
         raise ConfigError("--nnodes, --rdzv-endpoint and --max-restarts go with --nproc")
     with reporting() as place:
-        recipe = None if resume is not None else load_recipe(name, overrides, flags).recipe
+        recipe = None if resume is not None else _recipe(arguments, data, weights, flags)
         if nproc is not None:
             if place.size > 1:
                 raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
@@ -153,6 +151,21 @@ def train(
             _new(recipe, out, weights, backbone_weights, profile) if recipe else _resumed(run, data, max_steps, profile)
         )
         _run_here(start, device, place, timeout, as_json)
+
+
+def _recipe(arguments: list[str] | None, data: str | None, weights: Path | None, flags: dict[str, Any]) -> Recipe:
+    """Return the recipe to train by. Where none is named, weights bring their network and how pictures enter it."""
+    from ctnet.config import load_recipe
+
+    named, overrides = split_arguments(arguments, "")
+    if named or weights is None:
+        return load_recipe(*split_training_arguments(arguments, data), flags).recipe
+    from ctnet.weights.opening import open_weights
+
+    theirs = open_weights(weights).recipe
+    pictures = theirs.data.model_dump(include={"color_order", "mean", "std"})
+    brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": pictures}
+    return load_recipe(_FINE_TUNING_RECIPE, overrides, flags, brought=(str(weights), brought)).recipe
 
 
 def _flags(

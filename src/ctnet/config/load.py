@@ -33,8 +33,12 @@ def load_recipe(
     name_or_path: str = "centernet_resdcn18",
     overrides: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
+    *,
+    brought: tuple[str, Mapping[str, Any]] | None = None,
 ) -> LoadedRecipe:
-    """Return the recipe of a name or YAML file with overrides applied: file, then `key=value`, then flags.
+    """Return the recipe of a name or YAML file with overrides applied: `brought`, then `key=value`, then flags.
+
+    `brought` is a source and the values that come from there.
 
     `flags` maps `"--epochs schedule.epochs"`-style names to values: the option as typed, a space, the dotted key;
     None means not given. Raises ConfigError for unknown names and keys (with the nearest) and for bad values.
@@ -46,7 +50,7 @@ def load_recipe(
         for leaf, leaf_value in _leaves(key, value, source):
             values[leaf], sources[leaf] = leaf_value, source
 
-    for source, content in _read_chain(name_or_path):
+    for source, content in [*_read_chain(name_or_path), *([brought] if brought else [])]:
         for key, value in content.items():
             take(str(key), value, source)
     for override in overrides:

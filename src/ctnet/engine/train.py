@@ -17,8 +17,9 @@ from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
+from ctnet.engine.start import start_sizes
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
-from ctnet.engine.trainer import Trainer
+from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, CtnetError, DataError
@@ -55,7 +56,7 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     folder = world.share(lambda: new_run_folder(recipe.name, out, reuse=world.place.restart > 0))
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
     try:
-        sentences = world.together(lambda: _start_from(trainer.state, recipe, options))
+        sentences = world.together(lambda: _start_from(trainer.state, recipe, options, train_set))
     except CtnetError:
         if world.leads:
             with suppress(OSError):  # a mistake leaves no empty folder behind
@@ -69,9 +70,10 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     return _run(trainer)
 
 
-def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions) -> list[str]:
-    """Fill the network from the files that the options name and return what went in."""
-    sentences = []
+def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
+    """Fill the network from the data and from the files that the options name; return what went in."""
+    fresh = start_sizes(state.network, training_samples(train_set, recipe))
+    sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
     if options.weights is not None:

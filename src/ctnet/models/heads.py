@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,6 +20,19 @@ class Heads(nn.ModuleDict):
         for name, branch in self.items():
             _initialise(branch, heatmap_bias if name == "heatmap_logits" else None)
 
+    @torch.no_grad()
+    def start_sizes(self, sizes: Tensor, labels: Tensor) -> None:
+        """Let fresh sizes be the median of sizes (N,2) in cells, of each class's where classes have their own.
+
+        `labels` (N,) are the classes. From zero, boxes need hundreds of steps until they are about as large as objects.
+        """
+        bias = _convolutions(self["size"])[-1].bias
+        assert bias is not None
+        rows = bias.view(-1, 2)
+        for index, row in enumerate(rows):
+            of_class = sizes[labels == index] if len(rows) > 1 else sizes
+            row.copy_((of_class if len(of_class) else sizes).median(0).values)
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return every branch's raw output, (N,channels,H,W)."""
         return {name: branch(x) for name, branch in self.items()}
@@ -30,8 +44,12 @@ def _branch(in_channels: int, hidden: int, out: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1))
 
 
+def _convolutions(branch: nn.Module) -> list[nn.Conv2d]:
+    return [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
+
+
 def _initialise(branch: nn.Module, heatmap_bias: float | None) -> None:
-    convolutions = [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
+    convolutions = _convolutions(branch)
     if heatmap_bias is not None:
         assert convolutions[-1].bias is not None
         nn.init.constant_(convolutions[-1].bias, heatmap_bias)
