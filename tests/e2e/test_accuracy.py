@@ -15,12 +15,12 @@ def test_the_demo_set_is_learned_in_minutes(ctnet):
     assert summary["wall_s"] < 360
 
 
-def test_blood_cells_from_random_weights(ctnet, shared):
+@pytest.mark.parametrize("recipe", ["centernet_res18_lateral", "centernet_resdcn18"])
+def test_blood_cells_from_random_weights(recipe, ctnet, shared):
     data = shared / "data" / "bccd"
     code, stdout, stderr = ctnet(
-        "train", "centernet_resdcn18", "--data", data, "--device", "cpu", "--image-size", 256, "--json",
-        "augment.flip_vertical=0.5",
-    )  # fmt: skip
+        "train", recipe, "--data", data, "--device", "cpu", "--image-size", 256, "--json", "augment.flip_vertical=0.5"
+    )
     assert code == 0, stderr
     summary = json.loads(stdout)
     assert summary["AP50"] >= 0.88
