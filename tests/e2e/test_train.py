@@ -245,7 +245,8 @@ def test_a_class_of_val_that_train_lacks_is_a_warning(ctnet, small_set, tmp_path
 
 
 def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set, tmp_path):
-    assert ctnet("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "first", *TINY)[0] == 0
+    first = ("--data", small_set, "--max-steps", 1, "--out", tmp_path / "first", *TINY, "data.color_order=rgb")
+    assert ctnet("train", *first)[0] == 0
     weights = tmp_path / "first" / "checkpoints" / "best.safetensors"
 
     def keep_two(content):
@@ -260,6 +261,7 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *settings)
     assert code == 0, stderr
     assert "the median of the objects" not in stderr  # sizes are those of the weights
+    assert "color_order: rgb" in (tmp_path / "second" / "config.yaml").read_text()
     assert "start afresh: heads.heatmap_logits.2.weight (6, 16, 1, 1) -> (2, 16, 1, 1)" in stderr
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
     assert code == 3

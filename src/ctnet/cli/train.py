@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
 _PROCESSES = "Many processes"
-_FINE_TUNING_RECIPE = "centernet_resdcn18"  # its rate keeps more of what weights know than the default recipe's
 _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
 
 
@@ -154,18 +153,15 @@ def train(
 
 
 def _recipe(arguments: list[str] | None, data: str | None, weights: Path | None, flags: dict[str, Any]) -> Recipe:
-    """Return the recipe to train by. Where none is named, weights bring their network and how pictures enter it."""
+    """Return the recipe to train by: the one that is named, or what fits the weights, or the default."""
+    named, overrides = split_arguments(arguments, "")
+    if weights is not None and not named:
+        from ctnet.weights.opening import fine_tuning_recipe
+
+        return fine_tuning_recipe(weights, overrides, flags)
     from ctnet.config import load_recipe
 
-    named, overrides = split_arguments(arguments, "")
-    if named or weights is None:
-        return load_recipe(*split_training_arguments(arguments, data), flags).recipe
-    from ctnet.weights.opening import open_weights
-
-    theirs = open_weights(weights).recipe
-    pictures = theirs.data.model_dump(include={"color_order", "mean", "std"})
-    brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": pictures}
-    return load_recipe(_FINE_TUNING_RECIPE, overrides, flags, brought=(str(weights), brought)).recipe
+    return load_recipe(*split_training_arguments(arguments, data), flags).recipe
 
 
 def _flags(

@@ -54,11 +54,6 @@ class Model(_Section):
     """predict the centre within its cell; without it the middle of the cell is used"""
 
     @property
-    def has_lateral_neck(self) -> bool:
-        """Whether up-sampling adds the trunk's finer maps, as CenterFace does."""
-        return self.backbone == "mobilenetv2" or self.neck == "lateral"
-
-    @property
     def size_multiple(self) -> int:
         """Number of pixels that both sides of an input are multiples of: the coarsest stride."""
         return 128 if self.backbone == "hourglass104" else 32

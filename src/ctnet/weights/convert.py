@@ -82,7 +82,7 @@ def _with_zero_bias(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _centernet_lacks(model: Model) -> str | None:
     if model.neck == "conv":
         return "ordinary convolutions before the transposed ones (model.neck=conv)"
-    if model.has_lateral_neck:
+    if model.neck == "lateral" or model.backbone == "mobilenetv2":
         return _LATERAL
     return "stride in the 1x1 convolutions (model.stride_in_1x1)" if model.stride_in_1x1 else None
 
@@ -92,7 +92,7 @@ def _mmdet_lacks(model: Model) -> str | None:
         return f"backbone {model.backbone}; mmdet has ResNets"
     if model.neck == "plain":
         return "transposed convolutions alone (model.neck=plain)"
-    if model.has_lateral_neck:
+    if model.neck == "lateral":
         return _LATERAL
     if model.class_specific_size:
         return "a box size per class (model.class_specific_size)"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from ctnet.config import Recipe, load_recipe
 from ctnet.models.build import build_network
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
 from ctnet.weights.fit import load_partially, require_fit
 from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
+
+FINE_TUNING = "centernet_resdcn18"
+"""whose rate keeps more of what weights know than the default recipe's"""
 
 
 def open_weights(path: Path, config: str | None = None) -> Weights:
@@ -26,6 +32,17 @@ def open_weights(path: Path, config: str | None = None) -> Weights:
     else:
         weights = foreign_weights(read_foreign(container, path), path)
     return with_config(weights, config) if config else weights
+
+
+def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
+    """Return the recipe to go on from a file of weights: their network, and pictures as they know them.
+
+    All else is `FINE_TUNING` but for overrides and flags as `load_recipe` takes them. Raises what `open_weights` does.
+    """
+    theirs = open_weights(path).recipe
+    pictures = theirs.data.model_dump(include={"color_order", "mean", "std"})
+    brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": pictures}
+    return load_recipe(FINE_TUNING, overrides, flags, brought=(str(path), brought)).recipe
 
 
 def filled_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:

@@ -26,7 +26,7 @@ def problem(images=2, channels=5, hw=(4, 5), filters=3, groups=1, deform_groups=
     }
 
 
-def compare(tensors, device, bound, stride=1, padding=1, dilation=1, grad=None):
+def assert_close_to_reference(tensors, device, bound, stride=1, padding=1, dilation=1, grad=None):
     """Return our result; fail where it or a gradient is farther than `bound` from the reference in float64.
 
     The reference is given the same rounded numbers.
@@ -67,19 +67,19 @@ def test_several_tiles_of_cells_filters_and_channels(busy, device, monkeypatch):
     monkeypatch.setattr(kernels, "BUSY", busy)
     monkeypatch.setattr(gradient_kernels, "BUSY", busy)
     tensors = problem(images=3, channels=37, hw=(4, 5), filters=67, kernel=(2, 1), out=(5, 7))
-    compare(tensors, device, BOUNDS[torch.float32])
+    assert_close_to_reference(tensors, device, BOUNDS[torch.float32])
 
 
 @pytest.mark.parametrize(("dtype", "side"), [(torch.float16, "as the map"), (torch.bfloat16, "float32")])
 def test_reduced_precision_multiplies_rounded_columns(dtype, side, device):
     sides = ("offset", "mask") if side == "float32" else ()
     tensors = {name: t if name in sides else t.to(dtype) for name, t in problem(channels=18, filters=17).items()}
-    assert compare(tensors, device, BOUNDS[dtype]).dtype == dtype
+    assert assert_close_to_reference(tensors, device, BOUNDS[dtype]).dtype == dtype
 
 
 def test_groups_may_lie_across_deformable_groups(device):
     tensors = problem(channels=12, filters=6, groups=3, deform_groups=2, kernel=(2, 2), hw=(5, 3), out=(3, 6))
-    compare(tensors, device, BOUNDS[torch.float32], stride=(2, 1), padding=(1, 2), dilation=(2, 1))
+    assert_close_to_reference(tensors, device, BOUNDS[torch.float32], stride=(2, 1), padding=(1, 2), dilation=(2, 1))
 
 
 def test_layout_does_not_matter_and_the_result_is_channels_last(device):
@@ -91,7 +91,9 @@ def test_layout_does_not_matter_and_the_result_is_channels_last(device):
     for x in (tensors["x"].contiguous(memory_format=last), wide[:, ::2, ::2, ::2]):
         weight = tensors["weight"].contiguous(memory_format=last)
         one = torch.ones(()).expand(2, 3, 4, 5)  # the gradient of a sum has no strides
-        result = compare({**tensors, "x": x, "weight": weight}, device, BOUNDS[torch.float32], grad=one)
+        result = assert_close_to_reference(
+            {**tensors, "x": x, "weight": weight}, device, BOUNDS[torch.float32], grad=one
+        )
         assert result.is_contiguous(memory_format=last)
 
 
@@ -99,7 +101,7 @@ def test_unusable_offsets_contribute_nothing(device):
     tensors = problem(channels=2, hw=(3, 4))
     for channel, bad in enumerate((torch.nan, torch.inf, -torch.inf, 1e30, -1e30)):
         tensors["offset"][:, 3 * channel], tensors["offset"][1, 8, 1, channel % 4] = bad, bad
-    assert compare(tensors, device, BOUNDS[torch.float32]).isfinite().all()
+    assert assert_close_to_reference(tensors, device, BOUNDS[torch.float32]).isfinite().all()
 
 
 @pytest.mark.parametrize("place", [-1.0, -0.999, 0.0, 2.0, 2.5, 2.999, 3.0])
@@ -108,7 +110,7 @@ def test_borders_are_those_of_the_reference(place, device):
     row, column = torch.arange(3.0)[:, None], torch.arange(3.0)
     for image, (y, x) in enumerate(((place, 0.25), (0.25, place))):
         tensors["offset"][image, 0], tensors["offset"][image, 1] = y - row, x - column
-    compare(tensors, device, BOUNDS[torch.float32], padding=0)
+    assert_close_to_reference(tensors, device, BOUNDS[torch.float32], padding=0)
 
 
 def test_an_empty_batch_has_an_empty_result_and_zero_gradients(device):
@@ -134,4 +136,4 @@ def test_deterministic_algorithms_are_the_reference(device):
 
 def test_float64_is_the_reference(device):
     tensors = {name: t.double() for name, t in problem().items()}
-    compare(tensors, device, 1e-12)
+    assert_close_to_reference(tensors, device, 1e-12)

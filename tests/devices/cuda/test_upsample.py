@@ -21,7 +21,7 @@ CASES = {
 }
 
 
-def compare(x, weight, stride, padding, device, bound):
+def assert_close_to_reference(x, weight, stride, padding, device, bound):
     """Fail where the result or a gradient is farther than `bound` from torch's in float64."""
     ours, exact = ([t.detach().to(to).requires_grad_() for t in (x, weight)] for to in (device, torch.float64))
     result = depthwise_upsample(*ours, stride, padding)
@@ -39,17 +39,17 @@ def compare(x, weight, stride, padding, device, bound):
 def test_value_and_gradients(case, dtype, device):
     shape, kernel, stride, padding = CASES[case]
     torch.manual_seed(0)
-    compare(torch.randn(shape).to(dtype), torch.randn(shape[1], 1, kernel, kernel).to(dtype), stride, padding, device,
-            BOUNDS[dtype])  # fmt: skip
+    x, weight = torch.randn(shape).to(dtype), torch.randn(shape[1], 1, kernel, kernel).to(dtype)
+    assert_close_to_reference(x, weight, stride, padding, device, BOUNDS[dtype])
 
 
 def test_one_program_may_sum_over_several_tiles(device, monkeypatch):
     monkeypatch.setattr(kernels, "BUSY", 1)
     torch.manual_seed(0)
-    compare(torch.randn(2, 3, 5, 7), torch.randn(3, 1, 2, 2), 2, 0, device, BOUNDS[torch.float32])
+    assert_close_to_reference(torch.randn(2, 3, 5, 7), torch.randn(3, 1, 2, 2), 2, 0, device, BOUNDS[torch.float32])
 
 
 def test_half_precision_and_channels_last(device):
     torch.manual_seed(0)
     x = torch.randn(2, 17, 3, 5).half().contiguous(memory_format=torch.channels_last)
-    compare(x, torch.randn(17, 1, 4, 4).half(), 2, 1, device, BOUNDS[torch.float16])
+    assert_close_to_reference(x, torch.randn(17, 1, 4, 4).half(), 2, 1, device, BOUNDS[torch.float16])
