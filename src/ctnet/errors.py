@@ -9,6 +9,7 @@ CtnetError
 ├── DeviceUnavailable    4   the device asked for is not here
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
+├── LoaderDied           4   a process that reads pictures was killed
 ├── Diverged             5   training produced a number that is not finite
 ├── LostRanks            6   other processes of the run are gone
 ├── SilentRanks          6   other processes of the run have been silent for too long
@@ -84,6 +85,12 @@ class MissingExtra(CtnetError):
 
 class StorageError(CtnetError):
     """The disk refused a write: full, read-only or gone."""
+
+    exit_code = 4
+
+
+class LoaderDied(CtnetError):
+    """A process that reads pictures was killed, most often for want of memory."""
 
     exit_code = 4
 

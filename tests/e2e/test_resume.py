@@ -81,6 +81,23 @@ def test_a_killed_run_ends_like_one_that_never_stopped(small_set, tmp_path):
     assert len(leftovers) <= 1  # at most the one that was being written when the kill came
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds loader processes in /proc")
+def test_a_loader_process_out_of_memory_is_told_and_the_run_goes_on(small_set, tmp_path):
+    out = tmp_path / "run"
+    process = start("--data", small_set, "--epochs", 50, "--out", out, *TINY)
+    wait_for_step(out, 4, process)
+    loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(loaders[0]), signal.SIGKILL)  # as the system does when memory runs out
+    _, err = finish(process, 4)
+    assert "a process that reads pictures died" in err
+    assert "killed by signal: Killed" in err
+    assert "data.workers" in err
+    assert "Traceback" not in err
+    saved_at = state(out)["step"]
+    assert saved_at >= 2
+    finish(start("--resume", out, "--max-steps", saved_at + 2))
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_saves_and_goes_on(small_set, tmp_path, number, code):
     out = tmp_path / "run"

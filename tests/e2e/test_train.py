@@ -257,11 +257,13 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     for file in (train_file(small_set), val_file(small_set)):
         edit(file, keep_two)
     again = ("--data", small_set, "--max-steps", 1, "--weights", weights)
-    settings = [word for word in TINY if not word.startswith("model.")]  # the network is that of the weights
+    settings = [word for word in TINY if not word.startswith(("model.", "optimizer."))]  # these follow from the weights
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *settings)
     assert code == 0, stderr
     assert "the median of the objects" not in stderr  # sizes are those of the weights
-    assert "color_order: rgb" in (tmp_path / "second" / "config.yaml").read_text()
+    config = (tmp_path / "second" / "config.yaml").read_text()
+    assert "color_order: rgb" in config
+    assert "lr: 0.002" in config
     assert "start afresh: heads.heatmap_logits.2.weight (6, 16, 1, 1) -> (2, 16, 1, 1)" in stderr
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
     assert code == 3
@@ -293,6 +295,7 @@ def test_training_starts_from_files_of_other_projects(ctnet, small_set, tmp_path
     assert code == 0, err
     assert "120 tensors" in err
     assert "data.color_order=rgb" in err
+    assert "offset_lr: 0.1" in (tmp_path / "b" / "config.yaml").read_text()  # gentler than the recipe's random weights
     trained = read_weights(tmp_path / "b" / "checkpoints" / "best.safetensors").tensors
     assert torch.allclose(trained["backbone.layer2.1.conv2.weight"], started["layer2.1.conv2.weight"], atol=1e-6)
     code, _, err = ctnet("train", "centernet_dla34", "--backbone-weights", trunk, *one)

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ctnet.config import Model, load_recipe
 from ctnet.errors import ConfigError
 from ctnet.models.blocks import Bottleneck
 from ctnet.models.build import build_network
+from ctnet.models.upsampling import UpsamplingNeck
 from ctnet.nn import DeformConv2d
 
 
@@ -42,6 +44,17 @@ def test_a_lateral_neck_hands_fine_detail_on(backbone):
         other = torch.randn(1, 3, 64, 96)
         assert torch.equal(straight(x)["size"], straight(other)["size"])
         assert not torch.equal(lateral(x)["size"], lateral(other)["size"])
+
+
+@pytest.mark.parametrize("kind", ["deform", "conv", "plain"])
+def test_a_fresh_neck_interpolates_and_loses_nothing(kind):
+    torch.manual_seed(0)
+    up = UpsamplingNeck(12, (12, 12, 12), kind)[0].up
+    ramp = torch.arange(5.0).view(1, 1, 1, 5) * torch.randn(1, 12, 1, 1)
+    with torch.no_grad():
+        enlarged = up(ramp.expand(1, 12, 4, 5))[:, :, 1:-1]  # rows and columns at the edge reach past it
+    expected = F.interpolate(ramp, scale_factor=(1, 2), mode="bilinear")
+    assert torch.allclose(enlarged.norm(dim=1)[..., 1:-1], expected.norm(dim=1)[..., 1:-1].expand(1, 6, 8), atol=1e-5)
 
 
 def test_options_of_the_heads():

@@ -9,7 +9,7 @@ from itertools import islice
 from ctnet.bench.document import Row
 from ctnet.bench.timing import Iterations, latency
 from ctnet.config import Recipe
-from ctnet.data.loader import EpochOrder, raising, training_loader
+from ctnet.data.loader import EpochOrder, explaining_deaths, raising, training_loader
 from ctnet.engine.trainer import training_samples
 from ctnet.types import AnnotationSet
 
@@ -25,9 +25,11 @@ def measure_loading(
 ) -> list[Row]:
     """Return a row per number of processes: samples a second over all timed batches, and how long each was waited for.
 
-    What the processes made while nobody looked does not count. Raises DataError for a picture that cannot be read.
+    What the processes made while nobody looked does not count. Raises DataError for a picture that cannot be read,
+    LoaderDied for a process that was killed.
     """
-    return [_row(annotations, recipe, number, iterations, tell) for number in workers]
+    with explaining_deaths():
+        return [_row(annotations, recipe, number, iterations, tell) for number in workers]
 
 
 def _row(

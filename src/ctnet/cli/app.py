@@ -31,7 +31,7 @@ app = typer.Typer(
     "ctnet train --data PATH           your own data, COCO, Pascal VOC or YOLO\n\n"
     "ctnet predict --weights FILE PICTURE...",
     epilog="Exit codes: 0 done, 1 bug, 2 wrong command or config, 3 data or weights unusable, "
-    "4 missing device, package or disk space, 5 training diverged, 6 a process of the run died or hung, "
+    "4 missing device, package, memory or disk space, 5 training diverged, 6 a process of the run died or hung, "
     "130/143 interrupted after saving.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

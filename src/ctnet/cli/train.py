@@ -117,7 +117,8 @@ def train(
     """Train a detector and evaluate it.
 
     CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value. Without
-    CONFIG it is centernet_res18_lateral, or demo when there is no --data either, or what fits the network of --weights.
+    CONFIG it is centernet_res18_lateral, or demo when there is no --data either, or what fits the network of --weights;
+    --weights and --backbone-weights then lower the learning rate.
 
     Examples:
     ctnet train
@@ -138,7 +139,7 @@ def train(
     if nproc is None and (nnodes, rdzv_endpoint, max_restarts) != (1, None, 0):
         raise ConfigError("--nnodes, --rdzv-endpoint and --max-restarts go with --nproc")
     with reporting() as place:
-        recipe = None if resume is not None else _recipe(arguments, data, weights, flags)
+        recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
             if place.size > 1:
                 raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
@@ -152,16 +153,21 @@ def train(
         _run_here(start, device, place, timeout, as_json)
 
 
-def _recipe(arguments: list[str] | None, data: str | None, weights: Path | None, flags: dict[str, Any]) -> Recipe:
+def _recipe(
+    arguments: list[str] | None, data: str | None, weights: Path | None, trunk: str | None, flags: dict[str, Any]
+) -> Recipe:
     """Return the recipe to train by: the one that is named, or what fits the weights, or the default."""
-    named, overrides = split_arguments(arguments, "")
-    if weights is not None and not named:
-        from ctnet.weights.opening import fine_tuning_recipe
-
-        return fine_tuning_recipe(weights, overrides, flags)
     from ctnet.config import load_recipe
 
-    return load_recipe(*split_training_arguments(arguments, data), flags).recipe
+    named, overrides = split_arguments(arguments, "")
+    brought = None
+    if not named and (weights or trunk):
+        from ctnet.weights.opening import FINE_TUNING_RATES, fine_tuning_recipe
+
+        if weights is not None:
+            return fine_tuning_recipe(weights, overrides, flags)
+        brought = (f"--backbone-weights {trunk}", {"optimizer": FINE_TUNING_RATES})
+    return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought).recipe
 
 
 def _flags(

@@ -185,7 +185,8 @@ class LossWeights(_Section):
     """whose rules turn boxes into targets and losses; mmdet's gaussians are smaller, in a cell the later object wins,
     and every part of the loss is divided by the number of centres in the heatmap"""
     size_targets: Literal["center", "dense"] = "center"
-    """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh)"""
+    """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
+    half of those cells for a size of zero: to go on with such weights, not to start with)"""
 
 
 class Train(_Section):

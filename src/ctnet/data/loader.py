@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ctnet.data.sample import Sample, TrainingSamples
-from ctnet.errors import CtnetError
+from ctnet.errors import CtnetError, LoaderDied
 from ctnet.losses.centernet import CenterBatch
 
 
@@ -109,6 +110,26 @@ def raising(items: Iterable[Any]) -> Iterator[Any]:
         if isinstance(item, CtnetError):
             raise item
         yield item
+
+
+@contextmanager
+def explaining_deaths() -> Iterator[None]:
+    """Raise LoaderDied where a loader process is killed during the block.
+
+    Torch raises that wherever the program happens to be, in a signal handler, so the block is all of the work that the
+    pictures are for.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise LoaderDied(
+            "a process that reads pictures died",
+            got=str(error).partition("\n")[0],
+            hint="most often the machine, or /dev/shm, ran out of memory: take fewer loader processes (data.workers, "
+            "--workers) or smaller batches; a training goes on with --resume",
+        ) from error
 
 
 def training_loader(

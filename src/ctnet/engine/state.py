@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.config import Recipe
+from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
@@ -106,7 +107,8 @@ def save_state(
     }
     with replacing(path) as temporary:
         try:
-            torch.save(_on_host(content), temporary)
+            with explaining_deaths():
+                torch.save(_on_host(content), temporary)
         except RuntimeError as error:  # torch's zip writer reports a full disk this way
             raise OSError(None, str(error).partition("\n")[0]) from error
 

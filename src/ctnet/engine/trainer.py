@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ctnet.config import Recipe
-from ctnet.data.loader import Batch, EpochOrder, default_workers, raising, training_loader
+from ctnet.data.loader import Batch, EpochOrder, default_workers, explaining_deaths, raising, training_loader
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
@@ -94,12 +94,13 @@ class Trainer:
     def run(self) -> None:
         """Train to the end.
 
-        Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite.
+        Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite, LoaderDied
+        when a process that reads pictures was killed.
         """
         log = RunLog(self.folder, self.state.step, self.reporter) if self.world.leads else NoLog()
         profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
         # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
-        with StopRequest() as stop, closing(self._steps()) as steps:
+        with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
                 self._loop(log, profiler, stop, steps)
             finally:

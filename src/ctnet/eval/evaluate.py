@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from ctnet.config import Evaluation
 from ctnet.data.image import read_image
-from ctnet.data.loader import Mapped, raising, start_worker, worker_seeds
+from ctnet.data.loader import Mapped, explaining_deaths, raising, start_worker, worker_seeds
 from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, relabel
 from ctnet.models.detector import Detector
 from ctnet.models.inference import RenderedView, detect_stream, render_views
@@ -49,7 +49,7 @@ def evaluate(
 
     Of several `ranks`, one does its part of the pictures; the parts make up the whole. `progress` is told (pictures
     done, pictures in all). Batch size and number of workers change no result. Raises DataError for a picture that
-    cannot be read.
+    cannot be read, LoaderDied for a process that was killed.
     """
     recipe = detector.recipe
     render = partial(_render, annotations, recipe.data.image_size, recipe.model.size_multiple, settings)
@@ -65,10 +65,11 @@ def evaluate(
         generator=worker_seeds(),
     )
     found: dict[int, Detections] = {}
-    for image_id, detections in detect_stream(detector, raising(loader), settings):
-        found[image_id] = detections
-        if progress is not None:
-            progress(len(found), len(mine))
+    with explaining_deaths():
+        for image_id, detections in detect_stream(detector, raising(loader), settings):
+            found[image_id] = detections
+            if progress is not None:
+                progress(len(found), len(mine))
     return found
 
 

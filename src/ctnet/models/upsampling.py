@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ctnet.nn import DeformConv2d
+from ctnet.nn.upsample import bilinear_kernel
 
 Kind = Literal["deform", "conv", "plain"]
 
@@ -43,6 +45,18 @@ def _stage(in_channels: int, channels: int, kind: Kind, deform_bias: bool) -> nn
         layers[kind] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     if layers:
         layers |= {f"{kind}_norm": nn.BatchNorm2d(channels), f"{kind}_relu": nn.ReLU(inplace=True)}
-    up = nn.ConvTranspose2d(channels if layers else in_channels, channels, 4, 2, 1, bias=False)
+    up = _upsample(channels if layers else in_channels, channels)
     layers |= {"up": up, "up_norm": nn.BatchNorm2d(channels), "up_relu": nn.ReLU(inplace=True)}
     return nn.Sequential(layers)
+
+
+def _upsample(in_channels: int, channels: int) -> nn.ConvTranspose2d:
+    """Return a transposed convolution that doubles the resolution, at first bilinear interpolation of mixed channels.
+
+    The mixture is orthogonal (Saxe et al., 2014): nothing of the map is lost before anything is learned.
+    """
+    up = nn.ConvTranspose2d(in_channels, channels, 4, 2, 1, bias=False)
+    mixture = nn.init.orthogonal_(torch.empty(in_channels, channels))
+    with torch.no_grad():
+        up.weight.copy_(mixture[:, :, None, None] * bilinear_kernel(4))
+    return up
