@@ -1,4 +1,4 @@
-"""Random networks whose outputs differ from cell to cell, unlike those of fresh ones."""
+"""Random networks whose outputs differ from cell to cell, unlike those of fresh ones, which are smooth."""
 
 import torch
 from torch import nn
@@ -12,6 +12,8 @@ def lively(network: nn.Module, size: tuple[int, int]) -> nn.Module:
         if isinstance(layer, DeformConv2d):
             nn.init.normal_(layer.offset_mask.weight, std=0.01)
             nn.init.normal_(layer.offset_mask.bias, std=1)
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.reset_parameters()
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
     for layer in network.heads.modules():

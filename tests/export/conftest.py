@@ -24,6 +24,8 @@ def trained_like(tmp_path_factory):
                 torch.nn.init.normal_(module.running_mean, std=0.1)
             if isinstance(module, DeformConv2d):
                 torch.nn.init.normal_(module.offset_mask.weight, std=0.05)
+            if isinstance(module, torch.nn.ConvTranspose2d):
+                module.reset_parameters()  # fresh ones are smooth: few peaks, and ties among them
         for heads in [network.heads] if "heatmap_logits" in network.heads else network.heads:
             for branch in heads.values():
                 last = branch[-1] if isinstance(branch, torch.nn.Sequential) else branch

@@ -58,6 +58,8 @@ def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
             if isinstance(module, DeformConv2d):
                 side = module.offset_mask.weight
                 nn.init.normal_(side, 0, 0.3 / math.sqrt(side[0].numel()))
+            if isinstance(module, nn.ConvTranspose2d):
+                module.reset_parameters()  # a fresh neck's maps are smooth, so that peaks are few and nearly tie
             if isinstance(module, Heads):
                 for layer in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
                     nn.init.kaiming_normal_(layer.weight)
