@@ -42,6 +42,12 @@ def farthest(one, other):
     return max(float((a - b).abs().max()) for a, b in pairs) / largest
 
 
+def strongest(detections):
+    """Return the largest score of each class in each picture."""
+    weakest_first = sorted(detections, key=lambda row: row["score"])
+    return {(row["image_id"], row["category_id"]): row["score"] for row in weakest_first}
+
+
 def same_detection(one, other):
     """Return whether two rows of results agree to the decimals of their files."""
     numbers = ([row["image_id"], row["category_id"], row["score"] * 1000, *row["bbox"]] for row in (one, other))
@@ -122,8 +128,9 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
 
     here, there = (json.loads((on_cpu / f"found_{name}.json").read_text()) for name in ("cpu", device))
     assert len(here) > 200
-    # a heatmap that has learned little has cells that nearly tie: a few of them are a peak on one device only
-    assert sum(any(same_detection(one, other) for other in there) for one in here) > 0.98 * max(len(here), len(there))
+    assert strongest(there) == pytest.approx(strongest(here), abs=2e-5)
+    # a heatmap that has learned little has cells that nearly tie: some of them are a peak on one device only
+    assert sum(any(same_detection(one, other) for other in there) for one in here) > 0.9 * max(len(here), len(there))
 
     back = session(
         ["train", "--resume", tmp_path / "half", "--device", "cpu", "--max-steps", 6],
