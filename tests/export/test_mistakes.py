@@ -46,6 +46,19 @@ def test_a_folder_that_cannot_be_written(ctnet, narrow, tmp_path):
     assert (code, "cannot write there" in err) == (4, True), err
 
 
+def test_a_file_must_be_known_again_by_its_name(ctnet, narrow, tmp_path):
+    other = tmp_path / "notes.txt"
+    other.write_text("kept")
+    for format, out, word in (
+        ("onnx", tmp_path, f"{narrow.stem}.onnx"),
+        ("onnx", other, "NAME.onnx"),
+        ("openvino", tmp_path / "net.onnx", "NAME.xml"),
+    ):
+        code, _, err = ctnet("export", format, "--weights", narrow, "--out", out)
+        assert (code, word in err) == (2, True), err
+    assert other.read_text() == "kept"
+
+
 def test_an_interrupted_export_leaves_nothing(ctnet, narrow, monkeypatch, tmp_path):
     from ctnet.export import onnx_format
 

@@ -80,10 +80,18 @@ class ExportFormat:
     compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
 
     def new_file(self, weights: Path, out: Path | None) -> Path:
-        """Return where the file goes: `out`, else one named as the weights. Raises ConfigError for a wrong suffix."""
-        if self.compile and out and out.suffix != self.suffix:  # other files are named after it
+        """Return where the file goes: `out`, else one named as the weights.
+
+        Raises ConfigError for a folder and for another suffix, by which nobody would know the file again.
+        """
+        name = f"{weights.stem}{self.suffix}"
+        if out is None:
+            return Path(name)
+        if out.is_dir():
+            raise ConfigError("--out names a folder, not a file", got=out, hint=f"such as {out / name}")
+        if out.suffix != self.suffix:
             raise ConfigError(f"a file of {self.title} is named NAME{self.suffix}", got=out)
-        return out or Path(f"{weights.stem}{self.suffix}")
+        return out
 
     def require(self, precision: Precision | None = None) -> None:
         """Raise MissingExtra, with the command that installs it, when a package that writes these files is absent.
