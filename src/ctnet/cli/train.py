@@ -162,11 +162,11 @@ def _recipe(
     named, overrides = split_arguments(arguments, "")
     brought = None
     if not named and (weights or trunk):
-        from ctnet.weights.opening import FINE_TUNING_RATES, fine_tuning_recipe
+        from ctnet.weights.opening import FINE_TUNING_OPTIMIZER, fine_tuning_recipe
 
         if weights is not None:
             return fine_tuning_recipe(weights, overrides, flags)
-        brought = (f"--backbone-weights {trunk}", {"optimizer": FINE_TUNING_RATES})
+        brought = (f"--backbone-weights {trunk}", {"optimizer": FINE_TUNING_OPTIMIZER})
     return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought).recipe
 
 

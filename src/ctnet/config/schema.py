@@ -128,8 +128,8 @@ class Augment(_Section):
 class Optimizer(_Section):
     """How weights follow gradients."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adamw"
-    """algorithm"""
+    name: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
+    """algorithm; muon is AdamW with orthogonal steps for the kernels of hidden layers"""
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """learning rate at `lr_batch` pictures a step"""
     lr_batch: Positive = 8
@@ -144,7 +144,7 @@ class Optimizer(_Section):
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     """Adam's averages"""
     momentum: Fraction = 0.9
-    """SGD's momentum"""
+    """SGD's and Muon's momentum"""
     clip_norm: NonNegative = 35.0
     """largest gradient norm; 0 never clips"""
 

@@ -9,32 +9,42 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.config import Optimizer
+from ctnet.engine.muon import Muon, hidden_kernels
 from ctnet.nn import DeformConv2d
 
 
 def build_optimizer(
-    network: nn.Module, settings: Optimizer, lr: float, *, fused: bool = False
+    network: nn.Module,
+    settings: Optimizer,
+    lr: float,
+    *,
+    fused: bool = False,
 ) -> torch.optim.Optimizer:
     """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
     Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
-    layers. Only weights with two or more dimensions decay.
+    layers. Only weights with two or more dimensions decay. What Muon makes orthogonal is in groups marked so.
     """
     deformable = [m for m in network.modules() if isinstance(m, DeformConv2d)]
     side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}
-    groups: list[dict[str, Any]] = [
-        {"params": [], "weight_decay": decay, "lr_scale": scale}
-        for scale in (1.0, settings.offset_lr)
-        for decay in (settings.weight_decay, 0.0)
-    ]
+    hidden = {id(p) for p in hidden_kernels(network)} - side if settings.name == "muon" else set()
+    groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     for parameter in network.parameters():
-        groups[2 * (id(parameter) in side) + (parameter.dim() <= 1)]["params"].append(parameter)
-    groups = [group for group in groups if group["params"]]
+        slow, flat, orthogonal = id(parameter) in side, parameter.dim() <= 1, id(parameter) in hidden
+        kind = {
+            "weight_decay": 0.0 if flat else settings.weight_decay,
+            "lr_scale": settings.offset_lr if slow else 1.0,
+            "orthogonal": orthogonal,
+        }
+        groups.setdefault((slow, flat, orthogonal), {"params": [], **kind})["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups)]
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=fused)
+        return torch.optim.SGD(ordered, lr=lr, momentum=settings.momentum, fused=fused)
     if settings.name == "adam":
-        return torch.optim.Adam(groups, lr=lr, betas=settings.betas, fused=fused)
-    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, fused=fused)
+        return torch.optim.Adam(ordered, lr=lr, betas=settings.betas, fused=fused)
+    if settings.name == "muon":
+        return Muon(ordered, lr, betas=settings.betas, momentum=settings.momentum, fused=fused)
+    return torch.optim.AdamW(ordered, lr=lr, betas=settings.betas, fused=fused)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -33,6 +33,10 @@ class Heads(nn.ModuleDict):
             of_class = sizes[labels == index] if len(rows) > 1 else sizes
             row.copy_((of_class if len(of_class) else sizes).median(0).values)
 
+    def output_layers(self) -> list[nn.Conv2d]:
+        """Return the layers whose outputs are maps."""
+        return [_convolutions(branch)[-1] for branch in self.values()]
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return every branch's raw output, (N,channels,H,W)."""
         return {name: branch(x) for name, branch in self.items()}

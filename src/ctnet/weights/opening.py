@@ -17,8 +17,8 @@ from ctnet.weights.fit import load_partially, require_fit
 from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
 
 FINE_TUNING = "centernet_resdcn18"
-FINE_TUNING_RATES = {"lr": 2e-3, "offset_lr": 0.1}
-"""lower than for random weights, to keep more of what the weights know"""
+FINE_TUNING_OPTIMIZER = {"name": "adamw", "lr": 2e-3, "offset_lr": 0.1}
+"""gentler than for random weights, to keep more of what the weights know"""
 
 
 def open_weights(path: Path, config: str | None = None) -> Weights:
@@ -38,8 +38,8 @@ def open_weights(path: Path, config: str | None = None) -> Weights:
 def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
     """Return the recipe to go on from a file of weights: their network, and pictures as they know them.
 
-    All else is `FINE_TUNING` at `FINE_TUNING_RATES`, but for overrides and flags as `load_recipe` takes them. Raises
-    what `open_weights` does.
+    All else is `FINE_TUNING` with `FINE_TUNING_OPTIMIZER`, but for overrides and flags as `load_recipe` takes them.
+    Raises what `open_weights` does.
     """
     theirs = open_weights(path).recipe
     pictures = theirs.data.model_dump(include={"color_order", "mean", "std"})
@@ -47,7 +47,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
         "name": theirs.name,
         "model": theirs.model.model_dump(),
         "data": pictures,
-        "optimizer": FINE_TUNING_RATES,
+        "optimizer": FINE_TUNING_OPTIMIZER,
     }
     return load_recipe(FINE_TUNING, overrides, flags, brought=(f"--weights {path}", brought)).recipe
 
