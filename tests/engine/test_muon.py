@@ -102,11 +102,11 @@ def test_kernels_between_hidden_channels_move_by_it_and_all_else_by_adamw(recipe
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_loss_scaler_skips_all_of_a_step_with_an_infinite_gradient(fused):
-    network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 2, 1))
+    network = nn.Sequential(nn.Conv2d(4, 64, 3), nn.Conv2d(64, 2, 1))
     before = copy.deepcopy(network.state_dict())
     optimizer = build_optimizer(network, Optimizer(name="muon"), LR, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
-    scaler.scale(network(torch.randn(1, 3, 5, 4)).sum()).backward()
+    scaler.scale(network(torch.randn(1, 4, 5, 4)).sum()).backward()
     network[1].bias.grad.fill_(torch.inf)
     scaler.unscale_(optimizer)
     scaler.step(optimizer)

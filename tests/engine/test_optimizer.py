@@ -37,9 +37,9 @@ def test_layers_that_predict_offsets_move_slower():
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_updates_go_on_on_a_device_that_computes_and_stores_them_otherwise(name, fused, layout):
     torch.manual_seed(0)
-    x, y = torch.randn(5, 3, 7, 6), torch.randn(5, 2, 5, 4)
+    x, y = torch.randn(5, 4, 7, 6), torch.randn(5, 2, 5, 4)
     other_layout = torch.contiguous_format if layout == torch.channels_last else torch.channels_last
-    layers = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 2, 1)
+    layers = nn.Conv2d(4, 64, 3), nn.Conv2d(64, 2, 1)
     networks = [copy.deepcopy(nn.Sequential(*layers)).to(memory_format=kind) for kind in (layout, other_layout)]
     first, other = (
         build_optimizer(network, Optimizer(name=name), 1e-2, fused=f)

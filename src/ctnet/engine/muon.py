@@ -70,8 +70,10 @@ class Muon(torch.optim.AdamW):
         if not weights:
             return
         for weight in weights:
-            if "momentum" not in self.state[weight]:
-                self.state[weight]["momentum"] = torch.zeros_like(weight)
+            if not self.state[weight]:
+                # AdamW asks each state that is loaded for its step
+                self.state[weight].update(step=torch.tensor(0.0), momentum=torch.zeros_like(weight))
+            self.state[weight]["step"] += 1
         gradients, momenta = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
         directions = torch._foreach_lerp(gradients, momenta, self._momentum)
