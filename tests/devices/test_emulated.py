@@ -97,7 +97,7 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
         [*train, "--amp", "off", "--out", tmp_path / "whole"],
         [*train, "--amp", "off", "--out", tmp_path / "half", "--max-steps", 3],
         ["train", "--resume", began_on_cpu, "--device", device, "--max-steps", 6],
-        [*train, "--amp", "fp16", "--out", tmp_path / "fp16", "--max-steps", 2],
+        [*train, "--amp", "fp16", "--out", tmp_path / "fp16", "--max-steps", 2, "optimizer.name=muon"],
         ["eval", *evaluated(on_cpu, device)],
         ["doctor", "--json"],
         path=[EMULATED],
