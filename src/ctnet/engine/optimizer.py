@@ -14,11 +14,7 @@ from ctnet.nn import DeformConv2d
 
 
 def build_optimizer(
-    network: nn.Module,
-    settings: Optimizer,
-    lr: float,
-    *,
-    fused: bool = False,
+    network: nn.Module, settings: Optimizer, lr: float, *, fused: bool = False
 ) -> torch.optim.Optimizer:
     """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
