@@ -62,6 +62,19 @@ def test_mirror_images_put_the_first_pixel_last(name, axis, size):
     assert np.allclose(transform_points(points, mirrored), expected)
 
 
+def test_transposing_swaps_the_axes_of_a_view_of_the_swapped_input():
+    """Whole pictures, then crops: a transposed view shows what an upright one of 96 x 64 shows, rows as columns."""
+    for plain in (Augment(crop="none", flip=0), Augment(crop="inside", flip=0, scale=(0.3, 0.5))):
+        always = plain.model_copy(update={"transpose": 1.0})
+        for seed in range(5):
+            transposed = random_matrix(np.random.default_rng(seed), (120, 200), (64, 96), always)
+            rng = np.random.default_rng(seed)
+            rng.random()
+            assert np.array_equal(transposed[::-1], random_matrix(rng, (120, 200), (96, 64), plain))
+    half = matrices(Augment(crop="none", flip=0, transpose=0.5), 100)
+    assert 30 < sum(matrix[0, 0] == 0 for matrix in half) < 70
+
+
 def test_rotated_boxes_are_bounded():
     turn = np.array([[0.0, -1, 30], [1, 0, 5]])
     assert warp_boxes(np.array([[2, 4, 10, 8]], np.float32), turn).tolist() == [[22, 7, 26, 15]]

@@ -6,6 +6,7 @@ import torch
 
 from ctnet.losses import (
     CenterBatch,
+    box_giou_loss,
     cell_regression_loss,
     centernet_loss,
     count,
@@ -106,6 +107,66 @@ def test_dense_size_loss_is_a_weighted_mean():
     assert dense_size_loss(head, truth, weight).item() == pytest.approx(4 / (2 + 1e-4))
 
 
+def giou(first, second):
+    """Return the generalised IoU of two xyxy boxes, written out from Rezatofighi et al., algorithm 1."""
+    area = lambda x1, y1, x2, y2: max(x2 - x1, 0) * max(y2 - y1, 0)  # noqa: E731
+    pairs = list(zip(first, second, strict=True))
+    shared = area(*(max(pair) for pair in pairs[:2]), *(min(pair) for pair in pairs[2:]))
+    hull = area(*(min(pair) for pair in pairs[:2]), *(max(pair) for pair in pairs[2:]))
+    union = area(*first) + area(*second) - shared
+    return shared / union - (hull - union) / hull
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("predicts_offset", [False, True])
+def test_giou_loss_equals_boxes_compared_one_by_one(by_class, predicts_offset):
+    torch.manual_seed(0)
+    channels = 6 if by_class else 2
+    size = (torch.randn(2, channels, 5, 7).double() * 2 + 1).requires_grad_()  # some sides are below zero
+    offset = torch.randn(2, 2, 5, 7).double().requires_grad_() if predicts_offset else None
+    cells, labels = torch.randint(35, (2, 6)), torch.randint(3, (2, 6))
+    target_size, target_offset = torch.rand(2, 6, 2).double() * 3, torch.rand(2, 6, 2).double()
+    valid = torch.tensor([[1, 1, 0, 1, 1, 1], [1, 0, 1, 1, 1, 0]]).bool()
+    heads = [head for head in (size, offset) if head is not None]
+
+    def loss(*maps):
+        return box_giou_loss(
+            maps[0], maps[1] if predicts_offset else None, cells, target_size, target_offset, valid,
+            labels=labels if by_class else None,
+        )  # fmt: skip
+
+    terms = []
+    for i, n in valid.nonzero().tolist():
+        y, x = divmod(int(cells[i, n]), 7)
+        first = 2 * int(labels[i, n]) if by_class else 0
+        sides = [max(float(side), 1e-2) for side in size[i, first : first + 2, y, x].detach()]
+        center = [0.5, 0.5] if offset is None else offset[i, :, y, x].tolist()
+        true_sides, true_center = target_size[i, n].tolist(), target_offset[i, n].tolist()
+        box, truth = (
+            [c + sign * s / 2 for sign in (-1, 1) for c, s in zip(at, of, strict=True)]
+            for at, of in ((center, sides), (true_center, true_sides))
+        )
+        terms.append(1 - giou(box, truth))
+    assert loss(*heads).item() == pytest.approx(sum(terms) / len(terms))
+    assert torch.autograd.gradcheck(loss, heads)
+
+
+def test_giou_loss_asks_of_small_boxes_what_it_asks_of_large_ones():
+    """Equal relative errors cost the same, right boxes nothing, boxes far apart nearly 2, and no object nothing."""
+    rows, yes = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1).bool()
+
+    def loss(predicted, true, shift=0.0, valid=yes):
+        size = torch.full((1, 2, 1, 1), predicted)
+        offset = torch.full((1, 2, 1, 1), 0.5 + shift)
+        return box_giou_loss(size, offset, rows, torch.full((1, 1, 2), true), torch.full((1, 1, 2), 0.5), valid).item()
+
+    assert loss(2.5, 2.0) == pytest.approx(loss(25.0, 20.0), rel=1e-5)
+    assert loss(2.5, 2.0) == pytest.approx(1 - 4 / 6.25, rel=1e-5)
+    assert loss(4.0, 4.0) == pytest.approx(0, abs=1e-6)
+    assert loss(1.0, 1.0, shift=100.0) > 1.9
+    assert loss(4.0, 1.0, valid=~yes) == 0
+
+
 @pytest.mark.parametrize("rules", ["centernet", "mmdet"])
 @pytest.mark.parametrize("dense", [False, True])
 def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
@@ -123,7 +184,10 @@ def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
         "size": torch.randn(5, 2, 8, 8).double().requires_grad_(),
         "offset": torch.randn(5, 2, 8, 8).double().requires_grad_(),
     }
-    expected, parts = centernet_loss([heads], whole, rules=rules)
+    expected, parts = centernet_loss([heads], whole, rules=rules, giou_weight=0.7)
+    assert set(parts) == {"heatmap", "size", "offset", "giou"}
+    without = centernet_loss([heads], whole, rules=rules)[0].item()
+    assert expected.item() == pytest.approx(without + 0.7 * parts["giou"].item())
     gradients = torch.autograd.grad(expected, list(heads.values()))
     cuts = [slice(0, 1), slice(1, 5), slice(5, 5)]
     losses = [
@@ -131,6 +195,7 @@ def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
             [{name: head[cut] for name, head in heads.items()}],
             CenterBatch(*(None if t is None else t[cut] for t in whole)),
             rules=rules,
+            giou_weight=0.7,
             counts=count(whole),
         )
         for cut in cuts

@@ -119,6 +119,9 @@ class Augment(_Section):
     """probability of a horizontal mirror image"""
     flip_vertical: Fraction = 0.0
     """probability of a vertical mirror image; for pictures without an up, such as microscopy"""
+    transpose: Fraction = 0.0
+    """probability of swapping rows and columns; with both mirror images these are all quarter turns, for the same
+    pictures"""
     photometric: NonNegative = 0.4
     """strength of random brightness, contrast and saturation"""
     lighting: NonNegative = 0.1
@@ -179,6 +182,9 @@ class LossWeights(_Section):
     """L1 of width and height in cells"""
     offset: NonNegative = 1.0
     """L1 of the centre within its cell"""
+    giou: NonNegative = 0.0
+    """1 - generalised IoU of the box at each centre (Rezatofighi et al., 2019): small objects count as much as large
+    ones, while an L1 in cells is ruled by the large"""
     regression: Literal["l1", "smooth_l1"] = "l1"
     """form of the size and offset losses"""
     targets: TargetRules = "centernet"

@@ -30,7 +30,10 @@ _EIGENVECTORS = np.array(
 def random_matrix(
     rng: np.random.Generator, image_hw: tuple[int, int], input_hw: tuple[int, int], settings: Augment
 ) -> Matrix:
-    """Return the (2,3) map from picture to input pixels of a random crop, rotation and mirror image."""
+    """Return the (2,3) map from picture to input pixels of a random crop, rotation, mirror image and transposition."""
+    transposed = settings.transpose > 0 and rng.random() < settings.transpose
+    if transposed:
+        input_hw = input_hw[::-1]
     height, width = image_hw
     scale = float(max(height, width))
     center = np.array([width / 2, height / 2])
@@ -55,7 +58,7 @@ def random_matrix(
         matrix = _mirror(matrix, 0, input_hw[1])
     if rng.random() < settings.flip_vertical:
         matrix = _mirror(matrix, 1, input_hw[0])
-    return matrix
+    return matrix[::-1].copy() if transposed else matrix
 
 
 def _inside(rng: np.random.Generator, size: int, window: float) -> float:

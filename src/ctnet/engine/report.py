@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ctnet.files import write_file
 
 METRIC_COLUMNS = (
-    "epoch", "step", "lr", "loss", "heatmap", "size", "offset", "images_per_s", "data_wait",
+    "epoch", "step", "lr", "loss", "heatmap", "size", "offset", "giou", "images_per_s", "data_wait",
     "AP", "AP50", "AP75", "APs", "APm", "APl", "wall_s",
 )  # fmt: skip
 

@@ -94,6 +94,7 @@ class Updater:
             heatmap_weight=recipe.loss.heatmap,
             size_weight=recipe.loss.size,
             offset_weight=recipe.loss.offset,
+            giou_weight=recipe.loss.giou,
             regression=recipe.loss.regression,
             rules=recipe.loss.targets,
             counts=counts,

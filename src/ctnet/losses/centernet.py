@@ -1,4 +1,4 @@
-"""The whole CenterNet loss: heatmap, size and offset, averaged over stacks."""
+"""The whole CenterNet loss: heatmap, size, offset and perhaps boxes, averaged over stacks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ctnet.losses.focal import count_centers, heatmap_focal_loss
-from ctnet.losses.regression import GUARD, cell_regression_loss, dense_size_loss, footprint_weight
+from ctnet.losses.regression import GUARD, box_giou_loss, cell_regression_loss, dense_size_loss, footprint_weight
 from ctnet.types import TargetRules
 
 
@@ -50,11 +51,14 @@ def centernet_loss(
     heatmap_weight: float = 1.0,
     size_weight: float = 0.1,
     offset_weight: float = 1.0,
+    giou_weight: float = 0.0,
     regression: Literal["l1", "smooth_l1"] = "l1",
     rules: TargetRules = "centernet",
     counts: Counts | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted sum and its parts (`heatmap`, `size`, `offset`, unweighted), means over the stacks.
+
+    With a `giou_weight` there is a fourth part, `giou`, that of the boxes which size and offset make together.
 
     Each stack is a dict of raw head outputs: `heatmap_logits` (B,C,H,W), `size` (B,2,H,W) or (B,2*C,H,W), and
     perhaps `offset` (B,2,H,W). Nothing is moved to the host. When the batch is a part of a larger one, `counts` are
@@ -70,17 +74,26 @@ def centernet_loss(
         objects=counts.centers.clamp(min=1) if rules == "mmdet" else counts.objects,
         guard=0.0 if rules == "mmdet" else GUARD,
     )
-    heatmap = size = offset = target.heatmap.new_zeros(())
+    parts = dict.fromkeys(("heatmap", "size", "offset"), target.heatmap.new_zeros(()))
+    weights = {"heatmap": heatmap_weight, "size": size_weight, "offset": offset_weight}
+    if giou_weight > 0:
+        parts["giou"], weights["giou"] = target.heatmap.new_zeros(()), giou_weight
     for heads in stacks:
-        focal = heatmap_focal_loss(heads["heatmap_logits"], target.heatmap, rules=rules, centers=counts.centers)
-        heatmap = heatmap + focal / len(stacks)
+        labels = target.label if heads["size"].shape[1] > 2 else None
+        found = {
+            "heatmap": heatmap_focal_loss(heads["heatmap_logits"], target.heatmap, rules=rules, centers=counts.centers)
+        }
         if target.dense_size is not None:
             weight = footprint_weight(target.heatmap)
-            size = size + dense_size_loss(heads["size"], target.dense_size, weight, counts.footprint) / len(stacks)
+            found["size"] = dense_size_loss(heads["size"], target.dense_size, weight, counts.footprint)
         else:
-            labels = target.label if heads["size"].shape[1] > 2 else None
-            size = size + at_cells(heads["size"], target=target.size, labels=labels) / len(stacks)
+            found["size"] = at_cells(heads["size"], target=target.size, labels=labels)
         if "offset" in heads:
-            offset = offset + at_cells(heads["offset"], target=target.offset) / len(stacks)
-    total = heatmap_weight * heatmap + size_weight * size + offset_weight * offset
-    return total, {"heatmap": heatmap, "size": size, "offset": offset}
+            found["offset"] = at_cells(heads["offset"], target=target.offset)
+        if giou_weight > 0:
+            boxes = target.cell, target.size, target.offset, target.valid
+            found["giou"] = box_giou_loss(
+                heads["size"], heads.get("offset"), *boxes, labels=labels, objects=counts.objects
+            )
+        parts |= {name: parts[name] + part / len(stacks) for name, part in found.items()}
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum(), parts

@@ -1,9 +1,10 @@
-"""Regression at object centres ("Objects as Points", eq. 2 and 3) and over footprints."""
+"""Regression at object centres ("Objects as Points", eq. 2 and 3), of their boxes and over footprints."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from ctnet.codec.decode import gather_cells, select_class_pair
 
 # Upstream's guard against an empty batch; part of its numbers.
 GUARD = 1e-4
+# Sides, in cells, that a predicted or an annotated box has at least: without an area there is no IoU.
+_SMALLEST_SIDE = 1e-2
 
 
 def cell_regression_loss(
@@ -41,6 +44,38 @@ def cell_regression_loss(
     else:
         total, numbers = (predicted - target).abs().sum(), target.shape[-1]
     return total / ((mask.sum() if objects is None else objects) * numbers + guard)
+
+
+def box_giou_loss(
+    size: Tensor,
+    offset: Tensor | None,
+    cells: Tensor,
+    target_size: Tensor,
+    target_offset: Tensor,
+    valid: Tensor,
+    *,
+    labels: Tensor | None = None,
+    objects: Tensor | None = None,
+) -> Tensor:
+    """Return the scalar mean of 1 - GIoU (0 to 2) between targets and the boxes of two heads at flat cells (B,N).
+
+    `size` (B,D,H,W) and `offset` (B,2,H,W) are maps, the targets (B,N,2), all in cells; without an offset the box lies
+    around the cell's middle. Rows that are not `valid` (B,N) count nothing. With `labels` (B,N) the size head holds a
+    pair of channels per class. `objects`, a scalar, replaces the number of valid rows. GIoU: Rezatofighi et al., 2019,
+    algorithm 1.
+    """
+    size = gather_cells(size.float() if size.dtype.itemsize < 4 else size, cells)
+    if labels is not None:
+        size = select_class_pair(size, labels)
+    center = torch.full_like(target_offset, 0.5) if offset is None else gather_cells(offset.to(size.dtype), cells)
+    half, target_half = (side.clamp(min=_SMALLEST_SIDE) / 2 for side in (size, target_size))
+    low, high = center - half, center + half
+    target_low, target_high = target_offset - target_half, target_offset + target_half
+    shared = (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(-1)
+    hull = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).prod(-1)
+    union = (high - low).prod(-1) + (target_high - target_low).prod(-1) - shared
+    giou = shared / union - (hull - union) / hull
+    return ((1 - giou) * valid).sum() / (valid.sum() if objects is None else objects).clamp(min=1)
 
 
 def footprint_weight(heatmap: Tensor) -> Tensor:
