@@ -1,6 +1,7 @@
-"""Deformable convolution by the compiled kernels: they sample a tile of columns, torch multiplies it.
+"""Deformable convolution by the compiled kernels.
 
-A tile is small enough to stay in a core's cache between the two, so the columns of a whole map never exist.
+Forward they sample a tile of columns and multiply it by the weight. On the way back torch multiplies. A tile is small
+enough to stay in a core's cache between the two, so the columns of a whole map never exist.
 """
 
 from __future__ import annotations
@@ -124,26 +125,26 @@ def forward(
     if not _supported(input):
         return reference.forward(input, offset, weight, bias, mask, stride, padding, dilation)
     output = reference.output_like(input, offset, weight)
+    if output.numel() == 0:
+        return output
     problem = _problem(input, offset, weight, mask, stride, padding, dilation)
-    matrices = _matrices(weight, problem.shape.groups)
-    rows = _rows(output)
-    buffer = input.new_empty(problem.tile, problem.column_length)
-    for first in range(0, problem.cells, problem.tile):
-        target = rows[first : first + problem.tile]
-        columns = buffer[: len(target)]
-        problem.sample(first, columns)
-        _multiply(columns, matrices, bias, target)
+    weight = weight.to(input.dtype)
+    bias = None if bias is None else bias.to(input.dtype).contiguous()
+    library().ctnet_deform_conv(
+        problem.shape,
+        TYPES[input.dtype],
+        pointer(problem.map),
+        TYPES[problem.offset.dtype],
+        pointer(problem.offset),
+        pointer(problem.mask),
+        pointer(weight),
+        strides(weight),
+        pointer(bias),
+        len(weight),
+        pointer(output),
+        torch.get_num_threads(),
+    )
     return output
-
-
-def _multiply(columns: Tensor, matrices: list[Tensor], bias: Tensor | None, target: Tensor) -> None:
-    if len(matrices) == 1 and bias is not None:
-        torch.addmm(bias, columns, matrices[0], out=target)
-        return
-    for matrix, sources, filters in _by_group(columns, target, matrices):
-        _multiply_into(target[:, filters], columns[:, sources], matrix)
-    if bias is not None:
-        target += bias
 
 
 def backward(

@@ -17,7 +17,7 @@ from ctnet.errors import ConfigError
 
 ISA_VARIABLE = "CTNET_CPU_ISA"
 """environment variable that forces an instruction set, or `reference` for no compiled kernels at all"""
-ISAS = ("avx512bf16", "avx512", "avx2", "plain")
+ISAS = ("amx", "avx512bf16", "avx512", "avx2", "plain")
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
 """element types of the kernels by their numbers in the C interface"""
@@ -49,6 +49,8 @@ class UpsampleShape(ctypes.Structure):
 _SIGNATURES = {
     "deform_columns": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_int64, c_int64, c_void_p,
                        c_int],
+    "deform_conv": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_int64 * 4, c_void_p,
+                    c_int64, c_void_p, c_int],
     "deform_scatter": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_int64, c_int64, c_void_p,
                        POINTER(DeformShape), c_void_p, c_void_p, c_void_p, c_void_p, c_int],
     "deform_scratch": [POINTER(DeformShape), c_int, c_int64, c_int],

@@ -1,12 +1,12 @@
 // One sample of the deformable convolution: a weighted sum of four rows of channels.
 // Included inside the namespace of one instruction set.
 
-template <class T, class W>
+template <class T, class Q, class W>
 inline void blend(const T *__restrict a, const T *__restrict b, const T *__restrict c, const T *__restrict d, W wa,
-                  W wb, W wc, W wd, T *__restrict out, int64_t count) {
+                  W wb, W wc, W wd, Q *__restrict out, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i)
-        out[i] = narrow<T>(wa * widen(a[i]) + wb * widen(b[i]) + wc * widen(c[i]) + wd * widen(d[i]));
+        out[i] = narrow<Q>(wa * widen(a[i]) + wb * widen(b[i]) + wc * widen(c[i]) + wd * widen(d[i]));
 }
 
 #ifdef CTNET_NATIVE_BF16
@@ -33,6 +33,6 @@ inline void blend(const BFloat16 *__restrict a, const BFloat16 *__restrict b, co
         const __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
         _mm512_storeu_si512(out + i, _mm512_permutexvar_epi16(woven, rounded));
     }
-    if (i < count) blend<BFloat16, float>(a + i, b + i, c + i, d + i, wa, wb, wc, wd, out + i, count - i);
+    if (i < count) blend<BFloat16, BFloat16, float>(a + i, b + i, c + i, d + i, wa, wb, wc, wd, out + i, count - i);
 }
 #endif

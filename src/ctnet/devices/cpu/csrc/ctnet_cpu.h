@@ -49,6 +49,13 @@ CTNET_API int ctnet_deform_columns(const struct ctnet_deform_shape *shape, int t
                                    const void *offset, const void *mask, int64_t first, int64_t count, void *columns,
                                    int threads);
 
+/* The deformable convolution itself: `weight` (filters, C/groups, kernel_h, kernel_w) with the given strides, `bias` of
+ * `filters` or null, `out` rows of `filters`, one a cell. Weight, bias and out have the map's type. */
+CTNET_API int ctnet_deform_conv(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
+                                const void *offset, const void *mask, const void *weight,
+                                const int64_t weight_stride[4], const void *bias, int64_t filters, void *out,
+                                int threads);
+
 /* Take the gradient of those columns back: add to `grad_map` (NHWC; float64 for float64 maps, else float32) and write
  * `grad_offset` and `grad_mask`, which have the strides of `shape` given for gradients. `scratch` holds
  * ctnet_deform_scratch(...) bytes. */

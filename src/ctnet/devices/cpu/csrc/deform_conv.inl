@@ -164,9 +164,10 @@ void read_block(const ctnet_deform_shape &d, const S *offset, const S *mask, con
     place(d, s, block.cells * block.in_cell);
 }
 
-template <class T, class S>
+// Element (group, cell, tap, channel of the group) goes to columns[group * group_stride + cell * cell_stride + ...].
+template <class T, class Q, class S>
 void deform_columns(const ctnet_deform_shape &d, const T *map, const S *offset, const S *mask, int64_t first, int64_t count,
-                    T *columns) {
+                    Q *columns, int64_t group_stride, int64_t cell_stride) {
     using W = typename Wide<T>::type;
     const int64_t taps = d.kernel_h * d.kernel_w;
     const int64_t per_group = d.channels / d.groups, image_size = d.height * d.width * d.channels;
@@ -176,7 +177,7 @@ void deform_columns(const ctnet_deform_shape &d, const T *map, const S *offset, 
         Cell here = block.start;
         for (int64_t i = 0; i < block.cells; ++i, next(d, here)) {
             const T *image = map + here.image * image_size;
-            T *row = columns + (block.done + i) * taps * d.channels;
+            Q *row = columns + (block.done + i) * cell_stride;
             for (int64_t c = 0; c < d.channels;) {
                 const Segment part = segment_at(d, c, d.channels);
                 c += part.length;
@@ -185,9 +186,9 @@ void deform_columns(const ctnet_deform_shape &d, const T *map, const S *offset, 
                 for (int64_t sample = low; sample < high; ++sample) {
                     const int64_t j = i * block.in_cell + sample - block.piece;
                     const int64_t tap = sample - part.deform_group * taps;
-                    T *out = row + (part.group * taps + tap) * per_group + part.first - part.group * per_group;
+                    Q *out = row + part.group * group_stride + (tap - part.group) * per_group + part.first;
                     if (!s.inside[j]) {
-                        std::memset(static_cast<void *>(out), 0, part.length * sizeof(T));
+                        std::memset(static_cast<void *>(out), 0, part.length * sizeof(Q));
                         continue;
                     }
                     const T *base = image + part.first;
@@ -199,6 +200,24 @@ void deform_columns(const ctnet_deform_shape &d, const T *map, const S *offset, 
             }
         }
     }
+}
+
+// A deformable convolution of cells first .. first+count-1. `sums` takes `capacity` rows of a panel, `columns` as many of
+// each group; `packed` holds the groups' weights one after the other.
+template <class T, class S>
+void deform_convolve(const ctnet_deform_shape &d, const T *map, const S *offset, const S *mask,
+                     const typename Multiplied<T>::Q *packed, const T *bias, int64_t filters, int64_t first,
+                     int64_t count, typename Multiplied<T>::W *sums, typename Multiplied<T>::Q *columns,
+                     int64_t capacity, T *out) {
+    const int64_t per_group = d.channels / d.groups, k = d.kernel_h * d.kernel_w * per_group;
+    const int64_t of_group = filters / d.groups;
+    const Packing<T> p(k, of_group);
+    if (k < p.length) std::memset(static_cast<void *>(columns), 0, d.groups * capacity * p.length * sizeof *columns);
+    deform_columns(d, map, offset, mask, first, count, columns, capacity * p.length, p.length);
+    for (int64_t group = 0; group < d.groups; ++group)
+        multiply(p, columns + group * capacity * p.length, count, packed + group * p.size(),
+                 bias == nullptr ? nullptr : bias + group * of_group, out + first * filters + group * of_group, filters,
+                 sums);
 }
 
 // One sample's share: its gradient goes to the four corners, and its products with them come back.

@@ -12,6 +12,9 @@ using ctnet::Kernels;
 namespace {
 
 const Kernels *const kLevels[] = { // best first
+#if CTNET_AMX_LEVEL
+    &ctnet::kAmx,
+#endif
 #if CTNET_X86_LEVELS
     &ctnet::kAvx512Bf16, &ctnet::kAvx512, &ctnet::kAvx2,
 #endif
@@ -43,6 +46,34 @@ struct Cut {
     Cut(int64_t count, int threads, int64_t least)
         : count(count), pieces(std::max<int64_t>(1, std::min<int64_t>(threads <= 1 ? 1 : 4 * threads, count / least))) {}
     int64_t begin(int64_t piece) const { return count * piece / pieces; }
+};
+
+// Memory that a thread keeps from call to call: fresh pages cost about as much as filling them.
+class Scratch {
+    std::vector<char> memory;
+
+  public:
+    void *bytes(int64_t count) {
+        constexpr int64_t line = 64;
+        if (static_cast<int64_t>(memory.size()) < count + line) memory = std::vector<char>(count + line);
+        const auto start = reinterpret_cast<uintptr_t>(memory.data());
+        return memory.data() + (line - start % line) % line;
+    }
+};
+
+// How the cells of a convolution are cut. Columns of a tile take about as much memory as the weight they meet, so that
+// neither is fetched from beyond the cache again and again; every thread gets as many tiles as the others.
+struct Tiles {
+    int64_t total, number, cells; // `cells` of each tile but the last
+
+    Tiles(int64_t total, const ctnet::PackedSize &size, int threads) : total(total) {
+        constexpr int64_t least = 256 << 10, most = 1 << 20; // bytes
+        const int64_t wanted = std::max<int64_t>(1, std::clamp(size.bytes, least, most) / std::max<int64_t>(1, size.row_bytes));
+        const int64_t rounds = std::max<int64_t>(1, (total + wanted * threads - 1) / (wanted * threads));
+        cells = (total + rounds * threads - 1) / (rounds * threads);
+        cells = (cells + size.block_rows - 1) / size.block_rows * size.block_rows;
+        number = (total + cells - 1) / cells;
+    }
 };
 
 // Channels are cut at whole cache lines of sums, and only as far as there are too few images for the threads.
@@ -81,6 +112,26 @@ int ctnet_deform_columns(const ctnet_deform_shape *shape, int type, const void *
         const int64_t begin = cut.begin(piece), end = cut.begin(piece + 1);
         k.columns(d, type, map, side_type, offset, mask, first + begin, end - begin,
                   static_cast<char *>(columns) + begin * row);
+    });
+    return 0;
+}
+
+int ctnet_deform_conv(const ctnet_deform_shape *shape, int type, const void *map, int side_type, const void *offset,
+                      const void *mask, const void *weight, const int64_t weight_stride[4], const void *bias,
+                      int64_t filters, void *out, int threads) {
+    const ctnet_deform_shape &d = *shape;
+    const Kernels &k = kernels();
+    const ctnet::PackedSize size = k.packed_size(d, type, filters);
+    thread_local Scratch weights;
+    void *packed = weights.bytes(size.bytes);
+    run(threads, d.groups * size.panels,
+        [&](int64_t index) { k.pack(d, type, weight, weight_stride, filters, index, packed); });
+    const Tiles tiles(d.images * d.out_height * d.out_width, size, threads);
+    run(threads, tiles.number, [&](int64_t index) {
+        thread_local Scratch scratch;
+        const int64_t begin = index * tiles.cells, count = std::min(tiles.cells, tiles.total - begin);
+        k.convolve(d, type, map, side_type, offset, mask, packed, bias, filters, begin, count,
+                   scratch.bytes(tiles.cells * (size.sum_bytes + size.row_bytes)), tiles.cells, out);
     });
     return 0;
 }

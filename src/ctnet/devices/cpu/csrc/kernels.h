@@ -13,6 +13,15 @@ struct Share {
     int64_t corner_stride; // between the products with one corner and the next
 };
 
+// How the weight of a deformable convolution is packed, and what multiplying with it takes.
+struct PackedSize {
+    int64_t panels;     // of each group, packed one by one
+    int64_t bytes;      // of all
+    int64_t row_bytes;  // of a cell's columns
+    int64_t sum_bytes;  // of a cell's sums with a panel
+    int64_t block_rows; // cells multiplied together
+};
+
 struct FoundPeak {
     float logit;
     int64_t index; // class * area + row * width + column
@@ -28,6 +37,12 @@ struct Kernels {
     bool (*supported)();
     void (*columns)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset,
                     const void *mask, int64_t first, int64_t count, void *columns);
+    PackedSize (*packed_size)(const ctnet_deform_shape &, int type, int64_t filters);
+    void (*pack)(const ctnet_deform_shape &, int type, const void *weight, const int64_t stride[4], int64_t filters,
+                 int64_t group_and_panel, void *packed);
+    void (*convolve)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset,
+                     const void *mask, const void *packed, const void *bias, int64_t filters, int64_t first,
+                     int64_t count, void *scratch, int64_t capacity, void *out);
     void (*spread)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset, const void *mask,
                    const void *grad_columns, const Share &share, void *grad_map);
     void (*side_gradients)(const ctnet_deform_shape &, int type, int side_type, const void *offset, const void *mask,
@@ -48,6 +63,10 @@ extern const Kernels kPlain;
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define CTNET_X86_LEVELS 1
 extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
+#if defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
+#define CTNET_AMX_LEVEL 1 // needs the compiler's intrinsics, and the system's leave
+extern const Kernels kAmx;
+#endif
 #endif
 
 // Calls task(context, 0) ... task(context, count-1) on at most `threads` threads.

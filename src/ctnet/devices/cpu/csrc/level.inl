@@ -2,6 +2,8 @@
 
 #include "numbers.inl"
 
+#include "product.inl"
+
 #include "deform_conv.inl"
 #include "peaks.inl"
 #include "upsample.inl"
@@ -24,13 +26,66 @@
 template <class T, class S>
 void columns_of(const ctnet_deform_shape &d, const void *map, const void *offset, const void *mask, int64_t first,
                 int64_t count, void *columns) {
+    const int64_t per_group = d.kernel_h * d.kernel_w * (d.channels / d.groups);
     deform_columns(d, static_cast<const T *>(map), static_cast<const S *>(offset), static_cast<const S *>(mask), first,
-                   count, static_cast<T *>(columns));
+                   count, static_cast<T *>(columns), per_group, d.groups * per_group);
 }
 
 void columns(const ctnet_deform_shape &d, int type, const void *map, int side_type, const void *offset, const void *mask,
              int64_t first, int64_t count, void *columns) {
     CTNET_BY_TYPES(type, side_type, columns_of, d, map, offset, mask, first, count, columns)
+}
+
+template <class T> void packed_size_of(const ctnet_deform_shape &d, int64_t filters, PackedSize &size) {
+    using Q = typename Multiplied<T>::Q;
+    const Packing<T> p(d.kernel_h * d.kernel_w * (d.channels / d.groups), filters / d.groups);
+    size = {p.panels(), d.groups * p.size() * static_cast<int64_t>(sizeof(Q)),
+            d.groups * p.length * static_cast<int64_t>(sizeof(Q)),
+            p.widest * static_cast<int64_t>(sizeof(typename Multiplied<T>::W)), Multiplied<T>::block_rows};
+}
+
+PackedSize packed_size(const ctnet_deform_shape &d, int type, int64_t filters) {
+    PackedSize size{};
+    CTNET_BY_TYPE(type, packed_size_of, d, filters, size)
+    return size;
+}
+
+template <class T>
+void pack_of(const ctnet_deform_shape &d, const void *weight, const int64_t stride[4], int64_t filters, int64_t index,
+             void *packed) {
+    const int64_t per_group = d.channels / d.groups, k = d.kernel_h * d.kernel_w * per_group;
+    const Packing<T> p(k, filters / d.groups);
+    const int64_t group = index / p.panels();
+    const auto at = [&](int64_t i) {
+        const int64_t tap = i / per_group;
+        return i % per_group * stride[1] + tap / d.kernel_w * stride[2] + tap % d.kernel_w * stride[3];
+    };
+    pack_panel(p, static_cast<const T *>(weight) + group * p.filters * stride[0], stride[0], k, at, index % p.panels(),
+               static_cast<typename Multiplied<T>::Q *>(packed) + group * p.size());
+}
+
+void pack(const ctnet_deform_shape &d, int type, const void *weight, const int64_t stride[4], int64_t filters,
+          int64_t index, void *packed) {
+    CTNET_BY_TYPE(type, pack_of, d, weight, stride, filters, index, packed)
+}
+
+template <class T, class S>
+void convolve_of(const ctnet_deform_shape &d, const void *map, const void *offset, const void *mask, const void *packed,
+                 const void *bias, int64_t filters, int64_t first, int64_t count, void *scratch, int64_t capacity,
+                 void *out) {
+    using Q = typename Multiplied<T>::Q;
+    auto *sums = static_cast<typename Multiplied<T>::W *>(scratch);
+    deform_convolve(d, static_cast<const T *>(map), static_cast<const S *>(offset), static_cast<const S *>(mask),
+                    static_cast<const Q *>(packed), static_cast<const T *>(bias), filters, first, count, sums,
+                    reinterpret_cast<Q *>(sums + capacity * Packing<T>::widest), capacity, static_cast<T *>(out));
+}
+
+void convolve(const ctnet_deform_shape &d, int type, const void *map, int side_type, const void *offset,
+              const void *mask, const void *packed, const void *bias, int64_t filters, int64_t first, int64_t count,
+              void *scratch, int64_t capacity, void *out) {
+    const Multiplier claimed;
+    CTNET_BY_TYPES(type, side_type, convolve_of, d, map, offset, mask, packed, bias, filters, first, count, scratch,
+                   capacity, out)
 }
 
 template <class T, class S>
@@ -115,6 +170,6 @@ void upsample_grad_weight(const ctnet_upsample_shape &u, int type, const void *m
 }
 
 constexpr Kernels table(const char *name, bool (*supported)()) {
-    return {name,  supported, columns,           spread_share,        side_gradients,
-            peaks, upsample,  upsample_grad_map, upsample_grad_weight};
+    return {name,           supported, columns,  packed_size,       pack,                convolve, spread_share,
+            side_gradients, peaks,     upsample, upsample_grad_map, upsample_grad_weight};
 }

@@ -23,6 +23,8 @@ bool supported() {
 
 namespace ctnet {
 namespace avx2 {
+#define CTNET_VECTOR_BYTES 32
+#define CTNET_PANEL_VECTORS 2
 #include "level.inl"
 } // namespace avx2
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if CTNET_X86_LEVELS
+#include <immintrin.h>
 
 namespace ctnet {
 namespace avx512 {
@@ -24,6 +25,8 @@ bool supported() {
 
 namespace ctnet {
 namespace avx512 {
+#define CTNET_VECTOR_BYTES 64
+#define CTNET_PANEL_VECTORS 4
 #include "level.inl"
 } // namespace avx512
 

@@ -26,6 +26,8 @@ bool supported() {
 namespace ctnet {
 namespace avx512bf16 {
 #define CTNET_NATIVE_BF16 1
+#define CTNET_VECTOR_BYTES 64
+#define CTNET_PANEL_VECTORS 4
 #include "level.inl"
 #undef CTNET_NATIVE_BF16
 } // namespace avx512bf16

@@ -36,3 +36,9 @@ template <> inline BFloat16 narrow<BFloat16>(float value) {
     const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
     return BFloat16{static_cast<uint16_t>(is_nan ? 0x7fc0u : rounded)};
 }
+
+// To the same type, or to the one that is computed in.
+inline void assign(float &to, float from) { to = from; }
+inline void assign(double &to, double from) { to = from; }
+inline void assign(BFloat16 &to, BFloat16 from) { to = from; }
+inline void assign(float &to, BFloat16 from) { to = widen(from); }
