@@ -376,12 +376,12 @@ def output_like(input: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 def grads_like(
     input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return unfilled gradients; without a mask its gradient has one empty row per image."""
+    """Return unfilled gradients, the weight's stored as the weight is; without a mask its gradient is (N,0)."""
     contiguous = torch.contiguous_format
     return (
         torch.empty(input.shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last),
         torch.empty_like(offset, memory_format=contiguous),
-        torch.empty_like(weight, memory_format=contiguous),
+        torch.empty_like(weight),
         offset.new_empty((offset.shape[0], 0)) if mask is None else torch.empty_like(mask, memory_format=contiguous),
     )
 

@@ -168,7 +168,8 @@ def backward(
     grad_input, grad_offset, grad_weight, grad_mask = grads
     matrices = _matrices(weight, input.shape[1] // weight.shape[1])
     sums = torch.float64 if input.dtype == torch.float64 else torch.float32
-    grad_matrices = [torch.zeros_like(matrix, dtype=sums) for matrix in matrices]
+    # a filter's gradient lies as its columns do: (O/groups,T*C/groups)
+    grad_matrices = [matrix.new_zeros(matrix.shape[::-1], dtype=sums) for matrix in matrices]
     grad_output = grad_output.to(input.dtype)
     column_bytes = weight[0, 0].numel() * input.shape[1] * input.element_size()
     step = max(1, _TILE_BYTES // (column_bytes * offset.shape[2] * offset.shape[3]))
@@ -179,8 +180,8 @@ def backward(
         side = (grad_offset[part], None if mask is None else grad_mask[part])
         grad_rows = _rows(grad_output[part].contiguous(memory_format=torch.channels_last))
         grad_input[part] = _backward_part(problem, grad_rows, matrices, grad_matrices, *side)
-    unsplit = [m.reshape(*weight.shape[2:], weight.shape[1], -1).permute(3, 2, 0, 1) for m in grad_matrices]
-    grad_weight.copy_(torch.cat(unsplit))
+    by_tap = torch.cat(grad_matrices) if len(grad_matrices) > 1 else grad_matrices[0]
+    grad_weight.copy_(by_tap.reshape(len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2))
     return grads
 
 
@@ -212,7 +213,7 @@ def _backward_part(
         columns = buffer[: len(grad_tile)]
         problem.sample(first, columns)
         for grad_matrix, sources, filters in _by_group(columns, grad_tile, grad_matrices):
-            _add_product(grad_matrix, columns[:, sources].t(), grad_tile[:, filters])
+            _add_product(grad_matrix, grad_tile[:, filters].t(), columns[:, sources])
         for matrix, sources, filters in _by_group(columns, grad_tile, matrices):
             _multiply_into(columns[:, sources], grad_tile[:, filters], matrix.t())
         kernels.ctnet_deform_scatter(

@@ -53,14 +53,10 @@ PackedSize packed_size(const ctnet_deform_shape &d, int type, int64_t filters) {
 template <class T>
 void pack_of(const ctnet_deform_shape &d, const void *weight, const int64_t stride[4], int64_t filters, int64_t index,
              void *packed) {
-    const int64_t per_group = d.channels / d.groups, k = d.kernel_h * d.kernel_w * per_group;
-    const Packing<T> p(k, filters / d.groups);
+    const FilterWalk walk{d.channels / d.groups, d.kernel_h, d.kernel_w, stride[1], stride[2], stride[3]};
+    const Packing<T> p(walk.count(), filters / d.groups);
     const int64_t group = index / p.panels();
-    const auto at = [&](int64_t i) {
-        const int64_t tap = i / per_group;
-        return i % per_group * stride[1] + tap / d.kernel_w * stride[2] + tap % d.kernel_w * stride[3];
-    };
-    pack_panel(p, static_cast<const T *>(weight) + group * p.filters * stride[0], stride[0], k, at, index % p.panels(),
+    pack_panel(p, static_cast<const T *>(weight) + group * p.filters * stride[0], stride[0], walk, index % p.panels(),
                static_cast<typename Multiplied<T>::Q *>(packed) + group * p.size());
 }
 

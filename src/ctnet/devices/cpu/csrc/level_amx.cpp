@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if CTNET_AMX_LEVEL
+#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,8 +13,10 @@ namespace ctnet {
 namespace amx {
 // Compiled for any processor, since it is what decides whether this one can run the rest.
 bool supported() {
-    constexpr long kAskForState = 0x1023, kTileData = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24; // of leaf 7; not every compiler knows names for them
+    constexpr long kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & kBf16) && (edx & kTile) &&
            __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;

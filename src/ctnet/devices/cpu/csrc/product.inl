@@ -2,7 +2,7 @@
 // Included inside the namespace of one instruction set.
 //
 // A weight (K,N) is packed into panels of up to kPanelVectors vectors of filters: panel, k, filter. Rows of columns are
-// K elements long. Sums over K are taken in one go, so that a row's sums depend on nothing but that row.
+// K elements long. The order of a row's sums depends on nothing but the weight's shape.
 
 #ifndef CTNET_VECTOR_BYTES // what one register holds
 #define CTNET_VECTOR_BYTES 16
@@ -10,7 +10,7 @@
 #endif
 
 constexpr int64_t kPanelVectors = CTNET_PANEL_VECTORS;
-constexpr int64_t kFewRows = 6;        // rows whose sums fit into the registers, beside a panel's vectors
+constexpr int64_t kFewRows = 6;            // rows whose sums fit into the registers, beside a panel's vectors
 constexpr int64_t kPieceBytes = 128 << 10; // of packed weights that stay in the cache while row after row meets them
 
 template <class W> struct Vector {
@@ -187,21 +187,37 @@ inline void transpose_words(const void *from, int64_t from_stride, void *to, int
 }
 #endif
 
-// Packs one panel of a weight with `k_count` elements a filter; element k of filter f is weight[f * stride + at(k)].
-template <class T, class At>
-void pack_panel(const Packing<T> &p, const T *weight, int64_t stride, int64_t k_count, At at, int64_t panel,
+// Walks over the elements of a filter (C/groups,kh,kw) of any strides in the order of columns: taps, then channels.
+struct FilterWalk {
+    int64_t channels, kernel_h, kernel_w, channel_stride, row_stride, column_stride;
+    int64_t channel = 0, row = 0, column = 0;
+
+    int64_t count() const { return channels * kernel_h * kernel_w; }
+    int64_t place() const { return channel * channel_stride + row * row_stride + column * column_stride; }
+    void advance() {
+        if (++channel < channels) return;
+        channel = 0;
+        if (++column < kernel_w) return;
+        column = 0;
+        ++row;
+    }
+};
+
+// Packs one panel of a weight whose filters are `stride` elements apart.
+template <class T>
+void pack_panel(const Packing<T> &p, const T *weight, int64_t stride, FilterWalk walk, int64_t panel,
                 typename Multiplied<T>::Q *packed) {
     using Q = typename Multiplied<T>::Q;
     constexpr int64_t together = Multiplied<T>::step > 1 ? 2 : 1; // elements of K side by side
     constexpr int64_t block = 16 * together;                      // of K, so that a cache line is read once
     const int64_t first = panel * p.widest, width = p.width(panel), valid = smaller(width, p.filters - first);
     packed += first * p.length;
-    if (valid < width || k_count < p.length)
+    if (valid < width || walk.count() < p.length)
         std::memset(static_cast<void *>(packed), 0, width * p.length * sizeof *packed);
-    for (int64_t begin = 0; begin < k_count; begin += block) {
-        const int64_t count = smaller(block, k_count - begin);
+    for (int64_t begin = 0; begin < walk.count(); begin += block) {
+        const int64_t count = smaller(block, walk.count() - begin);
         int64_t from[block], filter = 0;
-        for (int64_t i = 0; i < count; ++i) from[i] = at(begin + i);
+        for (int64_t i = 0; i < count; ++i, walk.advance()) from[i] = walk.place();
 #if CTNET_VECTOR_BYTES == 64
         bool in_a_row = count == block && sizeof(T) == sizeof(Q) && sizeof(Q) * together == 4 && stride % together == 0;
         for (int64_t i = 1; i < count; ++i) in_a_row &= from[i] == from[0] + i;
