@@ -76,6 +76,8 @@ def test_layout_does_not_matter_and_momentum_does():
         [g.contiguous(memory_format=torch.channels_last) for g in gradients],
     )
     torch.testing.assert_close(plain, other, rtol=1e-3, atol=1e-6)
+    mixed = moved(copy.deepcopy(layer).to(memory_format=torch.channels_last), gradients)
+    torch.testing.assert_close(plain, mixed, rtol=1e-3, atol=1e-6)
     assert not torch.allclose(plain, moved(layer, gradients, momentum=0.5), rtol=0.05)
 
 

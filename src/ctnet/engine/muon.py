@@ -76,29 +76,37 @@ class Muon(torch.optim.AdamW):
             self.state[weight]["step"] += 1
         gradients, momenta = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
-        directions = torch._foreach_lerp(gradients, momenta, self._momentum)
-        updates = [_scaled(direction) for direction in directions]
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, updates, alpha=-group["lr"])
+        torch._foreach_lerp_(gradients, momenta, self._momentum)  # now the directions: a gradient serves one step
+        for weight, direction in zip(weights, gradients, strict=True):
+            _move(weight, direction, lr=group["lr"], decay=group["weight_decay"])
 
 
-def _scaled(kernel: Tensor) -> Tensor:
-    """Return a step in the direction of (out,in,kh,kw), of its shape, its elements' root mean square some 0.2."""
-    # the order of columns does not matter to what follows: the one in memory costs no copy
+def _move(kernel: Tensor, direction: Tensor, *, lr: float, decay: float) -> None:
+    """Decay a kernel (out,in,kh,kw) and step against `direction`; the step's root mean square is some 0.2 `lr`."""
+    # the order of columns does not matter to what becomes of rows: the one in the kernel's memory is taken
     last = kernel.is_contiguous(memory_format=torch.channels_last)
-    rows = kernel.permute(0, 2, 3, 1) if last else kernel
-    blocks = rows.reshape(-1, ROWS if len(rows) % ROWS == 0 else len(rows), rows[0].numel())
-    step = orthogonalised(blocks, 0.2 * max(blocks.shape[1:]) ** 0.5).reshape(rows.shape)
-    return step.permute(0, 3, 1, 2) if last else step
+    rows, directions = (t.permute(0, 2, 3, 1) if last else t for t in (kernel, direction))
+    shape = (-1, ROWS if len(rows) % ROWS == 0 else len(rows), rows[0].numel())
+    blocks, directions = rows.view(shape), directions.reshape(shape)
+    scale = -0.2 * lr * max(blocks.shape[1:]) ** 0.5
+    if blocks.shape[1] > blocks.shape[2]:
+        blocks.mul_(1 - lr * decay).add_(orthogonalised(directions, scale))
+    else:
+        blocks.baddbmm_(scale * orthogonaliser(directions), directions, beta=1 - lr * decay)
 
 
 def orthogonalised(matrices: Tensor, scale: float = 1.0) -> Tensor:
-    """Return (B,R,C) with the same singular vectors; singular values are 0.7 to 1.2 times `scale`, and zeros stay.
+    """Return (B,R,C) with the same singular vectors; singular values are 0.7 to 1.2 times `scale`, and zeros stay."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalised(matrices.mT, scale).mT
+    return (scale * orthogonaliser(matrices)).bmm(matrices)
+
+
+def orthogonaliser(matrices: Tensor) -> Tensor:
+    """Return (B,R,R) by whose product with (B,R,C), R at most C, these become orthogonal.
 
     The polynomials of the iteration are multiplied as (R,R) matrices, whose product meets the (R,C) ones once.
     """
-    if matrices.shape[1] > matrices.shape[2]:
-        return orthogonalised(matrices.mT, scale).mT
     linear, cubic, quintic = _COEFFICIENTS
     gram = matrices @ matrices.mT
     norms = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt()[:, None, None] + 1e-18
@@ -109,4 +117,4 @@ def orthogonalised(matrices: Tensor, scale: float = 1.0) -> Tensor:
         factor.diagonal(dim1=1, dim2=2).add_(linear)
         product = factor @ product
         gram = factor @ gram @ factor
-    return (scale * product).bmm(matrices)
+    return product
