@@ -19,8 +19,9 @@ def test_the_demo_set_is_learned_in_minutes(ctnet):
 def test_blood_cells_from_random_weights(recipe, ctnet, shared):
     data = shared / "data" / "bccd"
     code, stdout, stderr = ctnet(
-        "train", recipe, "--data", data, "--device", "cpu", "--image-size", 256, "--json", "augment.flip_vertical=0.5"
-    )
+        "train", recipe, "--data", data, "--device", "cpu", "--image-size", 256, "--json", "augment.flip_vertical=0.5",
+        "augment.transpose=0.5",
+    )  # fmt: skip
     assert code == 0, stderr
     summary = json.loads(stdout)
     assert summary["AP50"] >= 0.88

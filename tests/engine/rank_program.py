@@ -21,7 +21,7 @@ from ctnet.nn import SyncBatchNorm2d, synchronise_norms
 TINY = [
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=96", "data.workers=0",
     "data.val_split=none", "augment.photometric=0", "train.amp=off", "train.eval_every=0", "train.max_steps=20",
-    "train.sync_bn=true", "optimizer.name=sgd", "optimizer.lr=0.0002", "schedule.epochs=20",
+    "train.sync_bn=true", "optimizer.name=sgd", "optimizer.lr=0.00001", "schedule.epochs=20",
 ]  # fmt: skip
 
 

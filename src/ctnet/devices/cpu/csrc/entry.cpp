@@ -50,9 +50,13 @@ struct Cut {
 
 // Memory that a thread keeps from call to call: fresh pages cost about as much as filling them.
 class Scratch {
+    static constexpr size_t kMost = 16 << 20; // kept; more than that is for one call
     std::vector<char> memory;
 
   public:
+    void release() {
+        if (memory.size() > kMost) memory = std::vector<char>();
+    }
     void *bytes(int64_t count) {
         constexpr int64_t line = 64;
         if (static_cast<int64_t>(memory.size()) < count + line) memory = std::vector<char>(count + line);
@@ -132,7 +136,9 @@ int ctnet_deform_conv(const ctnet_deform_shape *shape, int type, const void *map
         const int64_t begin = index * tiles.cells, count = std::min(tiles.cells, tiles.total - begin);
         k.convolve(d, type, map, side_type, offset, mask, packed, bias, filters, begin, count,
                    scratch.bytes(tiles.cells * (size.sum_bytes + size.row_bytes)), tiles.cells, out);
+        scratch.release();
     });
+    weights.release();
     return 0;
 }
 
