@@ -21,7 +21,11 @@ CASES = [
         {"distributed/resdcn18/64x2/2"},
         marks=pytest.mark.slow,
     ),
-    (["loader.py", "--image-size", "64", "--seconds", "0.2"], {"loader/worker/training_step"}),
+    pytest.param(
+        ["loader.py", "--image-size", "64", "--seconds", "0.2"],
+        {"loader/worker/training_step"},
+        marks=pytest.mark.slow,
+    ),
 ]
 
 

@@ -26,9 +26,13 @@ SHAPES = [
     (2, 24, (8, 11), 10, 1, 24, 5, 1, 2, 1),
     (5, 33, (6, 4), 7, 1, 1, 3, 1, 1, 1),
     (1, 1, (1, 40), 1, 1, 1, 3, 1, 1, 1),
+]
+LARGER = [
     (1, 260, (9, 14), 70, 1, 1, 3, 1, 1, 1),  # weights that are multiplied in several pieces
     (2, 16, (50, 61), 40, 2, 1, 3, 1, 1, 1),  # cells of many tiles
 ]
+TILE = deform_conv._TILE_BYTES
+TILED = [(shape, tile) for shape in SHAPES for tile in (1, TILE)] + [(shape, TILE) for shape in LARGER]
 
 
 @pytest.fixture(params=native.ISAS)
@@ -59,9 +63,8 @@ def deviation(got, expected):
     return float((got.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "tile_bytes"), TILED)
 @pytest.mark.parametrize("dtype", BOUNDS)
-@pytest.mark.parametrize("tile_bytes", [1, 4 << 20])
 def test_deform_conv_equals_the_reference_in_float64(isa, shape, dtype, tile_bytes, monkeypatch):
     monkeypatch.setattr(deform_conv, "_TILE_BYTES", tile_bytes)
     for side_dtype, mask in ((dtype, True), (torch.promote_types(dtype, torch.float32), False)):
