@@ -1,7 +1,6 @@
 """ctnet bench align on this processor; on emulated cards: tests/devices/test_align.py."""
 
 import json
-import re
 import zlib
 from itertools import islice
 
@@ -70,12 +69,9 @@ def test_a_run_is_recorded_here_and_compared_there(ctnet, small_set, tmp_path):
 
     code, out, err = ctnet("bench", "align", "--against", record, "--devices", "cpu", "--data", moved)
     assert code == 0, err
-    # two processes agree to the last bit nearly always, but not by contract
-    assert float(re.search(r"aligned: mean relative error (\S+), 0.05 is allowed", out)[1]) < 1e-5
+    assert "aligned: mean relative error 0, 0.05 is allowed" in out
     assert "cpu fp32 (recorded)" in out
-    rows = re.findall(r"^ +(\d) .* (\d\.\de[-+]\d\d) $", out, re.MULTILINE)
-    assert [number for number, _ in rows] == ["1", "2", "3", "4"]
-    assert all(float(error) < 1e-5 for _, error in rows)
+    assert [line.split()[0] for line in out.splitlines() if line.endswith("0.0e+00 ")] == ["1", "2", "3", "4"]
 
     document["runs"]["first"]["inputs"]["order"] += 1
     record.write_text(json.dumps(document))

@@ -1,5 +1,9 @@
 """Finding devices."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -92,3 +96,28 @@ def test_any_number_of_processes_share_the_processor():
 
 def test_devices_name_their_backend():
     assert {name: device_for_processes(name, 1).ddp_backend for name in ["cpu"]} == {"cpu": "gloo"}
+
+
+FIRST_CALLS = """
+import os, sys
+import torch
+from ctnet.devices import open_device
+from ctnet.devices.registry import load_plugin
+
+torch.set_num_threads(1)
+load_plugin("cpu")  # imports much, once
+x = torch.linspace(1e-4, 1, 46_080)
+for _ in range(80):  # one process in twelve was wrong, when two threads made the first call
+    if os.fork() == 0:
+        open_device("cpu")
+        torch.set_num_threads(2)
+        os._exit(not all(torch.equal(f(x), f(x)) for f in (torch.exp, torch.log, torch.sqrt)))
+    if os.wait()[1]:
+        sys.exit("a first call gave other numbers than the second")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs many processes within a second")
+def test_the_first_exponentials_and_logarithms_are_those_of_every_later_call():
+    done = subprocess.run([sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch._inductor.config as inductor
 from torch import Tensor, nn
 
 
@@ -20,5 +19,7 @@ class Compiled(nn.Module):
 
     def forward(self, x: Tensor) -> object:
         """Return what the network returns, without gradients."""
+        import torch._inductor.config as inductor  # a second or more, which only compiling is worth
+
         with torch.no_grad(), inductor.patch(freezing=True):
             return self.network(x)

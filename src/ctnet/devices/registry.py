@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import torch
 
 from ctnet.devices.base import Device
+from ctnet.devices.host_math import settle_host_math
 from ctnet.errors import ConfigError, DeviceUnavailable
 
 GROUP = "ctnet.devices"
@@ -54,6 +55,7 @@ def _open(name: str, index: int, reason: str) -> OpenDevice:
         chosen = None if plugin.visible_env is None else os.environ.get(plugin.visible_env)
         facts = {} if chosen is None else {str(plugin.visible_env): chosen}
         raise DeviceUnavailable(f"no {name} device number {index}", found=probe.count, **facts)
+    settle_host_math()
     load_plugin("cpu").register_kernels()  # boxes are merged on the host whatever the device
     where = plugin.open(index)
     plugin.register_kernels()  # on the card that is now claimed: trying a kernel must not take memory of another

@@ -64,8 +64,8 @@ def filled_network(weights: Weights, source: object, *, allow_partial: bool = Fa
         network = build_network(weights.recipe.model, num_classes)
         report = load_partially(network, weights.tensors, source, weights.file_names)
         return network, notes if report.complete else [*notes, report.sentence()]
-    with torch.device("meta"):  # nothing is initialised only to be overwritten
-        network = build_network(weights.recipe.model, num_classes)
+    # drawing numbers only to replace them takes less than on the meta device, for which torch imports its compiler
+    network = build_network(weights.recipe.model, num_classes)
     require_fit(network, weights.tensors, source, weights.file_names)
     network.load_state_dict(weights.tensors, assign=True)
     return network, notes

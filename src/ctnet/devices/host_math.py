@@ -1,0 +1,19 @@
+"""The processor's mathematical functions, which are as exact in their first call as in every other."""
+
+from __future__ import annotations
+
+import torch
+
+_FUNCTIONS = (torch.exp, torch.log, torch.sqrt)  # what losses, boxes and optimizers take from oneMKL's vectors
+
+
+def settle_host_math() -> None:
+    """Call each function once from one thread, before many do.
+
+    oneMKL before 2025 chooses a function's code in its first call. When threads share that call, one of them can run
+    low-precision code (errors of 1e-4) for its part of the tensor, and a seeded run starts with another loss than the
+    last time: https://github.com/pytorch/pytorch/issues/188792.
+    """
+    for dtype in (torch.float32, torch.float64):
+        for function in _FUNCTIONS:
+            function(torch.ones(1, dtype=dtype))
