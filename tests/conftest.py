@@ -9,6 +9,9 @@ import pytest
 
 pytest_plugins = ["originals", "ascend"]
 
+# Before torch is imported: threads that wait for work must not keep those of a neighbouring test process from theirs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
