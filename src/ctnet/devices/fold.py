@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import operator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 
@@ -45,11 +47,22 @@ def fold_batch_norm(network: nn.Module) -> fx.GraphModule:
         norm, convolution = modules[str(node.target)], modules[str(source.target)]
         if isinstance(norm, nn.BatchNorm2d) and _is_convolution(convolution):
             _fold(convolution, norm)
-            node.replace_all_uses_with(source)
+            with folded.graph.inserting_before(node):
+                node.replace_all_uses_with(_what_follows(folded.graph, node, norm))
             folded.graph.erase_node(node)
     folded.delete_all_unused_submodules()
     folded.recompile()
     return folded
+
+
+def _what_follows(graph: fx.Graph, node: fx.Node, norm: nn.BatchNorm2d) -> fx.Node:
+    """Return the convolution's output with the shortcut and the ReLU of the norm that was folded into it."""
+    result, *shortcut = (argument for argument in node.args if isinstance(argument, fx.Node))
+    if shortcut:
+        result = graph.call_function(operator.add, (result, shortcut[0]))
+    if getattr(norm, "relu", False):  # a layer of ctnet.nn
+        result = graph.call_function(F.relu, (result,), {"inplace": True})
+    return result
 
 
 @torch.no_grad()

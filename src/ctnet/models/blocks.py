@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ctnet.nn import BatchNorm2d
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Return convolution, norm."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+    return _normed(in_channels, out_channels, kernel, stride, relu=False)
 
 
 def conv_unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Return convolution, norm, ReLU."""
-    return conv_norm(in_channels, out_channels, kernel, stride).append(nn.ReLU(inplace=True))
+    """Return convolution, norm with ReLU."""
+    return _normed(in_channels, out_channels, kernel, stride, relu=True)
+
+
+def _normed(in_channels: int, out_channels: int, kernel: int, stride: int, *, relu: bool) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, BatchNorm2d(out_channels, relu=relu))
 
 
 class ConvPair(nn.Module):
@@ -23,14 +28,15 @@ class ConvPair(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm2d(channels, relu=True)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm2d(channels, relu=True)
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         """Return (N,C,H/stride,W/stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + shortcut, inplace=True)
+        y = self.bn1(self.conv1(x))
+        joined: Tensor = self.bn2(self.conv2(y), shortcut)
+        return joined
 
 
 class BasicBlock(ConvPair):
@@ -59,19 +65,19 @@ class Bottleneck(nn.Module):
         super().__init__()
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = nn.Conv2d(in_channels, channels, 1, first, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm2d(channels, relu=True)
         self.conv2 = nn.Conv2d(channels, channels, 3, second, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm2d(channels, relu=True)
         self.conv3 = nn.Conv2d(channels, channels * 4, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels * 4)
+        self.bn3 = BatchNorm2d(channels * 4, relu=True)
         self.downsample = _shortcut(in_channels, channels * 4, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N,4*C,H/stride,W/stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        y = self.bn1(self.conv1(x))
+        y = self.bn2(self.conv2(y))
+        joined: Tensor = self.bn3(self.conv3(y), x if self.downsample is None else self.downsample(x))
+        return joined
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:

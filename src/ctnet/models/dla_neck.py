@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.models.blocks import conv_unit
-from ctnet.nn import DeformConv2d, DepthwiseUpsample
+from ctnet.nn import BatchNorm2d, DeformConv2d, DepthwiseUpsample
 
 
 class DeformUnit(nn.Module):
-    """Deformable convolution, norm, ReLU."""
+    """Deformable convolution, norm with ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
         super().__init__()
         self.conv = DeformConv2d(in_channels, out_channels, bias=bias)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = BatchNorm2d(out_channels, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N,out_channels,H,W)."""
-        return F.relu(self.norm(self.conv(x)), inplace=True)
+        activated: Tensor = self.norm(self.conv(x))
+        return activated
 
 
 class IterativeUp(nn.Module):

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ctnet.nn import DepthwiseUpsample
+from ctnet.nn import BatchNorm2d, DepthwiseUpsample
 
 EPS = 1e-3  # of the norms but the last, as the original has it
 
 
 def _narrow(in_channels: int, channels: int) -> nn.Sequential:
-    """Return 1x1 convolution, norm, ReLU."""
+    """Return 1x1 convolution, norm with ReLU."""
     convolution = nn.Conv2d(in_channels, channels, 1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(channels, eps=EPS), nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, BatchNorm2d(channels, eps=EPS, relu=True))
 
 
 class LateralStep(nn.Module):
@@ -25,9 +25,7 @@ class LateralStep(nn.Module):
 
     def __init__(self, lateral_channels: int, channels: int) -> None:
         super().__init__()
-        self.up = nn.Sequential(
-            DepthwiseUpsample(channels, 2, kernel=2), nn.BatchNorm2d(channels, eps=EPS), nn.ReLU(inplace=True)
-        )
+        self.up = nn.Sequential(DepthwiseUpsample(channels, 2, kernel=2), BatchNorm2d(channels, eps=EPS, relu=True))
         self.lateral = _narrow(lateral_channels, channels)
 
     def forward(self, x: Tensor, finer: Tensor) -> Tensor:
@@ -45,8 +43,7 @@ class LateralNeck(nn.Module):
         self.steps = nn.ModuleList(LateralStep(width, channels) for width in reversed(in_channels[:-1]))
         self.last = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels, momentum=0.01),
-            nn.ReLU(inplace=True),
+            BatchNorm2d(channels, momentum=0.01, relu=True),
         )
         self.out_channels = channels
 

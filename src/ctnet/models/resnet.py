@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctnet.models.blocks import BasicBlock, Bottleneck, initialise
+from ctnet.nn import BatchNorm2d
 
 BASIC = ("resnet18", "resnet34")  # whose blocks are basic, not bottlenecks
 DEPTHS = {
@@ -30,7 +30,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = BatchNorm2d(64, relu=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         make = partial(Bottleneck, stride_in_1x1=stride_in_1x1) if block is Bottleneck else block
         channels = 64
@@ -47,7 +47,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        x = self.maxpool(self.bn1(self.conv1(x)))
         maps = []
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ctnet.nn import DeformConv2d
+from ctnet.nn import BatchNorm2d, DeformConv2d
 from ctnet.nn.upsample import bilinear_kernel
 
 Kind = Literal["deform", "conv", "plain"]
@@ -44,9 +44,9 @@ def _stage(in_channels: int, channels: int, kind: Kind, deform_bias: bool) -> nn
     elif kind == "conv":
         layers[kind] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     if layers:
-        layers |= {f"{kind}_norm": nn.BatchNorm2d(channels), f"{kind}_relu": nn.ReLU(inplace=True)}
+        layers |= {f"{kind}_norm": BatchNorm2d(channels, relu=True)}
     up = _upsample(channels if layers else in_channels, channels)
-    layers |= {"up": up, "up_norm": nn.BatchNorm2d(channels), "up_relu": nn.ReLU(inplace=True)}
+    layers |= {"up": up, "up_norm": BatchNorm2d(channels, relu=True)}
     return nn.Sequential(layers)
 
 

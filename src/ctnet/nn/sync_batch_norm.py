@@ -11,18 +11,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ctnet.nn.batch_norm import BatchNorm2d
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
+
+class SyncBatchNorm2d(BatchNorm2d):
     """BatchNorm2d whose training statistics are those of all ranks' pictures together, whatever each has of them.
 
-    Without a process group, and in evaluation, it is plain BatchNorm2d.
+    Without a process group, and in evaluation, it is plain BatchNorm2d. A rank may have no picture while another has.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Return (B,C,H,W) normalised; B may be 0 here as long as another rank has pictures."""
-        if not self.training or not dist.is_initialized():
-            return super().forward(input)
-        return self._synchronised(input)
+    def normalise(self, input: Tensor) -> Tensor:
+        """Return the norm alone, over all ranks."""
+        return self._synchronised(input) if self._has_ranks() else super().normalise(input)
+
+    def _fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
+        return not self._has_ranks() and super()._fuses(input, shortcut)
+
+    def _has_ranks(self) -> bool:
+        return self.training and dist.is_initialized()
 
     def _synchronised(self, input: Tensor) -> Tensor:
         mean, variance, count = _statistics(input)
@@ -38,10 +44,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_norms(network: nn.Module) -> nn.Module:
-    """Return the network, in which every BatchNorm2d has become a SyncBatchNorm2d with the same parameters."""
+    """Return the network, in which every norm has become a SyncBatchNorm2d with the same parameters."""
     for name, child in network.named_children():
-        if type(child) is nn.BatchNorm2d:
-            norm = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
+        if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d):
+            relu = isinstance(child, BatchNorm2d) and child.relu
+            norm = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, relu=relu)
             norm.load_state_dict(child.state_dict())
             setattr(network, name, norm.train(child.training))
         else:

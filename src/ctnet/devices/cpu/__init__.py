@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ctnet.devices.base import Probe
-from ctnet.devices.cpu import boxes, deform_conv, peaks, upsample
+from ctnet.devices.cpu import batch_norm, boxes, deform_conv, peaks, upsample
 from ctnet.devices.cpu.native import select
 from ctnet.devices.torch_device import Kernels, TorchDevice, register
 
@@ -49,6 +49,8 @@ KERNELS: Kernels = {
     "deform_conv2d_backward": deform_conv.backward,
     "depthwise_upsample": upsample.forward,
     "depthwise_upsample_backward": upsample.backward,
+    "batch_norm": batch_norm.forward,
+    "batch_norm_backward": batch_norm.backward,
     "decode_peaks": peaks.decode_peaks,
     "nms": boxes.nms,
     "soft_nms": boxes.soft_nms,

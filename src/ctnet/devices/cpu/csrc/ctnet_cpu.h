@@ -86,3 +86,15 @@ CTNET_API int ctnet_upsample_grad_map(const struct ctnet_upsample_shape *shape, 
                                       const void *weight, void *grad_map, int threads);
 CTNET_API int ctnet_upsample_grad_weight(const struct ctnet_upsample_shape *shape, int type, const void *map,
                                          const void *grad_out, void *grad_weight, int threads);
+
+/* Batch normalisation by the batch's own statistics over `rows` cells of `channels`, plus `shortcut` where it is not
+ * null, then a ReLU if `relu`. Vectors are of `channels`, float64 for float64 maps, else float32; `variance` is the
+ * biased one. Sums are taken in an order that depends on the sizes alone. */
+CTNET_API int ctnet_batch_norm(int64_t rows, int64_t channels, int type, const void *x, const void *weight,
+                               const void *bias, const void *shortcut, int relu, double eps, void *out, void *mean,
+                               void *variance, int threads);
+/* Its gradients; `out` is what the norm returned, and `grad_shortcut` is null where there was no shortcut. */
+CTNET_API int ctnet_batch_norm_backward(int64_t rows, int64_t channels, int type, const void *grad_out, const void *x,
+                                        const void *out, const void *weight, const void *mean, const void *variance,
+                                        int relu, double eps, void *grad_x, void *grad_weight, void *grad_bias,
+                                        void *grad_shortcut, int threads);

@@ -95,6 +95,8 @@ int64_t images_of(const ctnet_deform_shape &d, int64_t first, int64_t count) {
 
 } // namespace
 
+const Kernels &ctnet::selected_kernels() { return kernels(); }
+
 const char *ctnet_isa(void) { return kernels().name; }
 
 int ctnet_select_isa(const char *name) {

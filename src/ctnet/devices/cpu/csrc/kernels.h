@@ -32,6 +32,14 @@ inline bool stronger(const FoundPeak &a, const FoundPeak &b) {
     return a.logit > b.logit || (a.logit == b.logit && a.index < b.index);
 }
 
+// Cells of a batch normalisation. `shortcut` and `grad_shortcut` may be null; `relu` says whether `out` ends in one.
+struct NormRows {
+    int64_t rows, channels;
+    bool relu;
+    const void *x, *shortcut, *grad_out;
+    void *out, *grad_x, *grad_shortcut;
+};
+
 struct Kernels {
     const char *name;
     bool (*supported)();
@@ -57,6 +65,10 @@ struct Kernels {
                               int64_t image, int64_t row, void *grad_map);
     void (*upsample_grad_weight)(const ctnet_upsample_shape &, int type, const void *map, const void *grad_out,
                                  int64_t kernel_row, void *grad_weight);
+    void (*norm_moments)(int type, const void *x, const void *center, int64_t rows, int64_t channels, double *sums);
+    void (*norm)(int type, const NormRows &, const void *scale, const void *offset);
+    void (*norm_gradient_sums)(int type, const NormRows &, const void *center, double *sums);
+    void (*norm_gradient)(int type, const NormRows &, const void *by_grad, const void *by_x, const void *rest);
 };
 
 extern const Kernels kPlain;
@@ -68,6 +80,9 @@ extern const Kernels kAvx2, kAvx512, kAvx512Bf16;
 extern const Kernels kAmx;
 #endif
 #endif
+
+// The table of the instruction set that is selected, or of the best one.
+const Kernels &selected_kernels();
 
 // Calls task(context, 0) ... task(context, count-1) on at most `threads` threads.
 void parallel(int threads, int64_t count, void (*task)(void *context, int64_t index), void *context);

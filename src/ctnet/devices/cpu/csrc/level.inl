@@ -5,6 +5,7 @@
 #include "product.inl"
 
 #include "deform_conv.inl"
+#include "norm.inl"
 #include "peaks.inl"
 #include "upsample.inl"
 
@@ -165,7 +166,67 @@ void upsample_grad_weight(const ctnet_upsample_shape &u, int type, const void *m
     CTNET_BY_TYPE(type, upsample_grad_weight_of, u, map, grad_out, kernel_row, grad_weight)
 }
 
+template <class T>
+void norm_moments_of(const void *x, const void *center, int64_t rows, int64_t channels, double *sums) {
+    norm_moments(static_cast<const T *>(x), static_cast<const typename Wide<T>::type *>(center), rows, channels, sums);
+}
+
+void norm_moments_by_type(int type, const void *x, const void *center, int64_t rows, int64_t channels, double *sums) {
+    CTNET_BY_TYPE(type, norm_moments_of, x, center, rows, channels, sums)
+}
+
+template <class T> void norm_of(const NormRows &n, const void *scale, const void *offset) {
+    using W = typename Wide<T>::type;
+    const auto run = n.relu ? (n.shortcut ? norm_rows<T, true, true> : norm_rows<T, true, false>)
+                            : (n.shortcut ? norm_rows<T, false, true> : norm_rows<T, false, false>);
+    run(static_cast<const T *>(n.x), static_cast<const T *>(n.shortcut), static_cast<const W *>(scale),
+        static_cast<const W *>(offset), n.rows, n.channels, static_cast<T *>(n.out));
+}
+
+void norm(int type, const NormRows &n, const void *scale, const void *offset) {
+    CTNET_BY_TYPE(type, norm_of, n, scale, offset)
+}
+
+template <class T> void norm_gradient_sums_of(const NormRows &n, const void *center, double *sums) {
+    const auto run = n.relu ? norm_gradient_sums<T, true> : norm_gradient_sums<T, false>;
+    run(static_cast<const T *>(n.grad_out), static_cast<const T *>(n.x), static_cast<const T *>(n.out),
+        static_cast<const typename Wide<T>::type *>(center), n.rows, n.channels, sums);
+}
+
+void norm_gradient_sums_by_type(int type, const NormRows &n, const void *center, double *sums) {
+    CTNET_BY_TYPE(type, norm_gradient_sums_of, n, center, sums)
+}
+
+template <class T>
+void norm_gradient_of(const NormRows &n, const void *by_grad, const void *by_x, const void *rest) {
+    using W = typename Wide<T>::type;
+    const bool adds = n.grad_shortcut != nullptr;
+    const auto run = n.relu ? (adds ? norm_gradient_rows<T, true, true> : norm_gradient_rows<T, true, false>)
+                            : (adds ? norm_gradient_rows<T, false, true> : norm_gradient_rows<T, false, false>);
+    run(static_cast<const T *>(n.grad_out), static_cast<const T *>(n.x), static_cast<const T *>(n.out),
+        static_cast<const W *>(by_grad), static_cast<const W *>(by_x), static_cast<const W *>(rest), n.rows, n.channels,
+        static_cast<T *>(n.grad_x), static_cast<T *>(n.grad_shortcut));
+}
+
+void norm_gradient(int type, const NormRows &n, const void *by_grad, const void *by_x, const void *rest) {
+    CTNET_BY_TYPE(type, norm_gradient_of, n, by_grad, by_x, rest)
+}
+
 constexpr Kernels table(const char *name, bool (*supported)()) {
-    return {name,           supported, columns,  packed_size,       pack,                convolve, spread_share,
-            side_gradients, peaks,     upsample, upsample_grad_map, upsample_grad_weight};
+    return {name,
+            supported,
+            columns,
+            packed_size,
+            pack,
+            convolve,
+            spread_share,
+            side_gradients,
+            peaks,
+            upsample,
+            upsample_grad_map,
+            upsample_grad_weight,
+            norm_moments_by_type,
+            norm,
+            norm_gradient_sums_by_type,
+            norm_gradient};
 }

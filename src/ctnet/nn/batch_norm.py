@@ -1,0 +1,58 @@
+"""Batch normalisation with what follows it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctnet.ops.batch_norm import batch_norm, has_kernel
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's norm, a shortcut where one is given, and a ReLU if asked for; parameters and buffers are torch's.
+
+    In training a device's kernel computes all three at once; elsewhere they are three of torch's operators.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float | None = 0.1, *, relu: bool = False) -> None:
+        super().__init__(channels, eps, momentum)
+        self.relu = relu
+
+    def forward(self, input: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """Return (N,C,H,W)."""
+        if self._fuses(input, shortcut):
+            return self._fused(input, shortcut)
+        output = self.normalise(input)
+        if shortcut is not None:
+            output = output + shortcut
+        return F.relu(output, inplace=True) if self.relu else output
+
+    def normalise(self, input: Tensor) -> Tensor:
+        """Return the norm alone, by torch."""
+        return super().forward(input)
+
+    def _fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
+        """Say whether the kernel computes this call. A compiler fuses torch's operators itself."""
+        return (
+            self.training
+            and self.momentum is not None
+            and not torch.compiler.is_compiling()
+            and has_kernel(input)
+            and input.is_contiguous(memory_format=torch.channels_last)
+            and input.numel() > input.shape[1]
+            and (shortcut is None or (shortcut.dtype == input.dtype and shortcut.shape == input.shape))
+        )
+
+    def _fused(self, input: Tensor, shortcut: Tensor | None) -> Tensor:
+        output, mean, variance = batch_norm(input, self.weight, self.bias, shortcut, relu=self.relu, eps=self.eps)
+        cells = input.numel() // input.shape[1]
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (cells / (cells - 1)), self.momentum)
+        return output
