@@ -16,6 +16,7 @@ CASES = [
         {"resdcn18/fp32/b1/matmul_limit", "resdcn18/bf16/b1/matmul_limit"},
     ),
     (["train_step.py", "--cases", "64x2"], {"train/resdcn18/fp32/64x2/grid_sample"}),
+    pytest.param(["batch_norm.py"], {"batch_norm/bfloat16/relu/torch"}, marks=pytest.mark.slow),
     pytest.param(
         ["distributed.py", "--image-size", "64", "--batch", "2", "--steps", "2", "--rounds", "1"],
         {"distributed/resdcn18/64x2/2"},
@@ -29,7 +30,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("command", "expected"), CASES, ids=["nms", "model", "train_step", "distributed", "loader"])
+@pytest.mark.parametrize(
+    ("command", "expected"), CASES, ids=["nms", "model", "train_step", "batch_norm", "distributed", "loader"]
+)
 def test_a_script_writes_its_ratios(command, expected, tmp_path):
     file = tmp_path / "figures.json"
     done = subprocess.run(

@@ -73,8 +73,12 @@ def test_behind_the_relu_gradients_pass_where_the_output_is_positive(dtype):
     got, _, _ = batch_norm(*leaves, relu=True)
     assert 0.2 < float((got > 0).float().mean()) < 0.8
     grad = torch.randn(got.shape).to(dtype)
-    (passed,) = torch.autograd.grad(got, leaves[3], grad)
+    passed, by_bias = torch.autograd.grad(got, (leaves[3], leaves[2]), grad)
     assert torch.equal(passed, torch.where(got > 0, grad, 0))
+    assert torch.allclose(by_bias, passed.float().sum((0, 2, 3)), atol=1e-4)
+    alone, _, _ = batch_norm(*leaves[:3], relu=True)
+    (by_bias,) = torch.autograd.grad(alone, leaves[2], grad)
+    assert torch.allclose(by_bias, torch.where(alone > 0, grad, 0).float().sum((0, 2, 3)), atol=1e-4)
 
 
 def test_statistics_far_from_zero_do_not_cancel():
@@ -126,11 +130,17 @@ def test_threads_do_not_change_a_bit(implementation):
 @pytest.mark.parametrize(("relu", "adds"), [(True, True), (False, False)])
 def test_operator_contract_holds(relu, adds):
     leaves = inputs((2, 3, 4, 5), torch.float64, adds=adds)
-    torch.library.opcheck(torch.ops.ctnet.batch_norm, (*leaves, relu, 1e-3))
     x, weight, bias, shortcut = (None if leaf is None else leaf.detach() for leaf in leaves)
+    torch.library.opcheck(torch.ops.ctnet.batch_norm, (x, weight, bias, shortcut, relu, 1e-3))
     output, mean, variance = batch_norm(x, weight, bias, shortcut, relu=relu)
-    backward = (torch.randn_like(x), x, output, weight, mean, variance, relu, adds, 1e-3)
+    backward = (torch.randn_like(x), x, output, weight, bias, mean, variance, relu, adds, 1e-3)
     torch.library.opcheck(torch.ops.ctnet.batch_norm_backward, backward)
+
+
+@pytest.mark.parametrize(("relu", "adds"), [(False, True), (True, False)])
+def test_gradients_agree_with_finite_differences(relu, adds):
+    leaves = inputs((2, 3, 3, 2), torch.float64, adds=adds)
+    assert torch.autograd.gradcheck(lambda *tensors: batch_norm(*tensors, relu=relu, eps=1e-3)[0], leaves)
 
 
 @pytest.mark.parametrize(

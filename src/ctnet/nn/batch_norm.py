@@ -21,8 +21,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """Return (N,C,H,W)."""
-        if self._fuses(input, shortcut):
-            return self._fused(input, shortcut)
+        if self.fuses(input, shortcut):
+            return self._by_kernel(input, shortcut)
         output = self.normalise(input)
         if shortcut is not None:
             output = output + shortcut
@@ -32,7 +32,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Return the norm alone, by torch."""
         return super().forward(input)
 
-    def _fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
+    def fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
         """Say whether the kernel computes this call. A compiler fuses torch's operators itself."""
         return (
             self.training
@@ -44,7 +44,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             and (shortcut is None or (shortcut.dtype == input.dtype and shortcut.shape == input.shape))
         )
 
-    def _fused(self, input: Tensor, shortcut: Tensor | None) -> Tensor:
+    def _by_kernel(self, input: Tensor, shortcut: Tensor | None) -> Tensor:
         output, mean, variance = batch_norm(input, self.weight, self.bias, shortcut, relu=self.relu, eps=self.eps)
         cells = input.numel() // input.shape[1]
         assert self.running_mean is not None

@@ -24,8 +24,9 @@ class SyncBatchNorm2d(BatchNorm2d):
         """Return the norm alone, over all ranks."""
         return self._synchronised(input) if self._has_ranks() else super().normalise(input)
 
-    def _fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
-        return not self._has_ranks() and super()._fuses(input, shortcut)
+    def fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
+        """Say whether the kernel computes this call: not over several ranks."""
+        return not self._has_ranks() and super().fuses(input, shortcut)
 
     def _has_ranks(self) -> bool:
         return self.training and dist.is_initialized()

@@ -6,6 +6,8 @@ better choice, and `has_kernel` says so.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,8 @@ torch.library.define(
 )
 torch.library.define(
     "ctnet::batch_norm_backward",
-    "(Tensor grad_output, Tensor input, Tensor output, Tensor weight, Tensor mean, Tensor variance, bool relu, "
-    "bool adds, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor grad_output, Tensor input, Tensor output, Tensor weight, Tensor bias, Tensor mean, Tensor variance, "
+    "bool relu, bool adds, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 
 
@@ -62,7 +64,7 @@ def batch_norm(
         raise ValueError(f"batch_norm: one device expected, got {', '.join(sorted(devices))}")
     if input.numel() < 2 * channels:
         raise ValueError(f"batch_norm: more than one value per channel expected in training, got {tuple(input.shape)}")
-    results: tuple[Tensor, Tensor, Tensor] = torch.ops.ctnet.batch_norm(input, weight, bias, shortcut, relu, eps)
+    results: tuple[Tensor, Tensor, Tensor] = _BatchNorm.apply(input, weight, bias, shortcut, relu, eps)  # type: ignore[no-untyped-call]
     return results
 
 
@@ -93,19 +95,24 @@ def backward(
     input: Tensor,
     output: Tensor,
     weight: Tensor,
+    bias: Tensor,
     mean: Tensor,
     variance: Tensor,
     relu: bool,
     adds: bool,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of input, weight, bias and shortcut (empty without one) by the reference."""
+    """Return the gradients of input, weight, bias and shortcut (empty without one) by the reference.
+
+    `output` is what the norm returned where a shortcut was added before a ReLU; elsewhere it is not looked at.
+    """
     channels_last = torch.channels_last
     grad = grad_output.to(mean.dtype)
-    if relu:
-        grad = torch.where(output <= 0, 0, grad)
     scale = torch.rsqrt(variance + eps)
     normalised = (input.to(mean.dtype) - _column(mean)) * _column(scale)
+    if relu:
+        before = output if adds else normalised * _column(weight) + _column(bias)
+        grad = torch.where(before <= 0, 0, grad)
     grad_bias, grad_weight = grad.sum((0, 2, 3)), (grad * normalised).sum((0, 2, 3))
     cells = input.numel() // input.shape[1]
     centred = grad - _column(grad_bias / cells) - normalised * _column(grad_weight / cells)
@@ -130,24 +137,27 @@ def _forward_shape(input, weight, bias, shortcut, relu, eps):  # type: ignore[no
 
 
 @torch.library.register_fake("ctnet::batch_norm_backward")
-def _backward_shape(grad_output, input, output, weight, mean, variance, relu, adds, eps):  # type: ignore[no-untyped-def]
+def _backward_shape(grad_output, input, output, weight, bias, mean, variance, relu, adds, eps):  # type: ignore[no-untyped-def]
     grad_shortcut = maps_like(input) if adds else input.new_empty(0)
     return maps_like(input), torch.empty_like(weight), torch.empty_like(weight), grad_shortcut
 
 
-def _save_for_backward(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    input, weight, _, shortcut, ctx.relu, ctx.eps = inputs
-    normalised, mean, variance = output
-    ctx.adds = shortcut is not None
-    ctx.save_for_backward(input, normalised if ctx.relu else input, weight, mean, variance)
-    ctx.mark_non_differentiable(mean, variance)
+class _BatchNorm(torch.autograd.Function):
+    """The gradient. Registered with the operator, torch would take longer to call it than a small norm takes."""
 
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, relu: bool, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        output, mean, variance = torch.ops.ctnet.batch_norm(input, weight, bias, shortcut, relu, eps)
+        ctx.relu, ctx.adds, ctx.eps = relu, shortcut is not None, eps
+        ctx.save_for_backward(input, output if relu and ctx.adds else input, weight, bias, mean, variance)
+        ctx.mark_non_differentiable(mean, variance)
+        return output, mean, variance
 
-def _gradients(ctx, grad_output, _mean, _variance):  # type: ignore[no-untyped-def]
-    grad_input, grad_weight, grad_bias, grad_shortcut = torch.ops.ctnet.batch_norm_backward(
-        grad_output, *ctx.saved_tensors, ctx.relu, ctx.adds, ctx.eps
-    )
-    return grad_input, grad_weight, grad_bias, grad_shortcut if ctx.adds else None, None, None
-
-
-torch.library.register_autograd("ctnet::batch_norm", _gradients, setup_context=_save_for_backward)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, grad_weight, grad_bias, grad_shortcut = torch.ops.ctnet.batch_norm_backward(
+            gradients[0], *ctx.saved_tensors, ctx.relu, ctx.adds, ctx.eps
+        )
+        return grad_input, grad_weight, grad_bias, grad_shortcut if ctx.adds else None, None, None

@@ -46,6 +46,7 @@ def backward(
     input: Tensor,
     output: Tensor,
     weight: Tensor,
+    bias: Tensor,
     mean: Tensor,
     variance: Tensor,
     relu: bool,
@@ -54,11 +55,11 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what the reference returns."""
     if input.dtype not in TYPES or input.numel() == 0:
-        return reference.backward(grad_output, input, output, weight, mean, variance, relu, adds, eps)
+        return reference.backward(grad_output, input, output, weight, bias, mean, variance, relu, adds, eps)
     channels = input.shape[1]
     grad_output = grad_output.to(input.dtype).contiguous(memory_format=_CHANNELS_LAST)
     input, output = (t.contiguous(memory_format=_CHANNELS_LAST) for t in (input, output))
-    factors = _vector(weight, mean.dtype)
+    factors, summands = _vector(weight, mean.dtype), _vector(bias, mean.dtype)
     grad_input = reference.maps_like(input)
     grad_shortcut = reference.maps_like(input) if adds else input.new_empty(0)
     grad_weight, grad_bias = torch.empty_like(factors), torch.empty_like(factors)
@@ -70,6 +71,7 @@ def backward(
         pointer(input),
         pointer(output),
         pointer(factors),
+        pointer(summands),
         pointer(mean),
         pointer(variance),
         relu,

@@ -58,7 +58,7 @@ _SIGNATURES = {
     "nms": [c_int64, c_void_p, c_void_p, c_void_p, c_double, c_double, c_void_p],
     "soft_nms": [c_int64, c_void_p, c_void_p, c_int, c_double, c_double, c_double, c_double],
     "batch_norm": [c_int64, c_int64, c_int, *[c_void_p] * 4, c_int, c_double, *[c_void_p] * 3, c_int],
-    "batch_norm_backward": [c_int64, c_int64, c_int, *[c_void_p] * 6, c_int, c_double, *[c_void_p] * 4, c_int],
+    "batch_norm_backward": [c_int64, c_int64, c_int, *[c_void_p] * 7, c_int, c_double, *[c_void_p] * 4, c_int],
     "upsample": [POINTER(UpsampleShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
     "upsample_grad_map": [POINTER(UpsampleShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
     "upsample_grad_weight": [POINTER(UpsampleShape), c_int, c_void_p, c_void_p, c_void_p, c_int],

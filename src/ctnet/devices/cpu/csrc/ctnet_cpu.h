@@ -93,8 +93,9 @@ CTNET_API int ctnet_upsample_grad_weight(const struct ctnet_upsample_shape *shap
 CTNET_API int ctnet_batch_norm(int64_t rows, int64_t channels, int type, const void *x, const void *weight,
                                const void *bias, const void *shortcut, int relu, double eps, void *out, void *mean,
                                void *variance, int threads);
-/* Its gradients; `out` is what the norm returned, and `grad_shortcut` is null where there was no shortcut. */
+/* Its gradients. `out`, what the norm returned, is read where there was a shortcut before a ReLU, and may be null
+ * elsewhere; `grad_shortcut` is null where there was no shortcut. */
 CTNET_API int ctnet_batch_norm_backward(int64_t rows, int64_t channels, int type, const void *grad_out, const void *x,
-                                        const void *out, const void *weight, const void *mean, const void *variance,
-                                        int relu, double eps, void *grad_x, void *grad_weight, void *grad_bias,
-                                        void *grad_shortcut, int threads);
+                                        const void *out, const void *weight, const void *bias, const void *mean,
+                                        const void *variance, int relu, double eps, void *grad_x, void *grad_weight,
+                                        void *grad_bias, void *grad_shortcut, int threads);

@@ -40,6 +40,11 @@ struct NormRows {
     void *out, *grad_x, *grad_shortcut;
 };
 
+// By channel: the norm is x * scale + offset, its gradient by_grad * gradient + by_x * x + rest.
+template <class W> struct NormFactors {
+    const W *scale, *offset, *by_grad, *by_x, *rest;
+};
+
 struct Kernels {
     const char *name;
     bool (*supported)();
@@ -67,8 +72,9 @@ struct Kernels {
                                  int64_t kernel_row, void *grad_weight);
     void (*norm_moments)(int type, const void *x, const void *center, int64_t rows, int64_t channels, double *sums);
     void (*norm)(int type, const NormRows &, const void *scale, const void *offset);
-    void (*norm_gradient_sums)(int type, const NormRows &, const void *center, double *sums);
-    void (*norm_gradient)(int type, const NormRows &, const void *by_grad, const void *by_x, const void *rest);
+    void (*norm_gradient_sums)(int type, const NormRows &, const void *scale, const void *offset, const void *center,
+                               double *sums);
+    void (*norm_gradient)(int type, const NormRows &, const void *const factors[5]); // NormFactors
 };
 
 extern const Kernels kPlain;

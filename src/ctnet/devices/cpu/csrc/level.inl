@@ -187,29 +187,35 @@ void norm(int type, const NormRows &n, const void *scale, const void *offset) {
     CTNET_BY_TYPE(type, norm_of, n, scale, offset)
 }
 
-template <class T> void norm_gradient_sums_of(const NormRows &n, const void *center, double *sums) {
-    const auto run = n.relu ? norm_gradient_sums<T, true> : norm_gradient_sums<T, false>;
-    run(static_cast<const T *>(n.grad_out), static_cast<const T *>(n.x), static_cast<const T *>(n.out),
-        static_cast<const typename Wide<T>::type *>(center), n.rows, n.channels, sums);
-}
-
-void norm_gradient_sums_by_type(int type, const NormRows &n, const void *center, double *sums) {
-    CTNET_BY_TYPE(type, norm_gradient_sums_of, n, center, sums)
-}
-
 template <class T>
-void norm_gradient_of(const NormRows &n, const void *by_grad, const void *by_x, const void *rest) {
+void norm_gradient_sums_of(const NormRows &n, const void *scale, const void *offset, const void *center, double *sums) {
     using W = typename Wide<T>::type;
-    const bool adds = n.grad_shortcut != nullptr;
-    const auto run = n.relu ? (adds ? norm_gradient_rows<T, true, true> : norm_gradient_rows<T, true, false>)
-                            : (adds ? norm_gradient_rows<T, false, true> : norm_gradient_rows<T, false, false>);
+    const auto run = !n.relu             ? norm_gradient_sums<T, Relu::none>
+                     : n.grad_shortcut ? norm_gradient_sums<T, Relu::of_output>
+                                       : norm_gradient_sums<T, Relu::of_norm>;
     run(static_cast<const T *>(n.grad_out), static_cast<const T *>(n.x), static_cast<const T *>(n.out),
-        static_cast<const W *>(by_grad), static_cast<const W *>(by_x), static_cast<const W *>(rest), n.rows, n.channels,
-        static_cast<T *>(n.grad_x), static_cast<T *>(n.grad_shortcut));
+        static_cast<const W *>(scale), static_cast<const W *>(offset), static_cast<const W *>(center), n.rows,
+        n.channels, sums);
 }
 
-void norm_gradient(int type, const NormRows &n, const void *by_grad, const void *by_x, const void *rest) {
-    CTNET_BY_TYPE(type, norm_gradient_of, n, by_grad, by_x, rest)
+void norm_gradient_sums_by_type(int type, const NormRows &n, const void *scale, const void *offset, const void *center,
+                                double *sums) {
+    CTNET_BY_TYPE(type, norm_gradient_sums_of, n, scale, offset, center, sums)
+}
+
+template <class T> void norm_gradient_of(const NormRows &n, const void *const factors[5]) {
+    using W = typename Wide<T>::type;
+    const auto factor = [factors](int i) { return static_cast<const W *>(factors[i]); };
+    const NormFactors<W> f{factor(0), factor(1), factor(2), factor(3), factor(4)};
+    const bool adds = n.grad_shortcut != nullptr;
+    const auto run = n.relu ? (adds ? norm_gradient_rows<T, Relu::of_output, true> : norm_gradient_rows<T, Relu::of_norm, false>)
+                            : (adds ? norm_gradient_rows<T, Relu::none, true> : norm_gradient_rows<T, Relu::none, false>);
+    run(static_cast<const T *>(n.grad_out), static_cast<const T *>(n.x), static_cast<const T *>(n.out), f, n.rows,
+        n.channels, static_cast<T *>(n.grad_x), static_cast<T *>(n.grad_shortcut));
+}
+
+void norm_gradient(int type, const NormRows &n, const void *const factors[5]) {
+    CTNET_BY_TYPE(type, norm_gradient_of, n, factors)
 }
 
 constexpr Kernels table(const char *name, bool (*supported)()) {

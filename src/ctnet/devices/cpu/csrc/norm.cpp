@@ -51,6 +51,17 @@ template <class F> std::vector<double> summed(const Chunks &chunks, int threads,
     return sums;
 }
 
+// What the norm multiplies x with and adds, by channel.
+template <class W> struct Affine {
+    std::vector<W> scale, offset;
+
+    explicit Affine(int64_t channels) : scale(channels), offset(channels) {}
+    void set(int64_t channel, double weight, double bias, double mean, double inverse_deviation) {
+        scale[channel] = static_cast<W>(weight * inverse_deviation);
+        offset[channel] = static_cast<W>(bias - mean * weight * inverse_deviation);
+    }
+};
+
 template <class W>
 void forward(const Kernels &kernels, const Chunks &chunks, int type, const NormRows &n, const W *weight, const W *bias,
              double eps, const std::vector<W> &center, W *mean, W *variance, int threads) {
@@ -58,23 +69,26 @@ void forward(const Kernels &kernels, const Chunks &chunks, int type, const NormR
         const NormRows part = chunks.cut(n, i);
         kernels.norm_moments(type, part.x, center.data(), part.rows, n.channels, into);
     });
-    std::vector<W> scale(n.channels), offset(n.channels);
+    Affine<W> norm(n.channels);
     for (int64_t k = 0; k < n.channels; ++k) {
         const double shift = sums[k] / n.rows, spread = std::max(0.0, sums[n.channels + k] / n.rows - shift * shift);
-        const double factor = weight[k] / std::sqrt(spread + eps);
         mean[k] = static_cast<W>(center[k] + shift);
         variance[k] = static_cast<W>(spread);
-        scale[k] = static_cast<W>(factor);
-        offset[k] = static_cast<W>(bias[k] - (center[k] + shift) * factor);
+        // from the numbers that are returned, as the gradient will compute it again
+        norm.set(k, weight[k], bias[k], mean[k], 1 / std::sqrt(variance[k] + eps));
     }
-    each(chunks, threads, [&](int64_t i) { kernels.norm(type, chunks.cut(n, i), scale.data(), offset.data()); });
+    // from the last chunk to the first: the last ones may still be in the cache
+    each(chunks, threads,
+         [&](int64_t i) { kernels.norm(type, chunks.cut(n, chunks.count - 1 - i), norm.scale.data(), norm.offset.data()); });
 }
 
 template <class W>
-void backward(const Kernels &kernels, const Chunks &chunks, int type, const NormRows &n, const W *weight, const W *mean,
-              const W *variance, double eps, W *grad_weight, W *grad_bias, int threads) {
+void backward(const Kernels &kernels, const Chunks &chunks, int type, const NormRows &n, const W *weight, const W *bias,
+              const W *mean, const W *variance, double eps, W *grad_weight, W *grad_bias, int threads) {
+    Affine<W> norm(n.channels);
+    for (int64_t k = 0; k < n.channels; ++k) norm.set(k, weight[k], bias[k], mean[k], 1 / std::sqrt(variance[k] + eps));
     const auto sums = summed(chunks, threads, [&](int64_t i, double *into) {
-        kernels.norm_gradient_sums(type, chunks.cut(n, i), mean, into);
+        kernels.norm_gradient_sums(type, chunks.cut(n, i), norm.scale.data(), norm.offset.data(), mean, into);
     });
     std::vector<W> by_grad(n.channels), by_x(n.channels), rest(n.channels);
     for (int64_t k = 0; k < n.channels; ++k) {
@@ -86,9 +100,9 @@ void backward(const Kernels &kernels, const Chunks &chunks, int type, const Norm
         by_x[k] = static_cast<W>(slope);
         rest[k] = static_cast<W>(-factor * sums[k] / n.rows - slope * mean[k]);
     }
-    each(chunks, threads, [&](int64_t i) {
-        kernels.norm_gradient(type, chunks.cut(n, i), by_grad.data(), by_x.data(), rest.data());
-    });
+    const void *factors[] = {norm.scale.data(), norm.offset.data(), by_grad.data(), by_x.data(), rest.data()};
+    each(chunks, threads,
+         [&](int64_t i) { kernels.norm_gradient(type, chunks.cut(n, chunks.count - 1 - i), factors); });
 }
 
 double value_at(int type, const void *x, int64_t index) {
@@ -129,17 +143,17 @@ int ctnet_batch_norm(int64_t rows, int64_t channels, int type, const void *x, co
 }
 
 int ctnet_batch_norm_backward(int64_t rows, int64_t channels, int type, const void *grad_out, const void *x,
-                              const void *out, const void *weight, const void *mean, const void *variance, int relu,
-                              double eps, void *grad_x, void *grad_weight, void *grad_bias, void *grad_shortcut,
-                              int threads) {
+                              const void *out, const void *weight, const void *bias, const void *mean,
+                              const void *variance, int relu, double eps, void *grad_x, void *grad_weight,
+                              void *grad_bias, void *grad_shortcut, int threads) {
     const Kernels &kernels = ctnet::selected_kernels();
     const Chunks chunks(rows, channels, type);
     const NormRows n{rows, channels, relu != 0, x, nullptr, grad_out, const_cast<void *>(out), grad_x, grad_shortcut};
     const auto run = [&](auto zero) {
         using W = decltype(zero);
-        backward(kernels, chunks, type, n, static_cast<const W *>(weight), static_cast<const W *>(mean),
-                 static_cast<const W *>(variance), eps, static_cast<W *>(grad_weight), static_cast<W *>(grad_bias),
-                 threads);
+        backward(kernels, chunks, type, n, static_cast<const W *>(weight), static_cast<const W *>(bias),
+                 static_cast<const W *>(mean), static_cast<const W *>(variance), eps, static_cast<W *>(grad_weight),
+                 static_cast<W *>(grad_bias), threads);
     };
     type == CTNET_FLOAT64 ? run(0.0) : run(0.0f);
     return 0;

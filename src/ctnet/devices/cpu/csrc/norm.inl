@@ -38,12 +38,22 @@ void norm_moments(const T *x, const typename Wide<T>::type *center, int64_t rows
     }
 }
 
-// What reaches the norm of the gradient behind the ReLU that gave `out`. What is not a number passes.
-template <class W> inline W passed(W grad, W out) { return out <= 0 ? W(0) : grad; }
+enum class Relu { none, of_norm, of_output };
 
-// Adds the sums of the gradient and of its product with x - center to `sums` (2,C). Without a ReLU `out` is null.
-template <class T, bool relu>
-void norm_gradient_sums(const T *grad, const T *x, const T *out, const typename Wide<T>::type *center, int64_t rows,
+// What reaches the norm of the gradient at its output: all of it without a ReLU, else what belongs to outputs above
+// zero. Without a shortcut the output follows from x, and is not read. What is not a number passes.
+template <Relu relu, class T, class W>
+inline W passed(const T *grad, const T *x, const T *out, const W *scale, const W *offset, int64_t k) {
+    const W g = widen(grad[k]);
+    if (relu == Relu::none) return g;
+    const W value = relu == Relu::of_norm ? widen(x[k]) * scale[k] + offset[k] : widen(out[k]);
+    return value <= 0 ? W(0) : g;
+}
+
+// Adds the sums of the gradient and of its product with x - center to `sums` (2,C).
+template <class T, Relu relu>
+void norm_gradient_sums(const T *grad, const T *x, const T *out, const typename Wide<T>::type *scale,
+                        const typename Wide<T>::type *offset, const typename Wide<T>::type *center, int64_t rows,
                         int64_t channels, double *sums) {
     using W = typename Wide<T>::type;
     for (int64_t low = 0; low < channels; low += kNormChannels) {
@@ -53,14 +63,15 @@ void norm_gradient_sums(const T *grad, const T *x, const T *out, const typename 
             const int64_t end = smaller(from + kNormRows, rows);
             for (int64_t row = from; row < end; ++row) {
                 const int64_t at = row * channels + low;
+                const T *values = x + at, *outputs = relu == Relu::of_output ? out + at : nullptr;
                 W g[kNormChannels]; // in a loop of its own: compilers skip additions of zero by a branch a channel
 #pragma omp simd
                 for (int64_t k = 0; k < width; ++k)
-                    g[k] = relu ? passed(widen(grad[at + k]), widen(out[at + k])) : widen(grad[at + k]);
+                    g[k] = passed<relu>(grad + at, values, outputs, scale + low, offset + low, k);
 #pragma omp simd
                 for (int64_t k = 0; k < width; ++k) {
                     first[k] += g[k];
-                    second[k] += g[k] * (widen(x[at + k]) - center[low + k]);
+                    second[k] += g[k] * (widen(values[k]) - center[low + k]);
                 }
             }
             for (int64_t k = 0; k < width; ++k) {
@@ -88,21 +99,22 @@ void norm_rows(const T *__restrict x, const T *__restrict shortcut, const typena
 }
 
 // grad_x = by_grad * gradient + by_x * x + rest; the shortcut's gradient is the gradient behind the ReLU.
-template <class T, bool relu, bool adds>
+template <class T, Relu relu, bool adds>
 void norm_gradient_rows(const T *__restrict grad, const T *__restrict x, const T *__restrict out,
-                        const typename Wide<T>::type *__restrict by_grad,
-                        const typename Wide<T>::type *__restrict by_x, const typename Wide<T>::type *__restrict rest,
-                        int64_t rows, int64_t channels, T *__restrict grad_x, T *__restrict grad_shortcut) {
+                        const NormFactors<typename Wide<T>::type> &f, int64_t rows, int64_t channels,
+                        T *__restrict grad_x, T *__restrict grad_shortcut) {
     using W = typename Wide<T>::type;
+    const W *__restrict scale = f.scale, *__restrict offset = f.offset, *__restrict by_grad = f.by_grad,
+            *__restrict by_x = f.by_x, *__restrict rest = f.rest;
     for (int64_t row = 0; row < rows; ++row) {
 #pragma omp simd
         for (int64_t k = 0; k < channels; ++k) {
-            const W g = relu ? passed(widen(grad[k]), widen(out[k])) : widen(grad[k]);
+            const W g = passed<relu>(grad, x, out, scale, offset, k);
             grad_x[k] = narrow<T>(by_grad[k] * g + by_x[k] * widen(x[k]) + rest[k]);
             if (adds) grad_shortcut[k] = narrow<T>(g);
         }
         grad += channels, x += channels, grad_x += channels;
-        if (relu) out += channels;
+        if (relu == Relu::of_output) out += channels;
         if (adds) grad_shortcut += channels;
     }
 }
