@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctnet.devices.conformance.result import BOUNDS, Check, deviation, need
+from ctnet.devices.conformance.result import BOUNDS, Check, Skip, deviation, need
 from ctnet.devices.registry import OpenDevice
-from ctnet.ops import decode_peaks, deform_conv, deform_conv2d, depthwise_upsample, nms, soft_nms
+from ctnet.ops import batch_norm, decode_peaks, deform_conv, deform_conv2d, depthwise_upsample, nms, soft_nms
 from ctnet.ops.nms import reference_nms, reference_soft_nms
 from ctnet.ops.peaks import reference_peaks
 
@@ -70,6 +70,10 @@ def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
         yield f"depthwise_upsample, {name}", partial(_upsample, device, shape, kernel, stride, padding, None)
     for dtype in dtypes:
         yield f"depthwise_upsample, autocast {_short(dtype)}", partial(_upsample, device, (2, 5, 7, 5), 4, 2, 1, dtype)
+    for dtype in (torch.float32, *dtypes):
+        for adds in (False, True):
+            kind = "shortcut and ReLU" if adds else "ReLU"
+            yield f"batch_norm, {kind}, {_short(dtype)}", partial(_batch_norm, device, dtype, adds)
     for name, (shape, top_k) in _PEAKS.items():
         yield f"decode_peaks, {name}", partial(_peaks, device, shape, top_k, torch.float32)
     for dtype in dtypes:
@@ -166,6 +170,36 @@ def _upsample(
         assert leaf.grad is not None
         assert wanted.grad is not None
         worst = max(worst, deviation(leaf.grad, wanted.grad, f"gradient of {name}", bound))
+    return f"{worst:.0e}"
+
+
+def _batch_norm(device: OpenDevice, dtype: torch.dtype, adds: bool) -> str:
+    generator, shape = _generator(), (2, 35, 9, 11)
+    inputs = [torch.randn(shape, generator=generator).to(dtype)]
+    inputs += [torch.randn(shape[1], generator=generator) for _ in range(2)]
+    inputs += [torch.randn(shape, generator=generator).to(dtype)] * adds
+    leaves = [_leaf(t, device) for t in inputs]
+    if not batch_norm.has_kernel(leaves[0]):
+        raise Skip("torch's own norm runs")
+    x, weight, bias, *others = leaves
+    result, *statistics = batch_norm.batch_norm(x, weight, bias, others[0] if adds else None, relu=True)
+    need(result.dtype == dtype, f"the result is {result.dtype}")
+    exact = [t.double() for t in inputs]
+    shortcut = exact[3] if adds else None
+    expected, mean, variance = batch_norm.forward(exact[0], exact[1], exact[2], shortcut, True, 1e-5)
+    worst = deviation(result, expected, "result", BOUNDS[dtype])
+    for name, got, moment in zip(("mean", "variance"), statistics, (mean, variance), strict=True):
+        worst = max(worst, deviation(got, moment, name, BOUNDS[torch.float32]))
+    grad = torch.randn(shape, generator=generator).to(dtype)
+    result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
+    # where the device's ReLU was open: rounding may close it beside the exact one's edge
+    opened = grad.double() * (result.detach().cpu() > 0)
+    wanted = batch_norm.backward(
+        opened, exact[0], expected, exact[1], exact[2], mean, variance, relu=False, adds=adds, eps=1e-5
+    )
+    for name, leaf, gradient in zip(("input", "weight", "bias", "shortcut"), leaves, wanted, strict=False):
+        assert leaf.grad is not None
+        worst = max(worst, deviation(leaf.grad, gradient, f"gradient of {name}", BOUNDS[dtype]))
     return f"{worst:.0e}"
 
 
