@@ -71,15 +71,16 @@ void forward(const Kernels &kernels, const Chunks &chunks, int type, const NormR
     });
     Affine<W> norm(n.channels);
     for (int64_t k = 0; k < n.channels; ++k) {
-        const double shift = sums[k] / n.rows, spread = std::max(0.0, sums[n.channels + k] / n.rows - shift * shift);
+        const double shift = sums[k] / n.rows, spread = sums[n.channels + k] / n.rows - shift * shift;
         mean[k] = static_cast<W>(center[k] + shift);
-        variance[k] = static_cast<W>(spread);
+        variance[k] = static_cast<W>(spread < 0 ? 0 : spread); // what is not a number stays so
         // from the numbers that are returned, as the gradient will compute it again
         norm.set(k, weight[k], bias[k], mean[k], 1 / std::sqrt(variance[k] + eps));
     }
     // from the last chunk to the first: the last ones may still be in the cache
-    each(chunks, threads,
-         [&](int64_t i) { kernels.norm(type, chunks.cut(n, chunks.count - 1 - i), norm.scale.data(), norm.offset.data()); });
+    each(chunks, threads, [&](int64_t i) {
+        kernels.norm(type, chunks.cut(n, chunks.count - 1 - i), norm.scale.data(), norm.offset.data());
+    });
 }
 
 template <class W>
