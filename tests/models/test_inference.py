@@ -1,5 +1,8 @@
 """Merging views as the original does, and detectors end to end."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -159,3 +162,20 @@ def test_networks_with_stacks_are_read_from_the_last(detector, pictures):
 
     stacked = Detector(Stacked(detector.model), detector.recipe, detector.categories, detector.device)
     assert_close(stacked.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
+
+
+FIRST_DETECTION = """
+import sys
+import numpy as np
+from ctnet import load_detector
+
+load_detector(sys.argv[1], "cpu").detect([np.zeros((64, 96, 3), np.uint8)])
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_detecting_does_not_wait_for_torchs_compiler_to_be_imported(detector, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, Weights(detector.model.state_dict(), detector.recipe, detector.categories))
+    done = subprocess.run([sys.executable, "-c", FIRST_DETECTION, path], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "False", done.stderr
