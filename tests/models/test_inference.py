@@ -126,7 +126,9 @@ def test_score_floor_and_no_pictures(detector, pictures):
 def test_a_saved_detector_loads_with_no_further_information(detector, pictures, tmp_path):
     file = tmp_path / "weights.safetensors"
     save_weights(file, Weights(detector.model.state_dict(), detector.recipe, detector.categories, {"AP": 0.5}))
+    generator = torch.get_rng_state()
     loaded = load_detector(file, device="cpu", precision="fp32")
+    assert torch.equal(torch.get_rng_state(), generator)
     assert loaded.categories == detector.categories
     assert loaded.recipe == detector.recipe
     assert_close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])

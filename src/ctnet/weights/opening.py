@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ctnet.config import Recipe, load_recipe
@@ -64,7 +65,8 @@ def filled_network(weights: Weights, source: object, *, allow_partial: bool = Fa
         report = load_partially(network, weights.tensors, source, weights.file_names)
         return network, notes if report.complete else [*notes, report.sentence()]
     # drawing numbers only to replace them takes less than on the meta device, for which torch imports its compiler
-    network = build_network(weights.recipe.model, num_classes)
+    with torch.random.fork_rng(devices=[]):  # and the caller's numbers stay as they were
+        network = build_network(weights.recipe.model, num_classes)
     require_fit(network, weights.tensors, source, weights.file_names)
     network.load_state_dict(weights.tensors, assign=True)
     return network, notes
