@@ -30,9 +30,10 @@ SHAPES = [
 LARGER = [
     (1, 260, (9, 14), 70, 1, 1, 3, 1, 1, 1),  # weights that are multiplied in several pieces
     (2, 16, (50, 61), 40, 2, 1, 3, 1, 1, 1),  # cells of many tiles
+    (2, 48, (40, 35), 50, 1, 1, 3, 1, 1, 1),  # and of several tiles on the way back, the last of another length
 ]
 TILE = deform_conv._TILE_BYTES
-TILED = [(shape, tile) for shape in SHAPES for tile in (1, TILE)] + [(shape, TILE) for shape in LARGER]
+TILED = [(shape, tile) for shape in SHAPES for tile in (1, TILE)] + [(shape, TILE // 8) for shape in LARGER]
 
 
 @pytest.fixture(params=native.ISAS)
@@ -186,6 +187,20 @@ def test_an_unknown_instruction_set_is_named(monkeypatch):
     monkeypatch.setenv(native.ISA_VARIABLE, "sse9")
     with pytest.raises(ConfigError, match="sse9"):
         native.select()
+
+
+def test_a_binary_of_other_sources_is_not_used(monkeypatch):
+    """As after an update of an editable installation that was not built again."""
+    monkeypatch.setattr(native, "_SIGNATURES", {**native._SIGNATURES, "of_tomorrow": []})
+    native.library.cache_clear()
+    try:
+        status = native.select()
+    finally:
+        monkeypatch.undo()
+        native.library.cache_clear()
+        native.select()
+    assert status.isa is None
+    assert "install ctnet again" in status.reason
 
 
 def test_work_runs_on_the_threads_that_torch_has():

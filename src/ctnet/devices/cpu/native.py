@@ -47,13 +47,11 @@ class UpsampleShape(ctypes.Structure):
 
 
 _SIGNATURES = {
-    "deform_columns": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_int64, c_int64, c_void_p,
-                       c_int],
     "deform_conv": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_int64 * 4, c_void_p,
                     c_int64, c_void_p, c_int],
-    "deform_scatter": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_int64, c_int64, c_void_p,
-                       POINTER(DeformShape), c_void_p, c_void_p, c_void_p, c_void_p, c_int],
-    "deform_scratch": [POINTER(DeformShape), c_int, c_int64, c_int],
+    "deform_conv_backward": [POINTER(DeformShape), c_int, c_void_p, c_int, *[c_void_p] * 3, c_int64, c_void_p,
+                             POINTER(DeformShape), *[c_void_p] * 4, c_int64, c_void_p, c_int],
+    "deform_conv_scratch": [POINTER(DeformShape), c_int, c_int64, c_int64, c_int],
     "decode_peaks": [c_int, c_void_p, c_int64 * 4, c_int64 * 4, c_int64, c_void_p, c_void_p, c_void_p, c_int],
     "nms": [c_int64, c_void_p, c_void_p, c_void_p, c_double, c_double, c_void_p],
     "soft_nms": [c_int64, c_void_p, c_void_p, c_int, c_double, c_double, c_double, c_double],
@@ -82,9 +80,11 @@ def library() -> ctypes.CDLL:
         raise OSError("no compiled kernels: install a C++17 compiler, then ctnet again")
     loaded = ctypes.CDLL(str(file))
     for name, arguments in _SIGNATURES.items():
-        function = getattr(loaded, f"ctnet_{name}")
+        function = getattr(loaded, f"ctnet_{name}", None)
+        if function is None:
+            raise OSError("the compiled kernels were built from other sources: install ctnet again")
         function.argtypes, function.restype = arguments, c_int
-    loaded.ctnet_deform_scratch.restype = c_int64
+    loaded.ctnet_deform_conv_scratch.restype = c_int64
     loaded.ctnet_isa.restype = c_char_p
     loaded.ctnet_select_isa.argtypes = [c_char_p]
     loaded.ctnet_set_parallel.argtypes = [c_void_p]

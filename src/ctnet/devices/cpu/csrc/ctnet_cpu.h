@@ -43,12 +43,6 @@ CTNET_API int ctnet_select_isa(const char *name);
 /* Run parallel work through `GOMP_parallel` of the OpenMP runtime that torch has loaded; null starts own threads. */
 CTNET_API void ctnet_set_parallel(void *gomp_parallel);
 
-/* Write the sampled, modulated map of output cells first .. first+count-1 (row-major over images, rows, columns) as
- * rows of `columns`, each (groups, taps, C/groups). `mask` may be null. Offset and mask share `side_type`. */
-CTNET_API int ctnet_deform_columns(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
-                                   const void *offset, const void *mask, int64_t first, int64_t count, void *columns,
-                                   int threads);
-
 /* The deformable convolution itself: `weight` (filters, C/groups, kernel_h, kernel_w) with the given strides, `bias` of
  * `filters` or null, `out` rows of `filters`, one a cell. Weight, bias and out have the map's type. */
 CTNET_API int ctnet_deform_conv(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
@@ -56,14 +50,18 @@ CTNET_API int ctnet_deform_conv(const struct ctnet_deform_shape *shape, int type
                                 const int64_t weight_stride[4], const void *bias, int64_t filters, void *out,
                                 int threads);
 
-/* Take the gradient of those columns back: add to `grad_map` (NHWC; float64 for float64 maps, else float32) and write
- * `grad_offset` and `grad_mask`, which have the strides of `shape` given for gradients. `scratch` holds
- * ctnet_deform_scratch(...) bytes. */
-CTNET_API int ctnet_deform_scatter(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
-                                   const void *offset, const void *mask, int64_t first, int64_t count,
-                                   const void *grad_columns, const struct ctnet_deform_shape *grad_shape, void *grad_map,
-                                   void *grad_offset, void *grad_mask, void *scratch, int threads);
-CTNET_API int64_t ctnet_deform_scratch(const struct ctnet_deform_shape *shape, int type, int64_t count, int threads);
+/* Its gradients. `weight` and `grad_weight` lie as (filters, kernel_h, kernel_w, C/groups), `grad_out` as `out` does, all
+ * without gaps and of the map's type, as `grad_map` is; `grad_offset` and `grad_mask` are of `side_type` and have the
+ * strides of `grad_shape`. Cells are worked on in tiles whose columns take about `tile_bytes`; `scratch` holds
+ * ctnet_deform_conv_scratch(...) bytes. Sums are taken in an order that depends on sizes and `threads` alone. */
+CTNET_API int ctnet_deform_conv_backward(const struct ctnet_deform_shape *shape, int type, const void *map,
+                                         int side_type, const void *offset, const void *mask, const void *weight,
+                                         int64_t filters, const void *grad_out,
+                                         const struct ctnet_deform_shape *grad_shape, void *grad_map,
+                                         void *grad_offset, void *grad_mask, void *grad_weight, int64_t tile_bytes,
+                                         void *scratch, int threads);
+CTNET_API int64_t ctnet_deform_conv_scratch(const struct ctnet_deform_shape *shape, int type, int64_t filters,
+                                            int64_t tile_bytes, int threads);
 
 /* Keep the `top_k` largest local maxima (3x3, no neighbour larger) of each image of a (B,C,H,W) map of logits with the
  * given strides (image, class, row, column; the column's or the class's is 1). Order: falling logit, then rising flat

@@ -1,4 +1,4 @@
-// Sampling for the modulated deformable convolution, and its gradient.
+// The modulated deformable convolution: where it samples, and its products.
 // Included inside the namespace of one instruction set.
 
 #include "blend.inl"
@@ -112,20 +112,6 @@ template <class W> void place(const ctnet_deform_shape &d, Samples<W> &s, int64_
     }
 }
 
-// The products with the corners become the derivatives by y, x and modulation, in `y`, `x` and `modulation`.
-template <class W> void slopes(Samples<W> &s, int64_t count) {
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
-        const W a = s.valid[0][i] ? s.dot[0][i] : W(0), b = s.valid[1][i] ? s.dot[1][i] : W(0);
-        const W c = s.valid[2][i] ? s.dot[2][i] : W(0), e = s.valid[3][i] ? s.dot[3][i] : W(0);
-        const W fy = s.fraction_y[i], fx = s.fraction_x[i], m = s.modulation[i];
-        s.y[i] = m * ((c - a) * (W(1) - fx) + (e - b) * fx);
-        s.x[i] = m * ((b - a) * (W(1) - fy) + (e - c) * fy);
-        s.modulation[i] =
-            a * s.weight[0][i] + b * s.weight[1][i] + c * s.weight[2][i] + e * s.weight[3][i];
-    }
-}
-
 // Walks over cells first .. first+count-1 in blocks of as many whole cells as fit into `Samples`; a cell with more
 // samples than that goes in pieces, one block each.
 struct Blocks {
@@ -218,115 +204,4 @@ void deform_convolve(const ctnet_deform_shape &d, const T *map, const S *offset,
         multiply(p, columns + group * capacity * p.length, count, packed + group * p.size(),
                  bias == nullptr ? nullptr : bias + group * of_group, out + first * filters + group * of_group, filters,
                  sums);
-}
-
-// One sample's share: its gradient goes to the four corners, and its products with them come back.
-template <class T, class W>
-inline void spread(const T *__restrict gradient, const T *a, const T *b, const T *c, const T *d, W *__restrict ga,
-                   W *__restrict gb, W *__restrict gc, W *__restrict gd, W wa, W wb, W wc, W wd, W *dots,
-                   int64_t corner_stride, int64_t count) {
-    W sa = 0, sb = 0, sc = 0, sd = 0;
-#pragma omp simd reduction(+ : sa, sb, sc, sd)
-    for (int64_t i = 0; i < count; ++i) {
-        const W g = widen(gradient[i]);
-        sa += g * widen(a[i]);
-        sb += g * widen(b[i]);
-        sc += g * widen(c[i]);
-        sd += g * widen(d[i]);
-        ga[i] += wa * g;
-        gb[i] += wb * g;
-        gc[i] += wc * g;
-        gd[i] += wd * g;
-    }
-    dots[0] += sa;
-    dots[corner_stride] += sb;
-    dots[2 * corner_stride] += sc;
-    dots[3 * corner_stride] += sd;
-}
-
-// Cells first .. first+count-1, channels low .. high-1. `dots` (4, count, samples) takes the products with the corners
-// and `off_map` (4, C) what would fall off the map.
-template <class T, class S>
-void deform_spread(const ctnet_deform_shape &d, const T *map, const S *offset, const S *mask, int64_t first,
-                   int64_t count, const T *grad_columns, int64_t low_channel, int64_t high_channel,
-                   typename Wide<T>::type *grad_map, typename Wide<T>::type *dots, int64_t corner_stride,
-                   typename Wide<T>::type *off_map) {
-    using W = typename Wide<T>::type;
-    const int64_t taps = d.kernel_h * d.kernel_w, samples = taps * d.deform_groups;
-    const int64_t per_group = d.channels / d.groups, image_size = d.height * d.width * d.channels;
-    Samples<W> s;
-    for (Blocks block(d, first, count); block.more(); block.advance()) {
-        read_block(d, offset, mask, block, s);
-        for (int corner = 0; corner < 4; ++corner)
-            for (int64_t i = 0; i < block.cells; ++i)
-                for (int64_t j = 0; j < block.in_cell; ++j)
-                    dots[corner * corner_stride + (block.done + i) * samples + block.piece + j] = 0;
-        Cell here = block.start;
-        for (int64_t i = 0; i < block.cells; ++i, next(d, here)) {
-            const T *image = map + here.image * image_size;
-            W *grad_image = grad_map + here.image * image_size;
-            const T *row = grad_columns + (block.done + i) * taps * d.channels;
-            for (int64_t c = low_channel; c < high_channel;) {
-                const Segment part = segment_at(d, c, high_channel);
-                c += part.length;
-                const int64_t low = larger(part.deform_group * taps, block.piece);
-                const int64_t high = smaller((part.deform_group + 1) * taps, block.piece + block.in_cell);
-                for (int64_t sample = low; sample < high; ++sample) {
-                    const int64_t j = i * block.in_cell + sample - block.piece;
-                    if (!s.inside[j]) continue;
-                    const int64_t tap = sample - part.deform_group * taps;
-                    const T *gradient =
-                        row + (part.group * taps + tap) * per_group + part.first - part.group * per_group;
-                    const T *from[4];
-                    W *to[4];
-                    for (int corner = 0; corner < 4; ++corner) {
-                        const int64_t at = s.pixel[corner][j] * d.channels + part.first;
-                        from[corner] = image + at;
-                        to[corner] = s.valid[corner][j] ? grad_image + at : off_map + corner * d.channels;
-                    }
-                    const W m = s.modulation[j];
-                    spread(gradient, from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3],
-                           s.weight[0][j] * m, s.weight[1][j] * m, s.weight[2][j] * m, s.weight[3][j] * m,
-                           dots + (block.done + i) * samples + sample, corner_stride, part.length);
-                }
-            }
-        }
-    }
-}
-
-// Gradients of offset and mask of cells first .. first+count-1 from the products of their samples with the corners,
-// summed over `parts` of the channels that lie `part_stride` apart.
-template <class T, class S>
-void deform_side_gradients(const ctnet_deform_shape &d, const S *offset, const S *mask, int64_t first, int64_t count,
-                           const typename Wide<T>::type *dots, int64_t corner_stride, int64_t parts,
-                           int64_t part_stride, const ctnet_deform_shape &out, S *grad_offset, S *grad_mask) {
-    using W = typename Wide<T>::type;
-    const int64_t samples = d.kernel_h * d.kernel_w * d.deform_groups;
-    Samples<W> s;
-    for (Blocks block(d, first, count); block.more(); block.advance()) {
-        read_block(d, offset, mask, block, s);
-        for (int corner = 0; corner < 4; ++corner)
-            for (int64_t i = 0; i < block.cells; ++i) {
-                const W *from = dots + corner * corner_stride + (block.done + i) * samples + block.piece;
-                W *sum = s.dot[corner] + i * block.in_cell;
-                for (int64_t j = 0; j < block.in_cell; ++j) sum[j] = from[j];
-                for (int64_t part = 1; part < parts; ++part)
-                    for (int64_t j = 0; j < block.in_cell; ++j) sum[j] += from[part * part_stride + j];
-            }
-        slopes(s, block.cells * block.in_cell);
-        Cell cell = block.start;
-        for (int64_t i = 0; i < block.cells; ++i, next(d, cell)) {
-            const int64_t at = i * block.in_cell;
-            S *to = grad_offset + position(out.offset_stride, cell) + 2 * block.piece * out.offset_stride[1];
-            for (int64_t j = 0; j < block.in_cell; ++j) {
-                to[2 * j * out.offset_stride[1]] = narrow<S>(static_cast<typename Wide<S>::type>(s.y[at + j]));
-                to[(2 * j + 1) * out.offset_stride[1]] = narrow<S>(static_cast<typename Wide<S>::type>(s.x[at + j]));
-            }
-            if (grad_mask == nullptr) continue;
-            S *strength = grad_mask + position(out.mask_stride, cell) + block.piece * out.mask_stride[1];
-            for (int64_t j = 0; j < block.in_cell; ++j)
-                strength[j * out.mask_stride[1]] =
-                    narrow<S>(static_cast<typename Wide<S>::type>(s.modulation[at + j]));
-        }
-    }
 }

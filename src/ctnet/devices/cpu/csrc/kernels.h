@@ -22,6 +22,22 @@ struct PackedSize {
     int64_t block_rows; // cells multiplied together
 };
 
+// What the gradients of a deformable convolution take beside columns, of tiles of so many cells.
+struct GradientSize {
+    int64_t panels;       // of columns, of each group
+    int64_t packed_bytes; // the weight, as the columns' gradient meets it
+    int64_t turned_bytes; // a tile's gradient of the output, filters by cells
+    int64_t sum_bytes;    // the weight's gradient
+    int64_t cell_bytes;   // multiplying one cell more
+    int64_t panel_bytes;  // a packed panel of a tile's columns
+    int64_t block_rows;   // cells multiplied together
+};
+
+// Cells begin .. end-1 of a tile of `cells`. What is computed for them lies where the tile's lies.
+struct TilePart {
+    int64_t begin, end, cells;
+};
+
 struct FoundPeak {
     float logit;
     int64_t index; // class * area + row * width + column
@@ -56,6 +72,19 @@ struct Kernels {
     void (*convolve)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset,
                      const void *mask, const void *packed, const void *bias, int64_t filters, int64_t first,
                      int64_t count, void *scratch, int64_t capacity, void *out);
+    GradientSize (*gradient_size)(const ctnet_deform_shape &, int type, int64_t filters, int64_t cells);
+    void (*pack_back)(const ctnet_deform_shape &, int type, const void *weight, int64_t filters, int64_t group_and_panel,
+                      void *packed);
+    void (*turn)(const ctnet_deform_shape &, int type, const void *grad_out, int64_t filters, const TilePart &part,
+                 void *turned);
+    void (*weight_gradient)(const ctnet_deform_shape &, int type, const void *columns, const void *turned,
+                            int64_t filters, int64_t cells, int64_t group_and_panel, bool begin, void *scratch,
+                            void *sums);
+    void (*finish_weight)(const ctnet_deform_shape &, int type, const void *sums, int64_t filters,
+                          int64_t group_and_panel, void *grad_weight);
+    void (*column_gradients)(const ctnet_deform_shape &, int type, const void *grad_out, int64_t filters,
+                             const TilePart &part, const void *packed, void *scratch, void *columns);
+    void (*narrow_sums)(int type, const void *sums, int64_t count, void *out);
     void (*spread)(const ctnet_deform_shape &, int type, const void *map, int side_type, const void *offset, const void *mask,
                    const void *grad_columns, const Share &share, void *grad_map);
     void (*side_gradients)(const ctnet_deform_shape &, int type, int side_type, const void *offset, const void *mask,

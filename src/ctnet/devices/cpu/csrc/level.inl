@@ -5,6 +5,7 @@
 #include "product.inl"
 
 #include "deform_conv.inl"
+#include "deform_gradient.inl"
 #include "norm.inl"
 #include "peaks.inl"
 #include "upsample.inl"
@@ -83,6 +84,118 @@ void convolve(const ctnet_deform_shape &d, int type, const void *map, int side_t
     const Multiplier claimed;
     CTNET_BY_TYPES(type, side_type, convolve_of, d, map, offset, mask, packed, bias, filters, first, count, scratch,
                    capacity, out)
+}
+
+template <class T> void gradient_size_of(const ctnet_deform_shape &d, int64_t filters, int64_t cells, GradientSize &size) {
+    using Q = typename Multiplied<T>::Q;
+    using W = typename Multiplied<T>::W;
+    constexpr int64_t q = sizeof(Q), w = sizeof(W);
+    const Back<T> b(d, filters, cells);
+    const Packing<T> &p = b.over_filters;
+    size = {p.panels(),           d.groups * p.size() * q, d.groups * b.turned() * q, d.groups * b.sums() * w,
+            p.widest * w + p.length * q, b.over_cells.length * p.widest * q, Multiplied<T>::block_rows};
+}
+
+GradientSize gradient_size(const ctnet_deform_shape &d, int type, int64_t filters, int64_t cells) {
+    GradientSize size{};
+    CTNET_BY_TYPE(type, gradient_size_of, d, filters, cells, size)
+    return size;
+}
+
+template <class T>
+void pack_back_of(const ctnet_deform_shape &d, const void *weight, int64_t filters, int64_t index, void *packed) {
+    const Back<T> b(d, filters, 1);
+    const Packing<T> &p = b.over_filters;
+    const int64_t group = index / p.panels(), panel = index % p.panels();
+    pack_rows(p, static_cast<const T *>(weight) + group * b.filters * p.filters, p.filters, b.filters, panel,
+              static_cast<typename Multiplied<T>::Q *>(packed) + group * p.size() + panel * p.widest * p.length);
+}
+
+void pack_back(const ctnet_deform_shape &d, int type, const void *weight, int64_t filters, int64_t index, void *packed) {
+    CTNET_BY_TYPE(type, pack_back_of, d, weight, filters, index, packed)
+}
+
+template <class T>
+void turn_of(const ctnet_deform_shape &d, const void *grad_out, int64_t filters, const TilePart &part, void *turned) {
+    const Back<T> b(d, filters, part.cells);
+    const int64_t length = b.over_cells.length;
+    for (int64_t group = 0; group < d.groups; ++group) {
+        auto *to = static_cast<typename Multiplied<T>::Q *>(turned) + group * b.turned();
+        turn(static_cast<const T *>(grad_out) + part.begin * filters + group * b.filters, filters, b.filters,
+             part.end - part.begin, to + part.begin, length);
+        if (part.end == part.cells)
+            for (int64_t filter = 0; filter < b.filters; ++filter)
+                std::memset(static_cast<void *>(to + filter * length + part.end), 0, (length - part.end) * sizeof *to);
+    }
+}
+
+void turn_by_type(const ctnet_deform_shape &d, int type, const void *grad_out, int64_t filters, const TilePart &part,
+                  void *turned) {
+    CTNET_BY_TYPE(type, turn_of, d, grad_out, filters, part, turned)
+}
+
+template <class T>
+void weight_gradient_of(const ctnet_deform_shape &d, const void *columns, const void *turned, int64_t filters,
+                        int64_t cells, int64_t index, bool begin, void *scratch, void *sums) {
+    using Q = typename Multiplied<T>::Q;
+    const Back<T> b(d, filters, cells);
+    const Packing<T> &p = b.over_cells;
+    const int64_t group = index / p.panels(), panel = index % p.panels();
+    auto *packed = static_cast<Q *>(scratch);
+    pack_rows(p, static_cast<const T *>(columns) + group * p.filters, d.groups * p.filters, cells, panel, packed);
+    add_panel(p, p.width(panel), static_cast<const Q *>(turned) + group * b.turned(), b.filters, packed,
+              static_cast<typename Multiplied<T>::W *>(sums) + group * b.sums() +
+                  panel * p.widest * b.blocks_of(b.filters),
+              begin);
+}
+
+void weight_gradient(const ctnet_deform_shape &d, int type, const void *columns, const void *turned, int64_t filters,
+                     int64_t cells, int64_t index, bool begin, void *scratch, void *sums) {
+    const Multiplier claimed;
+    CTNET_BY_TYPE(type, weight_gradient_of, d, columns, turned, filters, cells, index, begin, scratch, sums)
+}
+
+template <class T>
+void finish_weight_of(const ctnet_deform_shape &d, const void *sums, int64_t filters, int64_t index, void *grad_weight) {
+    const Back<T> b(d, filters, 1);
+    const Packing<T> &p = b.over_cells;
+    const int64_t group = index / p.panels(), panel = index % p.panels(), first = panel * p.widest;
+    const auto *from = static_cast<const typename Multiplied<T>::W *>(sums) + group * b.sums() +
+                       first * b.blocks_of(b.filters);
+    T *to = static_cast<T *>(grad_weight) + group * b.filters * p.filters + first;
+    for (int64_t filter = 0; filter < b.filters; ++filter)
+        finish_row(from + filter * p.width(panel), static_cast<const T *>(nullptr), to + filter * p.filters,
+                   smaller(p.width(panel), p.filters - first));
+}
+
+void finish_weight(const ctnet_deform_shape &d, int type, const void *sums, int64_t filters, int64_t index,
+                   void *grad_weight) {
+    CTNET_BY_TYPE(type, finish_weight_of, d, sums, filters, index, grad_weight)
+}
+
+template <class T>
+void column_gradients_of(const ctnet_deform_shape &d, const void *grad_out, int64_t filters, const TilePart &part,
+                         const void *packed, void *scratch, void *columns) {
+    const Back<T> b(d, filters, part.cells);
+    deform_column_gradients(b, d.groups, static_cast<const T *>(grad_out) + part.begin * filters, part.end - part.begin,
+                            static_cast<const typename Multiplied<T>::Q *>(packed),
+                            static_cast<typename Multiplied<T>::W *>(scratch),
+                            static_cast<T *>(columns) + part.begin * d.groups * b.over_filters.filters);
+}
+
+void column_gradients(const ctnet_deform_shape &d, int type, const void *grad_out, int64_t filters, const TilePart &part,
+                      const void *packed, void *scratch, void *columns) {
+    const Multiplier claimed;
+    CTNET_BY_TYPE(type, column_gradients_of, d, grad_out, filters, part, packed, scratch, columns)
+}
+
+template <class T> void narrow_sums_of(const void *sums, int64_t count, void *out) {
+    finish_row(static_cast<const typename Wide<T>::type *>(sums), static_cast<const T *>(nullptr), static_cast<T *>(out),
+               count);
+}
+
+void narrow_sums(int type, const void *sums, int64_t count, void *out) {
+    CTNET_BY_TYPE(type, narrow_sums_of, sums, count, out)
 }
 
 template <class T, class S>
@@ -225,6 +338,13 @@ constexpr Kernels table(const char *name, bool (*supported)()) {
             packed_size,
             pack,
             convolve,
+            gradient_size,
+            pack_back,
+            turn_by_type,
+            weight_gradient,
+            finish_weight,
+            column_gradients,
+            narrow_sums,
             spread_share,
             side_gradients,
             peaks,

@@ -1,11 +1,9 @@
 // Batch normalisation: how cells are cut into chunks, and what is computed from their sums.
-#include "kernels.h"
+#include "work.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
-#include <vector>
 
 namespace {
 
@@ -20,7 +18,7 @@ struct Chunks {
         constexpr int64_t values = 64 << 10, least = 16;
         size = std::max(least, values / std::max<int64_t>(1, channels));
         count = (rows + size - 1) / size;
-        row_bytes = channels * (type == CTNET_BFLOAT16 ? 2 : type == CTNET_FLOAT32 ? 4 : 8);
+        row_bytes = channels * ctnet::bytes_of(type);
     }
 
     // The cells of one chunk.
@@ -37,14 +35,10 @@ struct Chunks {
     }
 };
 
-template <class F> void each(const Chunks &chunks, int threads, F &&work) {
-    ctnet::parallel(threads, chunks.count, [](void *context, int64_t i) { (*static_cast<F *>(context))(i); }, &work);
-}
-
 // Sums (2,C) of all chunks, each of which `add(chunk, sums)` fills.
 template <class F> std::vector<double> summed(const Chunks &chunks, int threads, F &&add) {
     std::vector<double> parts(chunks.count * 2 * chunks.channels);
-    each(chunks, threads, [&](int64_t i) { add(i, parts.data() + i * 2 * chunks.channels); });
+    ctnet::run(threads, chunks.count, [&](int64_t i) { add(i, parts.data() + i * 2 * chunks.channels); });
     std::vector<double> sums(2 * chunks.channels);
     for (int64_t i = 0; i < chunks.count; ++i)
         for (size_t k = 0; k < sums.size(); ++k) sums[k] += parts[i * sums.size() + k];
@@ -78,7 +72,7 @@ void forward(const Kernels &kernels, const Chunks &chunks, int type, const NormR
         norm.set(k, weight[k], bias[k], mean[k], 1 / std::sqrt(variance[k] + eps));
     }
     // from the last chunk to the first: the last ones may still be in the cache
-    each(chunks, threads, [&](int64_t i) {
+    ctnet::run(threads, chunks.count, [&](int64_t i) {
         kernels.norm(type, chunks.cut(n, chunks.count - 1 - i), norm.scale.data(), norm.offset.data());
     });
 }
@@ -102,7 +96,7 @@ void backward(const Kernels &kernels, const Chunks &chunks, int type, const Norm
         rest[k] = static_cast<W>(-factor * sums[k] / n.rows - slope * mean[k]);
     }
     const void *factors[] = {norm.scale.data(), norm.offset.data(), by_grad.data(), by_x.data(), rest.data()};
-    each(chunks, threads,
+    ctnet::run(threads, chunks.count,
          [&](int64_t i) { kernels.norm_gradient(type, chunks.cut(n, chunks.count - 1 - i), factors); });
 }
 

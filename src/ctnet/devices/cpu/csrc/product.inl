@@ -55,6 +55,8 @@ struct Multiplier {
 
     Multiplier() {
         const Configuration eight_full_tiles;
+        // some compilers take it that only the first bytes are looked at, and leave the others unwritten
+        __asm__ volatile("" : : "r"(&eight_full_tiles) : "memory");
         _tile_loadconfig(&eight_full_tiles);
     }
     ~Multiplier() { _tile_release(); }
@@ -156,8 +158,9 @@ template <class T> struct Packing {
     int64_t width(int64_t panel) const {
         return (smaller(widest, filters - panel * widest) + M::lanes - 1) / M::lanes * M::lanes;
     }
+    int64_t padded() const { return (filters + M::lanes - 1) / M::lanes * M::lanes; }
     int64_t piece() const { return kPieceBytes / (widest * static_cast<int64_t>(sizeof(typename M::Q))) / M::step * M::step; }
-    int64_t size() const { return (filters + M::lanes - 1) / M::lanes * M::lanes * length; } // elements
+    int64_t size() const { return padded() * length; } // elements
 };
 
 #if CTNET_VECTOR_BYTES == 64
@@ -234,6 +237,41 @@ void pack_panel(const Packing<T> &p, const T *weight, int64_t stride, FilterWalk
     }
 }
 
+// Words of one element from `a` and the one of `b` at its place.
+inline void weave(const BFloat16 *a, const BFloat16 *b, void *words, int64_t count) {
+    char *to = static_cast<char *>(words);
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+        const uint32_t word = a[i].bits | static_cast<uint32_t>(b[i].bits) << 16;
+        std::memcpy(to + 4 * i, &word, sizeof word);
+    }
+}
+
+// Packs one panel of `count` rows of K, whose filters lie side by side; rows are `stride` elements apart.
+template <class T>
+void pack_rows(const Packing<T> &p, const T *rows, int64_t stride, int64_t count, int64_t panel,
+               typename Multiplied<T>::Q *packed) {
+    const int64_t first = panel * p.widest, width = p.width(panel), valid = smaller(width, p.filters - first);
+    if (valid < width || count < p.length)
+        std::memset(static_cast<void *>(packed), 0, width * p.length * sizeof *packed);
+    for (int64_t k = 0; k < count; ++k)
+        for (int64_t i = 0; i < valid; ++i) assign(packed[k * width + i], rows[k * stride + first + i]);
+}
+
+#ifdef CTNET_NATIVE_BF16
+inline void pack_rows(const Packing<BFloat16> &p, const BFloat16 *rows, int64_t stride, int64_t count, int64_t panel,
+                      BFloat16 *packed) {
+    constexpr BFloat16 zeros[Packing<BFloat16>::widest] = {};
+    const int64_t first = panel * p.widest, width = p.width(panel), valid = smaller(width, p.filters - first);
+    if (valid < width || count < p.length)
+        std::memset(static_cast<void *>(packed), 0, width * p.length * sizeof *packed);
+    for (int64_t k = 0; k < count; k += 2) {
+        const BFloat16 *row = rows + k * stride + first;
+        weave(row, k + 1 < count ? row + stride : zeros, packed + k * width, valid);
+    }
+}
+#endif
+
 template <class T, class W> inline void finish_row(const W *sums, const T *bias, T *out, int64_t count) {
     if (bias == nullptr)
 #pragma omp simd
@@ -243,29 +281,36 @@ template <class T, class W> inline void finish_row(const W *sums, const T *bias,
         for (int64_t i = 0; i < count; ++i) out[i] = narrow<T>(sums[i] + widen(bias[i]));
 }
 
-// Writes out[row][filter], rows `out_stride` apart. Of `columns`, rows up to a multiple of `block_rows` are read; `sums`
-// takes as many rows of `widest` filters.
+// Adds the products of rows of columns with one panel to sums[row][filter], or, to begin with, sets them. Of `columns`,
+// rows up to a multiple of `block_rows` are read, and `sums` has as many.
+template <class T>
+void add_panel(const Packing<T> &p, int64_t width, const typename Multiplied<T>::Q *columns, int64_t rows,
+               const typename Multiplied<T>::Q *packed, typename Multiplied<T>::W *sums, bool begin) {
+    using M = Multiplied<T>;
+    for (int64_t k = 0; k < p.length; k += p.piece(), begin = false) {
+        const int64_t count = smaller(p.piece(), p.length - k);
+        const auto *weights = packed + k * width;
+        for (int64_t row = 0; row < rows; row += M::block_rows) {
+            const auto *block = columns + row * p.length + k;
+            typename M::W *to = sums + row * width;
+            switch (width / M::lanes) {
+            case 1: M::template panel_sums<1>(block, p.length, count, weights, to, begin); break;
+            case 2: M::template panel_sums<2>(block, p.length, count, weights, to, begin); break;
+            case 3: M::template panel_sums<M::vectors < 3 ? 1 : 3>(block, p.length, count, weights, to, begin); break;
+            default: M::template panel_sums<M::vectors < 4 ? 1 : 4>(block, p.length, count, weights, to, begin);
+            }
+        }
+    }
+}
+
+// Writes out[row][filter], rows `out_stride` apart; `sums` takes as many rows of `widest` filters as `add_panel` wants.
 template <class T>
 void multiply(const Packing<T> &p, const typename Multiplied<T>::Q *columns, int64_t rows,
               const typename Multiplied<T>::Q *packed, const T *bias, T *out, int64_t out_stride,
               typename Multiplied<T>::W *sums) {
-    using M = Multiplied<T>;
     for (int64_t panel = 0; panel < p.panels(); ++panel) {
         const int64_t first = panel * p.widest, width = p.width(panel), valid = smaller(width, p.filters - first);
-        for (int64_t k = 0; k < p.length; k += p.piece()) {
-            const int64_t count = smaller(p.piece(), p.length - k);
-            const auto *weights = packed + first * p.length + k * width;
-            for (int64_t row = 0; row < rows; row += M::block_rows) {
-                const auto *block = columns + row * p.length + k;
-                typename M::W *to = sums + row * width;
-                switch (width / M::lanes) {
-                case 1: M::template panel_sums<1>(block, p.length, count, weights, to, k == 0); break;
-                case 2: M::template panel_sums<2>(block, p.length, count, weights, to, k == 0); break;
-                case 3: M::template panel_sums<M::vectors < 3 ? 1 : 3>(block, p.length, count, weights, to, k == 0); break;
-                default: M::template panel_sums<M::vectors < 4 ? 1 : 4>(block, p.length, count, weights, to, k == 0);
-                }
-            }
-        }
+        add_panel(p, width, columns, rows, packed + first * p.length, sums, true);
         for (int64_t row = 0; row < rows; ++row)
             finish_row(sums + row * width, bias == nullptr ? nullptr : bias + first, out + row * out_stride + first,
                        valid);
