@@ -19,6 +19,15 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise StorageError, naming `path`, when the disk refuses what the block does."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError("cannot write the file", file=path, got=error.strerror or error) from None
+
+
 def new_numbered_folder(parent: Path, name: str) -> Path:
     """Return the next free folder `parent/NAME-N`, made now, so that two commands at once never share one."""
     number = 1
@@ -50,13 +59,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError("cannot write the file", file=path, got=error.strerror or error) from None
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def test_list_show_and_validate(ctnet, tmp_path):
     assert "centernet_resdcn18" in ctnet("config", "list")[1].split()
@@ -46,3 +48,17 @@ def test_ctrl_c_has_its_exit_code(ctnet, monkeypatch):
 
     monkeypatch.setattr("ctnet.config.recipe_names", interrupted)
     assert ctnet("config", "list")[0] == 130
+
+
+@pytest.mark.parametrize("words", [("list",), ("show",), ("show", "--json")])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    with subprocess.Popen(
+        [sys.executable, "-m", "ctnet", "config", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
+
+
+def test_values_that_look_like_markup_are_shown(ctnet):
+    code, out, err = ctnet("config", "show", "data.path=/x/[/a]")
+    assert (code, "/x/[/a]" in out) == (0, True), err

@@ -6,6 +6,7 @@ import pytest
 
 from ctnet.data.check import check
 from ctnet.data.check_boxes import Limits
+from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
 from ctnet.data.findings import KINDS
 from ctnet.data.image import write_image
@@ -156,6 +157,10 @@ def three_numbers(data):
     data.box["bbox"] = [30, 40, 12]
 
 
+def area_in_words(data):
+    data.box["area"] = "large"
+
+
 def outside(data):
     data.box["bbox"] = [60, 40, 50, 12]
 
@@ -237,6 +242,7 @@ ROWS = [
     (negative_box, "box-empty", "error", "h=-3"),
     (nan_box, "box-malformed", "error", "annotation 20 in train_2.png: bbox [30, 40, nan, 12]"),
     (three_numbers, "box-malformed", "error", "bbox [30, 40, 12]"),
+    (area_in_words, "area-malformed", "error", "annotation 20 in train_2.png: area 'large'"),
     (outside, "box-outside", "error", "annotation 20 in train_2.png (93 x 61): x=60 y=40 w=50"),
     (far_outside, "box-outside", "error", "x=-90"),
     (corners, "box-corners", "error", "xyxy stored as xywh"),
@@ -385,8 +391,8 @@ def test_a_yolo_set_goes_through_the_same_rules(tmp_path):
 
 MECHANICAL = [
     missing, empty_file, cut_short, other_size, turned_by_exif, no_size, unknown_category, zero_size_box,
-    negative_box, nan_box, three_numbers, outside, far_outside, corners, normalised, repeated_annotation_id,
-    unknown_image, half_an_image, no_object, repeated_category_id,
+    negative_box, nan_box, three_numbers, area_in_words, outside, far_outside, corners, normalised,
+    repeated_annotation_id, unknown_image, half_an_image, no_object, repeated_category_id,
 ]  # fmt: skip
 
 
@@ -455,3 +461,14 @@ def test_the_demo_and_the_blood_cells(tmp_path, shared):
     assert "BloodImage_00343.jpg" in errors[0].message
     assert "BloodImage_00338.jpg" in errors[1].message
     assert {split.split: split.boxes for split in report.splits} == {"train": 2805, "val": 1138, "test": 945}
+
+
+def test_ids_that_are_no_numbers_and_areas_that_are_not_stated_are_no_obstacle(data):
+    data.box["id"] = [20]
+    data.train["annotations"][0]["area"] = None
+    source = data.save() / "annotations" / "instances_train.json"
+    assert fix(source, data.root / "annotations" / "out.json") == ["1 annotation ids numbered anew"]
+    assert check(data.root / "annotations" / "out.json").count("error") == 0
+    first, second, *_ = open_dataset(data.root / "annotations" / "out.json", "train").images
+    assert first.areas.tolist() == [np.prod(first.boxes_xyxy[0, 2:] - first.boxes_xyxy[0, :2])]
+    assert second.annotation_ids.tolist() == [41]

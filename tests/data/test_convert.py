@@ -133,3 +133,26 @@ def test_a_missing_picture_is_named(tmp_path, demo):
     (demo / "images" / "val" / "val_00001.jpg").unlink()
     with pytest.raises(DataError, match=r"val_00001\.jpg"):
         convert(demo, tmp_path / "out")
+
+
+def test_no_new_name_is_the_name_of_another_picture(tmp_path, demo):
+    """The first gets an id in front that the second bears already; case alone tells none apart."""
+    content = json.loads((demo / "annotations" / "instances_train.json").read_text())
+    names = ["2_a.png", "a.png", "y/a.png", "y/A.PNG"]
+    content["images"] = [
+        {"id": i, "file_name": n, "width": 30, "height": 20} for i, n in zip((3, 1, 2, 4), names, strict=True)
+    ]
+    content["annotations"] = []
+    for value, name in enumerate(names):
+        write_image(demo / "images" / "train" / name, np.full((20, 30, 3), 50 * value, np.uint8))
+    (demo / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    made = convert(demo, tmp_path / "out")["train"].images
+    assert len({image.path.name.casefold() for image in made}) == 4
+    assert [int(read_image(image.path)[0, 0, 0]) for image in made] == [0, 50, 100, 150]
+
+
+def test_nothing_is_written_when_a_picture_is_missing(tmp_path, demo):
+    (demo / "images" / "val" / "val_00001.jpg").unlink()
+    with pytest.raises(DataError):
+        convert(demo, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

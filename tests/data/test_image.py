@@ -1,4 +1,5 @@
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -149,3 +150,15 @@ def test_other_formats_are_never_reduced(tmp_path):
     path = tmp_path / "a.png"
     write_image(path, picture())
     assert np.array_equal(read_image(path, 4), picture())
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (37, 53)), (6, (53, 37))])
+def test_size_of_a_png_with_exif_is_that_of_the_decoded_picture(tmp_path, orientation, size):
+    path = tmp_path / "a.png"
+    write_image(path, picture())
+    content, tiff = path.read_bytes(), exif(orientation)[10:]
+    chunk = b"eXIf" + tiff
+    chunk = struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content[:33] + chunk + content[33:])  # behind the header
+    assert read_image(path).shape[:2] in (size, (37, 53))  # older OpenCV overlooks it
+    assert read_image_size(path) == read_image(path).shape[:2]

@@ -88,3 +88,18 @@ def test_a_bad_yaml_is_named(tmp_path, text, words):
     with pytest.raises(DataError, match=words) as caught:
         read_yolo(tmp_path / "data.yaml", "train")
     assert "data.yaml" in str(caught.value)
+
+
+def test_a_list_of_pictures_in_another_encoding_is_named(tmp_path):
+    yolo_folder(tmp_path, {})
+    (tmp_path / "list.txt").write_bytes("images/train/Grün.png".encode("latin-1"))
+    (tmp_path / "data.yaml").write_text("train: list.txt\nnames: [dog]\n")
+    with pytest.raises(DataError, match="list of pictures") as caught:
+        open_dataset(tmp_path, "train")
+    assert "list.txt" in str(caught.value)
+
+
+def test_a_yaml_without_splits_is_refused(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [dog]\n")
+    with pytest.raises(DataError, match="no split"):
+        open_dataset(tmp_path, "train")

@@ -76,6 +76,13 @@ def test_a_plug_in_whose_probe_raises_breaks_neither_doctor_nor_the_automatic_ch
     assert "no driver" in open_device("auto").reason
 
 
+def test_a_probe_that_raises_without_a_word_is_told_by_its_kind(plugin):
+    plugin("testdevice", WORKING.replace('return Probe(1, "a test")', "raise AssertionError"))
+    from ctnet.devices import open_device
+
+    assert "testdevice: AssertionError" in open_device("auto").reason
+
+
 def test_two_plug_ins_of_one_name_are_refused_with_both_packages(ctnet, plugin):
     plugin("testdevice", WORKING, package="one-plugin")
     plugin("testdevice", WORKING, package="other-plugin")

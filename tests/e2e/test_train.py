@@ -391,3 +391,25 @@ def test_a_run_folder_is_never_overwritten(ctnet, small_set, tmp_path):
     assert ctnet("train", *arguments)[0] == 0
     assert ctnet("train", *arguments)[0] == 0
     assert sorted(p.name for p in Path("runs/train").iterdir()) == [f"centernet_res18_lateral-{n}" for n in (1, 2)]
+
+
+def test_a_broken_validation_file_is_an_error_and_leaves_no_folder(ctnet, small_set):
+    def others(content):
+        for category in content["categories"]:
+            category["name"] += "?"
+
+    for spoil in (lambda path: path.write_text(path.read_text()[:200]), lambda path: edit(path, others)):
+        before = val_file(small_set).read_text()
+        spoil(val_file(small_set))
+        code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, *TINY)
+        assert (code, "Traceback" in stderr) == (3, False), stderr
+        assert not list(Path("runs/train").glob("*"))
+        val_file(small_set).write_text(before)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_log_that_cannot_be_written_ends_the_run_with_its_exit_code(ctnet, small_set, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
+    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY)
+    assert (code, "cannot write the file" in stderr, "log.jsonl" in stderr) == (4, True, True), stderr

@@ -181,3 +181,16 @@ def test_annotation_ids_that_repeat_do_not_change_the_numbers():
     repeated = replace(image, annotation_ids=np.zeros(2, np.int64))
     detections = {1: found(image.boxes_xyxy, [0.9, 0.8], [0, 0])}
     assert coco_metrics(dataset(repeated), detections).numbers()["AP"] == pytest.approx(1)
+
+
+def test_classes_of_one_name_stay_apart():
+    """As in exports that list the supercategory like a class."""
+    holes = (Category(0, "pothole"), Category(4, "pothole"), Category(5, "crack"))
+    assert align_categories(holes, holes) == (pytest.approx([0, 1, 2]), ())
+    image = record([[10, 10, 50, 50], [60, 20, 190, 120], [100, 20, 150, 90]], [0, 1, 2])
+    perfect = {1: found(image.boxes_xyxy, [0.9, 0.8, 0.7], image.labels)}
+    metrics = coco_metrics(dataset(image, categories=holes), perfect)
+    assert pytest.approx(1) == metrics.AP
+    assert {name: row["count"] for name, row in metrics.per_class.items()} == {
+        "pothole (id 0)": 1, "pothole (id 4)": 1, "crack": 1,
+    }  # fmt: skip

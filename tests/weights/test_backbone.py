@@ -191,6 +191,9 @@ def test_addresses_are_fetched_once_and_only_what_the_hash_says(served, monkeypa
     assert fetch(f"{address}/plain.pth#sha256={digest}").read_bytes() == b"weights"
     with pytest.raises(WeightsError, match="not the one asked for"):
         fetch(f"{address}/plain.pth#sha256={'0' * 64}")
+    assert fetch(f"{address}/plain.pth#sha256={digest.upper()}").read_bytes() == b"weights"
+    with pytest.raises(WeightsError, match="download failed"):
+        fetch(f"http://host:port/plain.pth#sha256={'1' * 64}")
     with pytest.raises(ConfigError, match="what its content is"):
         fetch(f"{address}/plain.pth")
     with pytest.raises(ConfigError, match="not an address"):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ import torch
 from ctnet._version import __version__
 from ctnet.bench.timing import Iterations, durations, take_turns
 from ctnet.devices import OpenDevice
+from ctnet.devices.machine import processor
 from ctnet.devices.survey import installed_version
 
 PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless")
@@ -26,9 +25,10 @@ def precision_name(dtype: torch.dtype | None) -> str:
 
 def describe_machine(device: OpenDevice) -> dict[str, Any]:
     """Return processor, instruction sets, threads, device and versions, as JSON values."""
+    facts = processor()
     return {
-        "processor": _processor(),
-        "cores": _usable_cores(),
+        "processor": facts["name"],
+        "cores": facts["cores"],
         "instruction_sets": _instruction_sets(),
         "threads": torch.get_num_threads(),
         "device": str(device.torch_device),
@@ -57,19 +57,6 @@ def matmul_rates(precisions: set[str], device: OpenDevice) -> dict[str, float]:
         blocks[name] = partial(durations, partial(product, left, right))
     found = take_turns(blocks, Iterations(timed=9, rounds=3))
     return {name: 2 * size**3 / min(seconds) / 1e9 for name, seconds in found.items()}
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _instruction_sets() -> list[str]:

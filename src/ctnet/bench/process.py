@@ -69,7 +69,7 @@ class Remote:
         self._process.join()
         code = self._process.exitcode or 0
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        hint = "the system ends processes so when memory runs out" if code == -signal.SIGKILL else None
+        hint = "the system ends processes so when memory runs out" if reason.endswith("SIGKILL") else None
         return BenchError(f"its process ended with {reason}", hint=hint)
 
 

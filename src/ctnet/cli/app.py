@@ -75,12 +75,12 @@ def main() -> None:
     except CtnetError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as end:  # typer makes these of interrupts and of readers of a pipe that have seen enough
+        if isinstance(end.__context__, BrokenPipeError):
+            sys.exit(0)
+        if end.code == 130:
+            errors.print("interrupted")
+        raise
     except Exception as error:
         text = f"rank {error.rank}\n{error.text}" if isinstance(error, RankCrashed) else traceback.format_exc()
         print(text, file=sys.stderr, end="")

@@ -42,13 +42,14 @@ def show(
         print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("setting", "value", "from")
     for key, value in flatten(loaded.recipe):
         source = loaded.sources[key]
         shown = ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
-        table.add_row(key, shown, source, style="dim" if source == "default" else "")
+        table.add_row(*map(escape, (key, shown, source)), style="dim" if source == "default" else "")
     Console().print(table)
 
 

@@ -61,7 +61,7 @@ def check(
     done = mend.fix(path, fix) if fix else None
     if as_json:
         fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
-        typer.echo(json.dumps({**report.to_dict(), **fixed}, ensure_ascii=False))
+        typer.echo(json.dumps({**report.to_dict(), **fixed}))
     else:
         _print_report(report)
         if done is not None:

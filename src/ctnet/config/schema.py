@@ -111,7 +111,7 @@ class Augment(_Section):
     """the random centre keeps this many pixels from the picture's edge (halved until it fits)"""
     shift: NonNegative = 0.1
     """crop=shift: standard deviation of the centre, relative to the picture"""
-    scale_jitter: NonNegative = 0.4
+    scale_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """crop=shift: standard deviation of the scale"""
     rotate: NonNegative = 0.0
     """standard deviation of the rotation in degrees (at most twice that); 0 never rotates"""

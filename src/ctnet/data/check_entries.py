@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.data.box_form import Float64
-from ctnet.data.coco import Box, find_image, is_integer, read_box
+from ctnet.data.coco import Box, find_image, is_integer, read_area, read_box
 from ctnet.data.findings import Finding, found
 from ctnet.types import Int64
 
@@ -92,6 +92,9 @@ def tabulate(
             problems["category-unknown"].append(f"{where}: category_id {_short(annotation.get('category_id'))}")
         if box is None:
             problems["box-malformed"].append(f"{where}: bbox {_short(annotation.get('bbox'))}")
+        area = annotation.get("area")
+        if area is not None and read_area(area) is None:
+            problems["area-malformed"].append(f"{where}: area {_short(area)}")
         if category is not None and box is not None:
             rows.append((box, picture, category, annotation_id, int(annotation.get("iscrowd") == 1)))
     tables = _tables(split, file, pictures, [categories[i] for i in sorted(categories)], rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 from ctnet.data.check_entries import Picture, Tables
 from ctnet.data.findings import Finding, found
 from ctnet.data.image import decode_image
+from ctnet.devices.machine import usable_cores
 from ctnet.errors import DataError
 
 _SUFFIXES_OF = {
@@ -47,7 +47,7 @@ def look_at_pictures(
     `advance` is called once a picture.
     """
     looks = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for look in pool.map(_look if decode else _glance, pictures):
             looks.append(look)
             if advance:

@@ -88,6 +88,11 @@ def read_box(value: object) -> Box | None:
     return value[0], value[1], value[2], value[3]
 
 
+def read_area(value: object) -> float | None:
+    """Return the number of an `area`, or None when it is anything but a finite one."""
+    return value if type(value) in (int, float) and -_LARGEST < value < _LARGEST else None  # type: ignore[operator, return-value]
+
+
 def is_integer(value: object) -> TypeGuard[int]:
     """Say whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
     return type(value) is int and -(2**63) <= value < 2**63
@@ -131,9 +136,10 @@ def write_coco(annotation_set: AnnotationSet, json_file: Path) -> None:
     File names are relative to the deepest folder that holds all pictures: bare names when they share one.
     """
     content = coco_dict(annotation_set)
-    folders = [str(image.path.parent) for image in annotation_set.images]
+    folders = {str(image.path.parent) for image in annotation_set.images}
+    common = os.path.commonpath(folders) if folders else ""
     for image in content["images"]:
-        image["file_name"] = Path(image["file_name"]).relative_to(os.path.commonpath(folders)).as_posix()
+        image["file_name"] = Path(image["file_name"]).relative_to(common).as_posix()
     write_coco_json(content, json_file)
 
 
@@ -173,9 +179,10 @@ def _read_annotation(
     if not is_integer(category_id) or category_id not in label_of:
         _refuse(json_file, where, "a category_id that is in categories", category_id)
     x, y, width, height = box
-    area = annotation.get("area", width * height)
-    if type(area) not in (int, float) or not -_LARGEST < area < _LARGEST:
-        _refuse(json_file, where, "a finite area", area)
+    stated = annotation.get("area")
+    area = width * height if stated is None else read_area(stated)
+    if area is None:
+        _refuse(json_file, where, "a finite area", stated)
     corners = (x, y, x + width, y + height)
     return image_id, (corners, label_of[category_id], bool(annotation.get("iscrowd")), area, annotation_id)
 

@@ -45,7 +45,10 @@ def convert(
     sets = {split: read_split(files, split) for split, files in splits.items()}
     if source == "xyxy":
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}
-    total = sum(len(annotation_set.images) for annotation_set in sets.values())
+    pictures = [image.path for annotation_set in sets.values() for image in annotation_set.images]
+    missing = next((picture for picture in pictures if not picture.is_file()), None)
+    if missing:
+        raise DataError("a picture is missing", file=missing, hint="ctnet data check lists them all")
     done = 0
     for split, annotation_set in sets.items():
         images = _renamed(annotation_set.images, out / "images" / split)
@@ -53,7 +56,7 @@ def convert(
             _place(old.path, new.path, link)
             done += 1
             if progress:
-                progress(done, total)
+                progress(done, len(pictures))
         json_file = out / "annotations" / f"instances_{split}.json"
         sets[split] = replace(annotation_set, source=json_file, images=images)
         write_coco(sets[split], json_file)
@@ -61,12 +64,17 @@ def convert(
 
 
 def _renamed(images: tuple[ImageRecord, ...], folder: Path) -> tuple[ImageRecord, ...]:
-    """Return the records with their pictures in one folder; an equal name gets its image id in front."""
+    """Return the records with their pictures in one folder; an equal name gets its image id in front.
+
+    Names that differ by case alone are equal, as some file systems take them.
+    """
     taken: set[str] = set()
     records = []
     for record in images:
-        name = record.path.name if record.path.name not in taken else f"{record.id}_{record.path.name}"
-        taken.add(name)
+        name = record.path.name
+        while name.casefold() in taken:
+            name = f"{record.id}_{name}"
+        taken.add(name.casefold())
         records.append(replace(record, path=folder / name))
     return tuple(records)
 
@@ -83,8 +91,6 @@ def _from_corners(annotation_set: AnnotationSet) -> AnnotationSet:
 
 
 def _place(picture: Path, target: Path, link: bool) -> None:
-    if not picture.is_file():
-        raise DataError("a picture is missing", file=picture, hint="ctnet data check lists them all")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not link:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ def open_dataset(path: str | Path, split: str) -> AnnotationSet:
     """
     path = Path(path).expanduser()
     return read_split(pick_split(path, find_splits(path), split), split)
+
+
+def has_split(path: Path, split: str) -> bool:
+    """Say whether there is such a split; a json file by itself serves as any. Raises DataError as `find_splits`."""
+    return path.suffix.lower() == ".json" or split in find_splits(path)
 
 
 def read_split(files: SplitFiles, split: str) -> AnnotationSet:
@@ -54,9 +60,14 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
     boxes, sizes = _boxes_and_sizes(images)
     _refuse_other_forms(annotation_set, boxes, sizes)
     empty = (boxes[:, 2:] <= 0).any(axis=1)
+    names = Counter(category.name for category in annotation_set.categories)
     outside = reaches_outside(boxes, sizes) & ~empty
     without = sum(not len(image.labels) for image in images)
-    warnings = []
+    warnings = [
+        f"{count} categories are called {name!r}: they are different classes"
+        for name, count in names.items()
+        if count > 1
+    ]
     if empty.any():
         where = _where(annotation_set, int(np.argmax(empty)))
         warnings.append(f"{_count(empty.sum(), 'box', 'boxes')} without width or height left out, first: {where}")

@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "category-repeated": Kind("error", "category ids or names used more than once", "name each class once"),
     "annotation-id-repeated": Kind("error", "annotation ids used more than once", _MENDED),
     "box-malformed": Kind("error", "boxes that are not four finite numbers", _MENDED),
+    "area-malformed": Kind("error", "areas that are not finite numbers", _MENDED),
     "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_MENDED}"),
     "box-outside": Kind("error", "boxes reaching outside of their picture", f"training clips them; {_MENDED}"),
     "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _MENDED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -17,14 +18,15 @@ _ORIENTATION = 0x0112
 def read_image_size(path: Path) -> tuple[int, int]:
     """Return (height, width) as `read_image` would, EXIF rotation included. Raises DataError as it does.
 
-    JPEG and PNG are read by their headers, everything else is decoded.
+    JPEG and PNG are read by their headers, PNG with EXIF and everything else is decoded.
     """
     try:
         with path.open("rb") as file:
             start = file.read(24)
             if start.startswith(b"\x89PNG") and len(start) == 24:
                 width, height = struct.unpack(">II", start[16:])
-                return height, width
+                if not _png_has_exif(file):
+                    return height, width
             if start.startswith(b"\xff\xd8"):
                 file.seek(2)
                 size = _jpeg_size(file)
@@ -36,6 +38,16 @@ def read_image_size(path: Path) -> tuple[int, int]:
         pass  # read_image below finds the words for it
     image = read_image(path)
     return image.shape[0], image.shape[1]
+
+
+def _png_has_exif(file: BinaryIO) -> bool:
+    """Say whether there is an EXIF chunk before the pixels, which may turn the picture."""
+    file.seek(8)
+    while True:
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind in (b"eXIf", b"IDAT", b"IEND"):
+            return bool(kind == b"eXIf")
+        file.seek(length + 4, os.SEEK_CUR)
 
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:

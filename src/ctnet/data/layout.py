@@ -27,8 +27,12 @@ class SplitFiles(NamedTuple):
     image_folders: tuple[Path, ...] = ()
 
 
+class NoLayout(DataError):
+    """A folder that is no data set, though it may hold pictures."""
+
+
 def find_splits(path: Path) -> dict[str, SplitFiles]:
-    """Return the splits of a folder or file by name. Raises DataError when no layout is recognised.
+    """Return the splits of a folder or file by name. Raises NoLayout when none is recognised, or another DataError.
 
     A json file is one split, named after the file; Roboflow's `valid` is called `val`.
     """
@@ -43,7 +47,7 @@ def find_splits(path: Path) -> dict[str, SplitFiles]:
     if not splits and data_yaml:
         splits = _yaml_file(data_yaml)
     if not splits:
-        raise DataError("the folder has no layout that is known", folder=path, looked_for=", ".join(_LOOKED_FOR))
+        raise NoLayout("the folder has no layout that is known", folder=path, looked_for=", ".join(_LOOKED_FOR))
     return {name: splits[name] for name in sorted(splits, key=_rank)}
 
 
@@ -128,7 +132,10 @@ def _voc_folder(folder: Path) -> dict[str, SplitFiles]:
 def _yaml_file(file: Path) -> dict[str, SplitFiles]:
     content = read_data_yaml(file)
     if "names" in content:
-        return {name: SplitFiles("yolo", file) for name in ("train", "val", "test") if content.get(name)}
+        splits = {name: SplitFiles("yolo", file) for name in _ORDER if content.get(name)}
+        if not splits:
+            raise DataError("the data set has no split", file=file, expected="train: FOLDER, val: FOLDER")
+        return splits
     splits = {}
     for name, entry in content.items():
         if not isinstance(entry, dict) or set(entry) != {"annotations", "images"}:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ctnet.data.sample import Sample, TrainingSamples
+from ctnet.devices.machine import usable_cores
 from ctnet.errors import CtnetError, LoaderDied
 from ctnet.losses.centernet import CenterBatch
 
@@ -153,7 +154,7 @@ def training_loader(
 
 def default_workers(processes: int = 1) -> int:
     """Return the number of loader processes for each of some training processes: one per two cores, at most eight."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2 // processes))
+    return max(1, min(8, usable_cores() // 2 // processes))
 
 
 def worker_seeds() -> torch.Generator:

@@ -11,7 +11,7 @@ from typing import Any
 from ctnet.data.box_form import looks_like_corners, looks_normalised
 from ctnet.data.check_entries import Picture, Tables, tabulate
 from ctnet.data.check_pictures import Look, look_at_pictures
-from ctnet.data.coco import Box, find_image, is_integer, load_coco_json, read_box, write_coco_json
+from ctnet.data.coco import Box, find_image, is_integer, load_coco_json, read_area, read_box, write_coco_json
 from ctnet.data.layout import SplitFiles, find_splits, json_image_folders
 from ctnet.errors import ConfigError, DataError
 
@@ -51,7 +51,8 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
         annotation = _mend_annotation(entry, images, categories, to_pixels, done)
         if annotation is None:
             continue
-        if annotation.get("id") not in ids or annotation["id"] in used:
+        annotation_id = annotation.get("id")
+        if not is_integer(annotation_id) or annotation_id in used:
             annotation["id"] = next_id
             next_id += 1
             done["annotation ids numbered anew"] += 1
@@ -162,10 +163,13 @@ def _mend_annotation(
     if any(abs(new - old) > 1e-6 for new, old in zip(clipped, box, strict=True)):
         done["boxes clipped to their picture"] += 1
         box = clipped
-    if list(box) == list(fields["bbox"]):
+    stated = fields.get("area")
+    area = read_area(stated)
+    if stated is not None and area is None:
+        done["areas computed anew"] += 1
+    elif list(box) == list(fields["bbox"]):
         return dict(fields)
-    area = _area(fields.get("area"), box, converted=conversion is not None)
-    return {**fields, "bbox": list(box), "area": area}
+    return {**fields, "bbox": list(box), "area": _area(area, box, converted=conversion is not None)}
 
 
 def _clip(box: Box, width: int, height: int) -> Box:
@@ -174,7 +178,7 @@ def _clip(box: Box, width: int, height: int) -> Box:
     return left, top, min(x + w, width) - left, min(y + h, height) - top
 
 
-def _area(stated: object, box: Box, *, converted: bool) -> float:
+def _area(stated: float | None, box: Box, *, converted: bool) -> float:
     """Return the area of a changed box: that of a mask stays while it can be true."""
     whole = box[2] * box[3]
-    return whole if converted or not isinstance(stated, (int, float)) else min(float(stated), whole)
+    return whole if converted or stated is None else min(float(stated), whole)

@@ -75,7 +75,7 @@ def _pictures(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path
         if source.is_dir():
             pictures += sorted(p for p in source.rglob("*") if p.suffix.lower() in _SUFFIXES)
         else:
-            lines = source.read_text(encoding="utf-8").splitlines()
+            lines = _lines(source, "the list of pictures")
             pictures += [source.parent / line.strip() for line in lines if line.strip()]
     return pictures
 
@@ -92,15 +92,17 @@ def _label_file(picture: Path) -> Path:
 
 def _read_labels(file: Path, label_of: dict[int, int]) -> tuple[Int64, Float32]:
     """Return labels (N,) and boxes (N,4) as normalised centre x, centre y, width, height."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot read the labels", file=file, got=error) from None
+    lines = _lines(file, "the labels") if file.exists() else []
     rows = [_read_line(file, number, line, label_of) for number, line in enumerate(lines, start=1) if line.strip()]
     labels = np.array([label for label, _ in rows], np.int64)
     return labels, np.array([box for _, box in rows], np.float32).reshape(-1, 4)
+
+
+def _lines(file: Path, what: str) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {what}", file=file, got=error) from None
 
 
 def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> tuple[int, list[float]]:

@@ -23,10 +23,15 @@ def processor() -> dict[str, Any]:
     return {
         "name": facts.get("model name", platform.processor() or platform.machine()),
         "architecture": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "instructions": [name for name in _INSTRUCTIONS if name in flags],
         "torch_uses": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -11,6 +11,7 @@ import torch
 
 from ctnet.devices.base import Device
 from ctnet.devices.host_math import settle_host_math
+from ctnet.devices.vendor import first_line
 from ctnet.errors import ConfigError, DeviceUnavailable
 
 GROUP = "ctnet.devices"
@@ -100,7 +101,7 @@ def _best_name() -> tuple[str, str]:
         try:
             count = load_plugin(name).probe().count
         except Exception as error:  # somebody's plug-in must not stop those who asked for none
-            broken.append(f"; {name}: {str(error).splitlines()[0]}")
+            broken.append(f"; {name}: {first_line(error)}")
             continue
         if count:
             return name, "first accelerator found"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ctnet.files import write_file
+from ctnet.files import write_file, writing
 
 METRIC_COLUMNS = (
     "epoch", "step", "lr", "loss", "heatmap", "size", "offset", "giou", "images_per_s", "data_wait",
@@ -80,7 +80,9 @@ class RunLog:
     def __init__(self, folder: Path, start_step: int, reporter: Reporter) -> None:
         self._csv = folder / "metrics.csv"
         self._rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
-        self._events = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._log = folder / "log.jsonl"
+        with writing(self._log):
+            self._events = self._log.open("a", encoding="utf-8")
         self._board = _open_board(folder / "tensorboard", start_step)
         if self._board is None:
             reporter.message('no TensorBoard events: pip install "ctnet[tensorboard]" adds them')
@@ -88,8 +90,9 @@ class RunLog:
     def event(self, kind: str, **values: Any) -> None:
         """Append one record to `log.jsonl`."""
         record = {"event": kind, "time": round(time.time(), 3), **values}
-        self._events.write(json.dumps(record) + "\n")
-        self._events.flush()
+        with writing(self._log):
+            self._events.write(json.dumps(record) + "\n")
+            self._events.flush()
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Add numbers to the TensorBoard curves `group/name`."""
@@ -108,9 +111,10 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close all files."""
-        self._events.flush()
-        os.fsync(self._events.fileno())
-        self._events.close()
+        with writing(self._log):
+            self._events.flush()
+            os.fsync(self._events.fileno())
+            self._events.close()
         if self._board is not None:
             self._board.close()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ from ctnet._version import __version__
 from ctnet.config.load import to_yaml
 from ctnet.config.schema import Recipe
 from ctnet.devices import OpenDevice
+from ctnet.devices.machine import processor
+from ctnet.devices.survey import installed_version
 from ctnet.errors import ConfigError
 from ctnet.files import new_numbered_folder, write_file
 from ctnet.types import AnnotationSet
@@ -78,7 +78,7 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
         "folder": str(Path.cwd()),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": {"cores": os.cpu_count(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "device": {
             "name": str(device.torch_device),
@@ -87,7 +87,7 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
             "versions": dict(probe.versions),
             "switches": device.plugin.switches(),
         },
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
         "data": {
             split: {
                 "source": str(annotations.source),
@@ -98,13 +98,6 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
             for split, annotations in sets.items()
         },
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _digest(path: Path) -> str | None:

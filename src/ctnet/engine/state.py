@@ -20,6 +20,7 @@ from ctnet.files import replacing
 from ctnet.models.build import build_network
 from ctnet.nn import synchronise_norms
 from ctnet.types import Category
+from ctnet.weights.containers.torch_file import explaining_full_disks
 
 SCHEMA = "ctnet.state/1"
 
@@ -105,12 +106,8 @@ def save_state(
         "scaler": state.scaler.state_dict(),
         "rng": _rng_state(device),
     }
-    with replacing(path) as temporary:
-        try:
-            with explaining_deaths():
-                torch.save(_on_host(content), temporary)
-        except RuntimeError as error:  # torch's zip writer reports a full disk this way
-            raise OSError(None, str(error).partition("\n")[0]) from error
+    with replacing(path) as temporary, explaining_full_disks(), explaining_deaths():
+        torch.save(_on_host(content), temporary)
 
 
 def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDevice) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.config import Recipe, recipe_from_dict
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import demo_folder
 from ctnet.data.loader import default_workers
 from ctnet.devices import OpenDevice
@@ -23,9 +23,10 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, CtnetError, DataError
+from ctnet.eval.coco import align_categories
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet
-from ctnet.weights.backbone import load_backbone
+from ctnet.weights.backbone import fetch, is_address, load_backbone
 from ctnet.weights.ctnet_file import read_state
 from ctnet.weights.fit import load_for_finetuning
 from ctnet.weights.opening import open_weights
@@ -54,8 +55,9 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     path, train_set, val_set = world.together(lambda: open_data(recipe, reporter))
     seed_generators(recipe.seed)
     folder = world.share(lambda: new_run_folder(recipe.name, out, reuse=world.place.restart > 0))
-    trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
     try:
+        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
+        world.together(lambda: _fetch(options.backbone_weights, world))
         sentences = world.together(lambda: _start_from(trainer.state, recipe, options, train_set))
     except CtnetError:
         if world.leads:
@@ -68,6 +70,12 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
         write_run_facts(folder, recipe, device, sets)
     return _run(trainer)
+
+
+def _fetch(backbone: str | None, world: World) -> None:
+    """Fetch a backbone that has an address, once for each machine: its other processes find the file."""
+    if backbone is not None and is_address(backbone) and world.place.local_rank == 0:
+        fetch(backbone)
 
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
@@ -156,11 +164,12 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
             f"warning: {len(crowded)} pictures have more than {cap} objects, first {cap} are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
-    try:
-        val_set = open_dataset(path, recipe.data.val_split)
-    except DataError as error:
-        reporter.message(f"warning: no evaluation while training: {error.message}")
+    val_split = recipe.data.val_split
+    if not has_split(path, val_split):
+        reporter.message(f"warning: no evaluation while training: there is no split {val_split!r}")
         return train_set, None
+    val_set = open_dataset(path, val_split)
+    align_categories(train_set.categories, val_set.categories)  # refuses a set that could not be scored
     for warning in check_usable(val_set):
         reporter.message(f"warning: {warning}")
     return train_set, val_set

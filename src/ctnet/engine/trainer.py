@@ -28,9 +28,9 @@ from ctnet.engine.stop import Stopped, StopRequest
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
 from ctnet.errors import CtnetError, Diverged, Interrupted, ToldElsewhere
-from ctnet.files import replacing
 from ctnet.models.build import STRIDE
 from ctnet.types import AnnotationSet
+from ctnet.weights.containers.torch_file import write_zip
 
 
 def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
@@ -268,8 +268,7 @@ class Trainer:
         path = self.folder / "nonfinite" / f"step_{step:07d}.pt"
         everyones = [batch for rank in self.world.gather(batches) for batch in rank]
         if self.world.leads:
-            with replacing(path) as temporary:
-                torch.save([tuple(batch) for batch in everyones], temporary)
+            write_zip(path, [tuple(batch) for batch in everyones])
         raise self._told_once(
             Diverged(
                 f"step {step}: the loss or its gradient is not finite",

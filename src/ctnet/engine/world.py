@@ -20,6 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.devices import OpenDevice, open_device, open_for_rank
+from ctnet.devices.machine import usable_cores
 from ctnet.engine.place import Place
 from ctnet.errors import ConfigError, CtnetError, LostRanks, SilentRanks, ToldElsewhere
 
@@ -117,7 +118,7 @@ def joined(device: str, place: Place, timeout_s: float) -> Iterator[tuple[World,
         yield World(), open_device(device)
         return
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, available_cores() // place.local_size))
+        torch.set_num_threads(max(1, usable_cores() // place.local_size))
     opened = open_for_rank(device, place.local_rank, place.local_size)
     wait = timedelta(seconds=timeout_s)
     store = _meet(place, wait)
@@ -151,11 +152,6 @@ def spread(network: nn.Module, world: World, device: OpenDevice, *, accumulates:
             gradient_as_bucket_view=True,
             static_graph=not accumulates,  # torch fails when a first pass under no_sync meets a static graph
         )
-
-
-def available_cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _meet(place: Place, wait: timedelta) -> Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,7 +31,8 @@ AREAS = ["all", "small", "medium", "large"]
 class CocoMetrics:
     """COCO's numbers in 0..1; None where there is no ground truth to measure by.
 
-    `per_class` maps each category name to its `AP`, `AP50` and `count` of boxes (crowds left out).
+    `per_class` maps each category name, with its id where several have the name, to its `AP`, `AP50` and `count` of
+    boxes (crowds left out).
     `precision` (T,R,C) float64 is that at each of `IOU_THRESHOLDS`, `RECALL_POINTS` and labels, NaN without
     ground truth.
     """
@@ -105,7 +107,7 @@ def coco_metrics(
 
 
 def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> Alignment:
-    """Return how the detector's labels map to the data set's, by category name.
+    """Return how the detector's labels map to the data set's, by category name; those of one name, by their order.
 
     A class on one side alone becomes a warning: the detector misses all of what it does not know, and what
     the set does not know is not scored. A detector that does not name its classes is matched by their order. Raises
@@ -116,8 +118,8 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
             f"the weights do not name their classes: taken in the data set's order, {_names([c.name for c in data])}"
         )
         return Alignment(np.arange(len(data)), (order,))
-    label_of = {category.name: label for label, category in enumerate(data)}
-    labels = np.array([label_of.get(category.name, -1) for category in detector], np.int64)
+    label_of = {key: label for label, key in enumerate(_counted(data))}
+    labels = np.array([label_of.get(key, -1) for key in _counted(detector)], np.int64)
     if not (labels >= 0).any():
         raise DataError(
             "the detector and the data set share no class",
@@ -125,9 +127,9 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
             data=_names([category.name for category in data]),
             hint="classes are matched by name; rename the categories of one of them",
         )
-    known = {category.name for category in detector}
-    unseen = [category.name for category in data if category.name not in known]
-    unscored = [category.name for category in detector if category.name not in label_of]
+    known = set(_counted(detector))
+    unseen = [key[0] for key in label_of if key not in known]
+    unscored = [key[0] for key, label in zip(_counted(detector), labels, strict=True) if label < 0]
     warnings = []
     if unseen:
         warnings.append(f"the detector does not know {_names(unseen)}: every such object counts as missed")
@@ -200,14 +202,25 @@ def _per_class(
     counts = np.zeros(len(annotation_set.categories), np.int64)
     for image in annotation_set.images:
         np.add.at(counts, image.labels[~image.crowd], 1)
+    names = Counter(category.name for category in annotation_set.categories)
     return {
-        category.name: {
+        category.name if names[category.name] == 1 else f"{category.name} (id {category.id})": {
             "AP": _mean(precision[:, :, label]),
             "AP50": _mean(precision[0, :, label]),
             "count": int(counts[label]),
         }
         for label, category in enumerate(annotation_set.categories)
     }
+
+
+def _counted(categories: Sequence[Category]) -> list[tuple[str, int]]:
+    """Return each category's name and how many before it have the same one."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for category in categories:
+        keys.append((category.name, seen[category.name]))
+        seen[category.name] += 1
+    return keys
 
 
 def _names(names: Sequence[str]) -> str:

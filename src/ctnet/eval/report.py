@@ -13,7 +13,7 @@ from ctnet.data.image import read_image, write_image
 from ctnet.eval import matching, plots
 from ctnet.eval.coco import RECALL_POINTS, CocoMetrics
 from ctnet.eval.html import page
-from ctnet.files import write_file
+from ctnet.files import write_file, writing
 from ctnet.types import AnnotationSet, Detections, Int64
 
 WORST = 12
@@ -57,8 +57,9 @@ def write_report(
     folder without one is a report that was cut short. Raises StorageError when the disk refuses.
     """
     index = folder / "index.html"
-    for stale in [index, *(folder / "worst").glob("[0-9][0-9].png")]:
-        stale.unlink(missing_ok=True)
+    with writing(index):
+        for stale in [index, *(folder / "worst").glob("[0-9][0-9].png")]:
+            stale.unlink(missing_ok=True)
     matches = matching.match_all(annotation_set, detections)
     counts = matching.confusion_matrix(matches, len(annotation_set.categories))
     write_file(folder / "metrics.json", f"{json.dumps(document, indent=2)}\n".encode())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -63,8 +64,8 @@ def export(
 ) -> Exported:
     """Write the network as a file of the format and compare it with torch on the pictures (none: no comparison).
 
-    An int8 file is also shown to `compare`, behind the float32 file it was made of. The file appears whole or not at
-    all; one that fails the comparison is kept as `NAME.unverified`.
+    An int8 file is also shown to `compare`, behind the float32 file it was made of. Each file appears whole or not at
+    all; those that fail the comparison are kept as `NAME.unverified`.
 
     Raises MissingExtra, ConfigError for a size the network does not take, WeightsError for a network that the format
     has no form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
@@ -190,5 +191,7 @@ class _beside:
             raise StorageError("cannot write there", folder=self.path.parent, got=error.strerror) from None
         return self.folder
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StorageError("cannot write the file", file=self.path, got=error.strerror or error) from None

@@ -40,7 +40,8 @@ def onnx_model(program: torch.export.ExportedProgram, about: About, *, opset: in
         torch.ops.ctnet.depthwise_upsample.default: _upsample,
     }
     logger = logging.getLogger("torch.onnx")
-    level, logger.level = logger.level, logging.ERROR  # what it says of packages that nobody here needs
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what it says of packages that nobody here needs
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

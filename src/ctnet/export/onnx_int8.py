@@ -26,7 +26,8 @@ def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) ->
 
     model = onnx.load(plain)
     logger = logging.getLogger()
-    level, logger.level = logger.level, logging.ERROR  # it recommends passes that torch's exporter has made
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it recommends passes that torch's exporter has made
     try:
         quantize_static(
             model,
@@ -40,7 +41,7 @@ def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) ->
             weight_type=QuantType.QInt8,
         )
     finally:
-        logger.level = level
+        logger.setLevel(level)
     result = onnx.load(path)
     for entry in result.metadata_props:
         if entry.key == KEY:

@@ -30,7 +30,8 @@ def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) ->
         import nncf
 
         logger = logging.getLogger("nncf")
-        level, logger.level = logger.level, logging.ERROR
+        level = logger.level
+        logger.setLevel(logging.ERROR)
         try:
             batches = [images.numpy() for images in inputs]
             model = openvino.Core().read_model(plain)
@@ -41,7 +42,7 @@ def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) ->
                 ignored_scope=nncf.IgnoredScope(names=kept_in_float32(model)),
             )
         finally:
-            logger.level = level
+            logger.setLevel(level)
     quantized.set_rt_info(about.to_json(), KEY)
     openvino.save_model(quantized, path, compress_to_fp16=False)
     return [path, path.with_suffix(".bin")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import zipfile
@@ -20,7 +21,9 @@ from ctnet.weights.containers.torch_file import load_torch_zip
 
 def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
     """Write the program and return the file."""
-    torch.export.save(program, path, extra_files={KEY: about.to_json()})
+    content = io.BytesIO()  # torch ends the process when it meets a full disk itself
+    torch.export.save(program, content, extra_files={KEY: about.to_json()})
+    path.write_bytes(content.getbuffer())
     return [path]
 
 
@@ -59,10 +62,10 @@ def _described(path: Path) -> About:
                 if any(e.get("use_pickle") or not e["path_name"].startswith(("weight_", "tensor_")) for e in entries):
                     raise WeightsError("the program holds objects, not only tensors", file=path, got=name)
             elif name.endswith((".pt", ".pth")):
-                with tempfile.NamedTemporaryFile(suffix=".pt") as part:
-                    part.write(archive.read(name))
-                    part.flush()
-                    load_torch_zip(Path(part.name))
+                with tempfile.TemporaryDirectory() as folder:
+                    part = Path(folder, "part.pt")
+                    part.write_bytes(archive.read(name))
+                    load_torch_zip(part)
         text = next((archive.read(name).decode() for name in names if name.endswith(f"extra/{KEY}")), None)
     return read_about(text, path)
 

@@ -10,6 +10,7 @@ import cv2
 
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
+from ctnet.files import writing
 from ctnet.predict.sources import Frame
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -24,6 +25,7 @@ class Drawings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[Path, str] = {}
+        self._taken: set[str] = set()
         self._video: _Video | None = None
 
     def __enter__(self) -> Drawings:
@@ -40,7 +42,7 @@ class Drawings:
 
     def save(self, frame: Frame, drawing: Image) -> str:
         """Return the name, within the folder, of the file that the drawing of this frame goes to."""
-        name = self._names.setdefault(frame.path, self._free_name(frame))
+        name = self._names.get(frame.path) or self._take_name(frame)
         if frame.fps is None:
             write_image(self._folder / name, drawing)
         else:
@@ -50,15 +52,16 @@ class Drawings:
             self._video.write(drawing)
         return name
 
-    def _free_name(self, frame: Frame) -> str:
+    def _take_name(self, frame: Frame) -> str:
         """Return the source's name, numbered when taken; case is ignored, as some file systems do."""
         suffix = ".mp4" if frame.fps else frame.path.suffix
         suffix = suffix if suffix.lower() in KEPT_SUFFIXES | {".mp4"} else ".png"
-        taken = {name.casefold() for name in self._names.values()}
         name, number = f"{frame.path.stem}{suffix}", 1
-        while name.casefold() in taken:
+        while name.casefold() in self._taken:
             number += 1
             name = f"{frame.path.stem}-{number}{suffix}"
+        self._taken.add(name.casefold())
+        self._names[frame.path] = name
         return name
 
     def _end_video(self, keep: bool) -> None:
@@ -85,6 +88,7 @@ class _Video:
     def close(self, keep: bool) -> None:
         self._writer.release()
         if keep:
-            self._partial.replace(self.path)
+            with writing(self.path):
+                self._partial.replace(self.path)
         else:
             self._partial.unlink(missing_ok=True)

@@ -10,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ctnet.data.dataset import open_dataset
+from ctnet.data.dataset import read_split
 from ctnet.data.demo import demo_folder
 from ctnet.data.image import Image, read_image
+from ctnet.data.layout import NoLayout, find_splits
 from ctnet.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+DATA_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 
 
@@ -63,13 +65,23 @@ class Sources:
 def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Path]:
     """Return at most `count` pictures, evenly spread: of a data set's split, a folder or a file; None: the demo set's.
 
-    Raises DataError when the path holds neither a data set nor pictures.
+    A set without the split gives its first one. Raises DataError when the path holds neither a data set nor pictures,
+    or a data set that cannot be read.
     """
-    try:
-        files = [image.path for image in open_dataset(path or demo_folder(), split).images]
-    except DataError:
-        files = list(open_sources([str(path)]).files)
+    files = _pictures_of_set(path or demo_folder(), split) or list(open_sources([str(path)]).files)
     return files[:: max(1, len(files) // count)][:count]
+
+
+def _pictures_of_set(path: Path, split: str) -> list[Path]:
+    """Return the pictures of a data set, none where the path is no data set."""
+    if path.is_file() and path.suffix.lower() not in DATA_SUFFIXES:
+        return []
+    try:
+        splits = find_splits(path)
+    except NoLayout:
+        return []
+    files = splits.get(split, next(iter(splits.values())))
+    return [image.path for image in read_split(files, split).images]
 
 
 def open_sources(arguments: Sequence[str]) -> Sources:

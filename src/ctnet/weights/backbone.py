@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import re
 import urllib.error
 from pathlib import Path
@@ -27,7 +28,7 @@ def load_backbone(network: nn.Module, source: str, model: Model, data: Data) -> 
 
     `source` is a path, or an address as `fetch` takes it. Raises WeightsError when the file's trunk is another one.
     """
-    path = fetch(source) if "://" in source else Path(source)
+    path = fetch(source) if is_address(source) else Path(source)
     container = read_container(path)
     no_pictures: tuple[str, ...] = ()
     if is_own(container):
@@ -62,6 +63,11 @@ def _agrees(setting: str, data: Data) -> bool:
     return own == value if isinstance(own, str) else str(list(own)).replace(" ", "") == value
 
 
+def is_address(source: str) -> bool:
+    """Say whether `fetch` is meant, not a path."""
+    return "://" in source
+
+
 def fetch(address: str) -> Path:
     """Return the file at an http(s) address, kept in `CTNET_HOME/weights` and checked against its SHA-256.
 
@@ -71,7 +77,7 @@ def fetch(address: str) -> Path:
     parts = urlsplit(address)
     name = Path(parts.path).name
     stamped = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
-    given = re.fullmatch(r"sha256=([0-9a-f]{8,64})", parts.fragment)
+    given = re.fullmatch(r"sha256=([0-9a-f]{8,64})", parts.fragment.lower())
     found = given or stamped
     if parts.scheme not in ("http", "https") or not name:
         raise ConfigError("not an address of a file", got=address, expected="https://HOST/FILE")
@@ -88,7 +94,7 @@ def fetch(address: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(parts._replace(fragment="").geturl(), str(path), found[1])
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise WeightsError("the download failed", address=address, got=getattr(error, "reason", error)) from None
     except RuntimeError:
         raise WeightsError(

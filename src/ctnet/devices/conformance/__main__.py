@@ -30,7 +30,7 @@ def main() -> int:
     """Run the checks, print a table or one JSON document, and return the exit code: 0 all right, 3 something failed."""
     parser = argparse.ArgumentParser("python -m ctnet.devices.conformance", description="Check a device plug-in.")
     parser.add_argument("--device", default="cpu", metavar="NAME[:I]", help="which one (cpu)")
-    parser.add_argument("--processes", type=int, metavar="N", help="of the all-reduce; default 2 where there are cards")
+    parser.add_argument("--processes", type=int, metavar="N", help="of the all-reduce (2; 1 where there is one card)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     try:

@@ -7,7 +7,8 @@ import threading
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,22 @@ def write_torch(path: Path, state_dict: Mapping[str, Tensor], *, part: str = "st
     """
     tensors = OrderedDict((name, _alone(tensor.detach().cpu())) for name, tensor in state_dict.items())
     content = {**rest, part: tensors} if part else {**tensors, **rest}
-    with replacing(path) as temporary:
-        try:
-            with temporary.open("wb") as file:
-                torch.save(content, file)
-        except RuntimeError as error:  # how torch reports a full disk
-            raise OSError(None, str(error)) from error
+    write_zip(path, content)
+
+
+def write_zip(path: Path, content: Any) -> None:
+    """Write what `torch.save` writes of any content, whole or not at all. Raises StorageError when the disk refuses."""
+    with replacing(path) as temporary, explaining_full_disks():
+        torch.save(content, temporary)
+
+
+@contextmanager
+def explaining_full_disks() -> Iterator[None]:
+    """Raise OSError where torch's zip writer, which reports a full disk otherwise, fails in the block."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(None, str(error).partition("\n")[0]) from error
 
 
 def _alone(tensor: Tensor) -> Tensor:
