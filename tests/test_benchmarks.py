@@ -17,6 +17,7 @@ CASES = [
     ),
     (["train_step.py", "--cases", "64x2"], {"train/resdcn18/fp32/64x2/grid_sample"}),
     pytest.param(["batch_norm.py"], {"batch_norm/bfloat16/relu/torch"}, marks=pytest.mark.slow),
+    pytest.param(["max_pool.py"], {"max_pool/bfloat16/torch"}, marks=pytest.mark.slow),
     pytest.param(
         ["distributed.py", "--image-size", "64", "--batch", "2", "--steps", "2", "--rounds", "1"],
         {"distributed/resdcn18/64x2/2"},
@@ -31,7 +32,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("command", "expected"), CASES, ids=["nms", "model", "train_step", "batch_norm", "distributed", "loader"]
+    ("command", "expected"),
+    CASES,
+    ids=["nms", "model", "train_step", "batch_norm", "max_pool", "distributed", "loader"],
 )
 def test_a_script_writes_its_ratios(command, expected, tmp_path):
     file = tmp_path / "figures.json"

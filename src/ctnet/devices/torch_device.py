@@ -19,8 +19,8 @@ OPERATORS = (
     "deform_conv2d", "deform_conv2d_backward", "depthwise_upsample", "depthwise_upsample_backward", "decode_peaks",
     "nms", "soft_nms",
 )  # fmt: skip
-"""the operators of `ctnet.ops` that run on every device, by kernels of its own or else by references; the fused
-`batch_norm` beside them is used only where a device brings it"""
+"""the operators of `ctnet.ops` that run on every device, by kernels of its own or else by references; `batch_norm`
+and `max_pool2d` beside them are used only where a device brings them"""
 
 Kernels = dict[str, Callable[..., object]]
 _REGISTERED: dict[tuple[str, str], Callable[..., object]] = {}

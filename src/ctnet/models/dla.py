@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.models.blocks import ConvPair, conv_norm, conv_unit, initialise
+from ctnet.nn import MaxPool2d
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 
@@ -17,7 +18,7 @@ class Leaf(nn.Module):
         super().__init__()
         self.tree1 = ConvPair(in_channels, channels, stride)
         self.tree2 = ConvPair(channels, channels, 1)
-        self.pool = nn.MaxPool2d(stride) if stride > 1 else nn.Identity()
+        self.pool = MaxPool2d(stride) if stride > 1 else nn.Identity()
         self.project: nn.Module = nn.Identity()
         if in_channels != channels:
             self.project = conv_norm(in_channels, channels, 1)
@@ -41,7 +42,7 @@ class Tree(nn.Module):
         super().__init__()
         self.tree1 = Leaf(in_channels, channels, 2, 0)
         self.tree2 = Leaf(channels, channels, 1, in_channels + channels)
-        self.pool = nn.MaxPool2d(2)
+        self.pool = MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N,C,H/2,W/2)."""

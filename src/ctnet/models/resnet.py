@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ctnet.models.blocks import BasicBlock, Bottleneck, initialise
-from ctnet.nn import BatchNorm2d
+from ctnet.nn import BatchNorm2d, MaxPool2d
 
 BASIC = ("resnet18", "resnet34")  # whose blocks are basic, not bottlenecks
 DEPTHS = {
@@ -31,7 +31,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = BatchNorm2d(64, relu=True)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.maxpool = MaxPool2d(3, 2, 1)
         make = partial(Bottleneck, stride_in_1x1=stride_in_1x1) if block is Bottleneck else block
         channels = 64
         widths = []

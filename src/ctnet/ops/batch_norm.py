@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctnet.ops import dispatch
+
 torch.library.define(
     "ctnet::batch_norm",
     "(Tensor input, Tensor weight, Tensor bias, Tensor? shortcut, bool relu, float eps) -> (Tensor, Tensor, Tensor)",
@@ -24,9 +26,7 @@ torch.library.define(
 
 def has_kernel(input: Tensor) -> bool:
     """Say whether a device plug-in has registered a kernel for maps like this one: of any type but fp16."""
-    key = torch._C._dispatch_key_for_device(input.device.type)
-    registered: bool = torch._C._dispatch_has_kernel_for_dispatch_key("ctnet::batch_norm", key)
-    return registered and input.dtype != torch.float16
+    return dispatch.has_kernel("batch_norm", input) and input.dtype != torch.float16
 
 
 def batch_norm(

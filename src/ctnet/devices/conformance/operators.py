@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ctnet.devices.conformance.result import BOUNDS, Check, deviation, need
 from ctnet.devices.registry import OpenDevice
-from ctnet.ops import batch_norm, decode_peaks, deform_conv, deform_conv2d, depthwise_upsample, nms, soft_nms
+from ctnet.ops import batch_norm, decode_peaks, deform_conv, deform_conv2d, depthwise_upsample, max_pool, nms, soft_nms
+from ctnet.ops.dispatch import has_kernel
+from ctnet.ops.max_pool import max_pool2d
 from ctnet.ops.nms import reference_nms, reference_soft_nms
 from ctnet.ops.peaks import reference_peaks
 
@@ -76,6 +78,9 @@ def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
         for adds in (False, True):
             kind = "shortcut and ReLU" if adds else "ReLU"
             yield f"batch_norm, {kind}, {_short(dtype)}", partial(_batch_norm, device, dtype, adds)
+    for dtype in (torch.float32, *dtypes):
+        if has_kernel("max_pool2d", torch.empty(0, device=device.torch_device)) and dtype != torch.float16:
+            yield f"max_pool2d, {_short(dtype)}", partial(_max_pool, device, dtype)
     for name, (shape, top_k) in _PEAKS.items():
         yield f"decode_peaks, {name}", partial(_peaks, device, shape, top_k, torch.float32)
     for dtype in dtypes:
@@ -201,6 +206,20 @@ def _batch_norm(device: OpenDevice, dtype: torch.dtype, adds: bool) -> str:
         assert leaf.grad is not None
         worst = max(worst, deviation(leaf.grad, gradient, f"gradient of {name}", BOUNDS[dtype]))
     return f"{worst:.0e}"
+
+
+def _max_pool(device: OpenDevice, dtype: torch.dtype) -> str:
+    generator = _generator()
+    leaf = _leaf(torch.randint(-4, 5, (2, 35, 9, 12), generator=generator).to(dtype), device)
+    result, taps = max_pool2d(leaf, 3, 2, 1)
+    expected, wanted = max_pool.forward(leaf.detach().cpu(), 3, 2, 1)
+    need(torch.equal(result.detach().cpu(), expected), "values differ")
+    need(torch.equal(taps.cpu(), wanted), "places differ: of equal values the first counts")
+    grad = torch.randn(expected.shape, generator=generator).to(dtype)
+    result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    gradient = max_pool.backward(grad.double(), wanted, 9, 12, 3, 2, 1)
+    return f"{deviation(leaf.grad, gradient, 'gradient of input', BOUNDS[dtype]):.0e}"
 
 
 def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.dtype) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ctnet.devices.base import Probe
-from ctnet.devices.cpu import batch_norm, boxes, deform_conv, peaks, upsample
+from ctnet.devices.cpu import batch_norm, boxes, deform_conv, max_pool, peaks, upsample
 from ctnet.devices.cpu.native import select
 from ctnet.devices.torch_device import Kernels, TorchDevice, register
 
@@ -51,6 +51,8 @@ KERNELS: Kernels = {
     "depthwise_upsample_backward": upsample.backward,
     "batch_norm": batch_norm.forward,
     "batch_norm_backward": batch_norm.backward,
+    "max_pool2d": max_pool.forward,
+    "max_pool2d_backward": max_pool.backward,
     "decode_peaks": peaks.decode_peaks,
     "nms": boxes.nms,
     "soft_nms": boxes.soft_nms,

@@ -35,8 +35,8 @@ class DeformShape(ctypes.Structure):
     ]
 
 
-class UpsampleShape(ctypes.Structure):
-    """`ctnet_upsample_shape` of the C interface."""
+class WindowShape(ctypes.Structure):
+    """`ctnet_window_shape` of the C interface."""
 
     _fields_ = [
         (name, c_int64)
@@ -57,9 +57,11 @@ _SIGNATURES = {
     "soft_nms": [c_int64, c_void_p, c_void_p, c_int, c_double, c_double, c_double, c_double],
     "batch_norm": [c_int64, c_int64, c_int, *[c_void_p] * 4, c_int, c_double, *[c_void_p] * 3, c_int],
     "batch_norm_backward": [c_int64, c_int64, c_int, *[c_void_p] * 7, c_int, c_double, *[c_void_p] * 4, c_int],
-    "upsample": [POINTER(UpsampleShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
-    "upsample_grad_map": [POINTER(UpsampleShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
-    "upsample_grad_weight": [POINTER(UpsampleShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
+    "max_pool": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
+    "max_pool_backward": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
+    "upsample": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
+    "upsample_grad_map": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
+    "upsample_grad_weight": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
 }  # fmt: skip
 
 

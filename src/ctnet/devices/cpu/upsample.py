@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ctnet.devices.cpu.native import TYPES, UpsampleShape, library, pointer
+from ctnet.devices.cpu.native import TYPES, WindowShape, library, pointer
 from ctnet.ops import upsample as reference
 
 
-def _shape(input: Tensor, out_hw: torch.Size, kernel: int, stride: int, padding: int) -> UpsampleShape:
-    return UpsampleShape(*input.shape, *out_hw, kernel, stride, padding)
+def _shape(input: Tensor, out_hw: torch.Size, kernel: int, stride: int, padding: int) -> WindowShape:
+    return WindowShape(*input.shape, *out_hw, kernel, stride, padding)
 
 
 def _sums(dtype: torch.dtype) -> torch.dtype:

@@ -29,8 +29,8 @@ struct ctnet_deform_shape {
     int64_t mask_stride[4];
 };
 
-/* Geometry of a depthwise transposed convolution over NHWC maps without gaps; weight is (kernel, kernel, C). */
-struct ctnet_upsample_shape {
+/* Geometry of square windows over NHWC maps without gaps. */
+struct ctnet_window_shape {
     int64_t images, channels, height, width;
     int64_t out_height, out_width;
     int64_t kernel, stride, padding;
@@ -77,13 +77,19 @@ CTNET_API int ctnet_nms(int64_t n, const double *boxes, const int64_t *labels, c
 CTNET_API int ctnet_soft_nms(int64_t n, const double *boxes, double *scores, int gaussian, double sigma,
                              double threshold, double floor, double extra);
 
-/* Depthwise transposed convolution and its gradients; `grad_weight` is float64 for float64 maps, else float32. */
-CTNET_API int ctnet_upsample(const struct ctnet_upsample_shape *shape, int type, const void *map, const void *weight,
+/* Depthwise transposed convolution, whose weight is (kernel, kernel, C), and its gradients; `grad_weight` is float64 for float64 maps, else float32. */
+CTNET_API int ctnet_upsample(const struct ctnet_window_shape *shape, int type, const void *map, const void *weight,
                              void *out, int threads);
-CTNET_API int ctnet_upsample_grad_map(const struct ctnet_upsample_shape *shape, int type, const void *grad_out,
+CTNET_API int ctnet_upsample_grad_map(const struct ctnet_window_shape *shape, int type, const void *grad_out,
                                       const void *weight, void *grad_map, int threads);
-CTNET_API int ctnet_upsample_grad_weight(const struct ctnet_upsample_shape *shape, int type, const void *map,
+CTNET_API int ctnet_upsample_grad_weight(const struct ctnet_window_shape *shape, int type, const void *map,
                                          const void *grad_out, void *grad_weight, int threads);
+
+/* Max-pooling: each window's largest value, and which of its taps that is. The gradient goes to those taps. */
+CTNET_API int ctnet_max_pool(const struct ctnet_window_shape *shape, int type, const void *map, void *out,
+                             uint8_t *taps, int threads);
+CTNET_API int ctnet_max_pool_backward(const struct ctnet_window_shape *shape, int type, const void *grad_out,
+                                      const uint8_t *taps, void *grad_map, int threads);
 
 /* Batch normalisation by the batch's own statistics over `rows` cells of `channels`, plus `shortcut` where it is not
  * null, then a ReLU if `relu`. Vectors are of `channels`, float64 for float64 maps, else float32; `variance` is the

@@ -1,4 +1,4 @@
-// Which instruction set runs, and how the work of peaks and up-sampling is split over threads.
+// Which instruction set runs, and how the work of peaks, up-sampling and pooling is split over threads.
 #include "work.h"
 
 #include <atomic>
@@ -77,7 +77,7 @@ int ctnet_decode_peaks(int type, const void *logits, const int64_t sizes[4], con
     return 0;
 }
 
-int ctnet_upsample(const struct ctnet_upsample_shape *shape, int type, const void *map, const void *weight, void *out,
+int ctnet_upsample(const struct ctnet_window_shape *shape, int type, const void *map, const void *weight, void *out,
                    int threads) {
     const Kernels &k = kernels();
     run(threads, shape->images * shape->out_height, [&](int64_t i) {
@@ -86,7 +86,7 @@ int ctnet_upsample(const struct ctnet_upsample_shape *shape, int type, const voi
     return 0;
 }
 
-int ctnet_upsample_grad_map(const struct ctnet_upsample_shape *shape, int type, const void *grad_out, const void *weight,
+int ctnet_upsample_grad_map(const struct ctnet_window_shape *shape, int type, const void *grad_out, const void *weight,
                             void *grad_map, int threads) {
     const Kernels &k = kernels();
     run(threads, shape->images * shape->height, [&](int64_t i) {
@@ -95,10 +95,27 @@ int ctnet_upsample_grad_map(const struct ctnet_upsample_shape *shape, int type, 
     return 0;
 }
 
-int ctnet_upsample_grad_weight(const struct ctnet_upsample_shape *shape, int type, const void *map, const void *grad_out,
+int ctnet_upsample_grad_weight(const struct ctnet_window_shape *shape, int type, const void *map, const void *grad_out,
                                void *grad_weight, int threads) {
     const Kernels &k = kernels();
     run(threads, shape->kernel,
         [&](int64_t row) { k.upsample_grad_weight(*shape, type, map, grad_out, row, grad_weight); });
+    return 0;
+}
+
+int ctnet_max_pool(const ctnet_window_shape *shape, int type, const void *map, void *out, uint8_t *taps, int threads) {
+    const Kernels &k = kernels();
+    run(threads, shape->images * shape->out_height, [&](int64_t i) {
+        k.max_pool(*shape, type, map, i / shape->out_height, i % shape->out_height, out, taps);
+    });
+    return 0;
+}
+
+int ctnet_max_pool_backward(const ctnet_window_shape *shape, int type, const void *grad_out, const uint8_t *taps,
+                            void *grad_map, int threads) {
+    const Kernels &k = kernels();
+    run(threads, shape->images * shape->height, [&](int64_t i) {
+        k.max_pool_grad(*shape, type, grad_out, taps, i / shape->height, i % shape->height, grad_map);
+    });
     return 0;
 }

@@ -93,12 +93,16 @@ struct Kernels {
                            const ctnet_deform_shape &out, void *grad_offset, void *grad_mask);
     int64_t (*peaks)(int type, const void *logits, const int64_t sizes[4], const int64_t strides[4], int64_t image,
                      int64_t first_row, int64_t last_row, int64_t top_k, FoundPeak *best);
-    void (*upsample)(const ctnet_upsample_shape &, int type, const void *map, const void *weight, int64_t image, int64_t row,
+    void (*upsample)(const ctnet_window_shape &, int type, const void *map, const void *weight, int64_t image, int64_t row,
                      void *out);
-    void (*upsample_grad_map)(const ctnet_upsample_shape &, int type, const void *grad_out, const void *weight,
+    void (*upsample_grad_map)(const ctnet_window_shape &, int type, const void *grad_out, const void *weight,
                               int64_t image, int64_t row, void *grad_map);
-    void (*upsample_grad_weight)(const ctnet_upsample_shape &, int type, const void *map, const void *grad_out,
+    void (*upsample_grad_weight)(const ctnet_window_shape &, int type, const void *map, const void *grad_out,
                                  int64_t kernel_row, void *grad_weight);
+    void (*max_pool)(const ctnet_window_shape &, int type, const void *map, int64_t image, int64_t row, void *out,
+                     uint8_t *taps);
+    void (*max_pool_grad)(const ctnet_window_shape &, int type, const void *grad_out, const uint8_t *taps, int64_t image,
+                          int64_t row, void *grad_map);
     void (*norm_moments)(int type, const void *x, const void *center, int64_t rows, int64_t channels, double *sums);
     void (*norm)(int type, const NormRows &, const void *scale, const void *offset);
     void (*norm_gradient_sums)(int type, const NormRows &, const void *scale, const void *offset, const void *center,

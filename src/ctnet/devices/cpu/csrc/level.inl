@@ -9,6 +9,7 @@
 #include "norm.inl"
 #include "peaks.inl"
 #include "upsample.inl"
+#include "pool.inl" // uses upsample.inl
 
 // Calls function<element type of `type`>(...).
 #define CTNET_BY_TYPE(type, function, ...)                                                                             \
@@ -245,38 +246,59 @@ int64_t peaks(int type, const void *logits, const int64_t sizes[4], const int64_
 }
 
 template <class T>
-void upsample_of(const ctnet_upsample_shape &u, const void *map, const void *weight, int64_t image, int64_t row, void *out) {
+void upsample_of(const ctnet_window_shape &u, const void *map, const void *weight, int64_t image, int64_t row, void *out) {
     upsample_row(u, static_cast<const T *>(map), static_cast<const typename Wide<T>::type *>(weight), image, row,
                  static_cast<T *>(out));
 }
 
-void upsample(const ctnet_upsample_shape &u, int type, const void *map, const void *weight, int64_t image, int64_t row,
+void upsample(const ctnet_window_shape &u, int type, const void *map, const void *weight, int64_t image, int64_t row,
               void *out) {
     CTNET_BY_TYPE(type, upsample_of, u, map, weight, image, row, out)
 }
 
 template <class T>
-void upsample_grad_map_of(const ctnet_upsample_shape &u, const void *grad_out, const void *weight, int64_t image,
+void upsample_grad_map_of(const ctnet_window_shape &u, const void *grad_out, const void *weight, int64_t image,
                           int64_t row, void *grad_map) {
     upsample_grad_map_row(u, static_cast<const T *>(grad_out), static_cast<const typename Wide<T>::type *>(weight),
                           image, row, static_cast<T *>(grad_map));
 }
 
-void upsample_grad_map(const ctnet_upsample_shape &u, int type, const void *grad_out, const void *weight, int64_t image,
+void upsample_grad_map(const ctnet_window_shape &u, int type, const void *grad_out, const void *weight, int64_t image,
                        int64_t row, void *grad_map) {
     CTNET_BY_TYPE(type, upsample_grad_map_of, u, grad_out, weight, image, row, grad_map)
 }
 
 template <class T>
-void upsample_grad_weight_of(const ctnet_upsample_shape &u, const void *map, const void *grad_out, int64_t kernel_row,
+void upsample_grad_weight_of(const ctnet_window_shape &u, const void *map, const void *grad_out, int64_t kernel_row,
                              void *grad_weight) {
     upsample_grad_weight_row(u, static_cast<const T *>(map), static_cast<const T *>(grad_out), kernel_row,
                              static_cast<typename Wide<T>::type *>(grad_weight));
 }
 
-void upsample_grad_weight(const ctnet_upsample_shape &u, int type, const void *map, const void *grad_out,
+void upsample_grad_weight(const ctnet_window_shape &u, int type, const void *map, const void *grad_out,
                           int64_t kernel_row, void *grad_weight) {
     CTNET_BY_TYPE(type, upsample_grad_weight_of, u, map, grad_out, kernel_row, grad_weight)
+}
+
+template <class T>
+void max_pool_of(const ctnet_window_shape &p, const void *map, int64_t image, int64_t row, void *out, uint8_t *taps) {
+    max_pool_row(p, static_cast<const T *>(map), image, row, static_cast<T *>(out), taps);
+}
+
+void max_pool(const ctnet_window_shape &p, int type, const void *map, int64_t image, int64_t row, void *out,
+              uint8_t *taps) {
+    CTNET_BY_TYPE(type, max_pool_of, p, map, image, row, out, taps)
+}
+
+template <class T>
+void max_pool_grad_of(const ctnet_window_shape &p, const void *grad_out, const uint8_t *taps, int64_t image, int64_t row,
+                      void *grad_map) {
+    max_pool_grad_row(p, static_cast<const T *>(grad_out), taps, image, row, static_cast<T *>(grad_map));
+}
+
+void max_pool_grad(const ctnet_window_shape &p, int type, const void *grad_out, const uint8_t *taps, int64_t image,
+                   int64_t row, void *grad_map) {
+    CTNET_BY_TYPE(type, max_pool_grad_of, p, grad_out, taps, image, row, grad_map)
 }
 
 template <class T>
@@ -351,6 +373,8 @@ constexpr Kernels table(const char *name, bool (*supported)()) {
             upsample,
             upsample_grad_map,
             upsample_grad_weight,
+            max_pool,
+            max_pool_grad,
             norm_moments_by_type,
             norm,
             norm_gradient_sums_by_type,

@@ -8,14 +8,14 @@ struct Taps {
     int64_t first, last; // map rows (or columns) that reach one output row, both included
 };
 
-inline Taps taps_of(const ctnet_upsample_shape &u, int64_t out, int64_t size) {
+inline Taps taps_of(const ctnet_window_shape &u, int64_t out, int64_t size) {
     const int64_t shifted = out + u.padding, over = shifted - u.kernel + 1;
     const int64_t first = over <= 0 ? 0 : (over + u.stride - 1) / u.stride;
     return {first, smaller(shifted / u.stride, size - 1)};
 }
 
 template <class T>
-void upsample_row(const ctnet_upsample_shape &u, const T *map, const typename Wide<T>::type *weight, int64_t image,
+void upsample_row(const ctnet_window_shape &u, const T *map, const typename Wide<T>::type *weight, int64_t image,
                   int64_t row, T *out) {
     using W = typename Wide<T>::type;
     const int64_t c = u.channels;
@@ -52,7 +52,7 @@ void upsample_row(const ctnet_upsample_shape &u, const T *map, const typename Wi
 }
 
 template <class T>
-void upsample_grad_map_row(const ctnet_upsample_shape &u, const T *grad_out, const typename Wide<T>::type *weight,
+void upsample_grad_map_row(const ctnet_window_shape &u, const T *grad_out, const typename Wide<T>::type *weight,
                            int64_t image, int64_t row, T *grad_map) {
     using W = typename Wide<T>::type;
     const int64_t c = u.channels;
@@ -80,7 +80,7 @@ void upsample_grad_map_row(const ctnet_upsample_shape &u, const T *grad_out, con
 
 // Adds the share of one kernel row to grad_weight (kernel, kernel, C).
 template <class T>
-void upsample_grad_weight_row(const ctnet_upsample_shape &u, const T *map, const T *grad_out, int64_t ky,
+void upsample_grad_weight_row(const ctnet_window_shape &u, const T *map, const T *grad_out, int64_t ky,
                               typename Wide<T>::type *grad_weight) {
     using W = typename Wide<T>::type;
     const int64_t c = u.channels;

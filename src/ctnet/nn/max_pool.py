@@ -1,0 +1,34 @@
+"""Max-pooling as a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ctnet.ops.dispatch import has_kernel
+from ctnet.ops.max_pool import max_pool2d
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """torch's, with a square window; in training by a device's kernel where there is one."""
+
+    def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
+        super().__init__(kernel, stride, padding)
+        self.window = (kernel, kernel if stride is None else stride, padding)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (N,C,Ho,Wo)."""
+        if self.by_kernel(input):
+            return max_pool2d(input, *self.window)[0]
+        output: Tensor = super().forward(input)
+        return output
+
+    def by_kernel(self, input: Tensor) -> bool:
+        """Say whether the kernel computes this call. A compiler has its own."""
+        return (
+            self.training
+            and not torch.compiler.is_compiling()
+            and input.dtype != torch.float16
+            and has_kernel("max_pool2d", input)
+            and input.is_contiguous(memory_format=torch.channels_last)
+        )
