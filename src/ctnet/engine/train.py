@@ -27,6 +27,7 @@ from ctnet.eval.coco import align_categories
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
+from ctnet.weights.class_rows import rows_by_class
 from ctnet.weights.ctnet_file import read_state
 from ctnet.weights.fit import load_for_finetuning
 from ctnet.weights.opening import open_weights
@@ -86,8 +87,9 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
     if options.weights is not None:
         weights = open_weights(options.weights)
-        report = load_for_finetuning(state.network, weights.tensors, options.weights, weights.file_names)
-        sentences += [f"{options.weights}: {report.sentence()}", *weights.notes]
+        tensors, moved = rows_by_class(state.network, weights.tensors, weights.categories, train_set.categories)
+        report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
+        sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
     if state.average is not None:
         state.average.network.load_state_dict(state.network.state_dict())
     return sentences

@@ -1,0 +1,59 @@
+"""Rows of the last layers of heads, one or two a class, put where their classes are in another data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from ctnet.types import Category
+from ctnet.weights.class_names import are_placeholders
+
+_SHOWN = 8  # names in a sentence
+
+
+def rows_by_class(
+    network: nn.Module, tensors: Mapping[str, Tensor], theirs: Sequence[Category], ours: Sequence[Category]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors with each class's rows where the network has it, and a sentence if that changed anything.
+
+    Classes are the same when their names are. Those that the file lacks keep the network's own, fresh rows. Where the
+    file does not name its classes, or heads are of another width, nothing changes.
+    """
+    names, wanted = [c.name for c in theirs], [c.name for c in ours]
+    changed = dict(tensors)
+    if names == wanted or are_placeholders(theirs):
+        return changed, []
+    source_of = {label: names.index(name) for label, name in enumerate(wanted) if name in names}
+    own = network.state_dict()
+    for name, each in _class_tensors(network):
+        if name not in tensors or own[name].shape[1:] != tensors[name].shape[1:]:
+            return dict(tensors), []
+        if (len(own[name]), len(tensors[name])) != (each * len(ours), each * len(theirs)):
+            continue  # sizes that all classes share
+        rows = own[name].detach().clone().unflatten(0, (len(ours), each))
+        given = tensors[name].unflatten(0, (len(theirs), each))
+        for label, source in source_of.items():
+            rows[label] = given[source]
+        changed[name] = rows.flatten(0, 1)
+    kept = [wanted[label] for label in source_of]
+    fresh = [name for name in wanted if name not in kept]
+    parts = [f"{what}: {_some(part)}" for what, part in (("kept", kept), ("start afresh", fresh)) if part]
+    return changed, [f"classes of the weights by name; {'; '.join(parts)}"]
+
+
+def _class_tensors(network: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yield names of tensors that may have rows of their own for each class, and how many: 1 logit, 2 sides."""
+    last: dict[tuple[str, str], str] = {}
+    for name, module in network.named_modules():
+        for head in ("heatmap_logits", "size"):
+            before, found, _ = f".{name}.".partition(f".{head}.")
+            if found and isinstance(module, nn.Conv2d):
+                last[before, head] = name
+    for (_, head), name in last.items():
+        for part in ("weight", "bias"):
+            yield f"{name}.{part}", 1 if head == "heatmap_logits" else 2
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
