@@ -28,6 +28,14 @@ def writing(path: Path) -> Iterator[None]:
         raise StorageError("cannot write the file", file=path, got=error.strerror or error) from None
 
 
+def require_writable(folder: Path) -> None:
+    """Raise StorageError unless files can be written into the folder, or into the one that it would be made in."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        got = "no rights to write" if there.is_dir() else f"{there} is a file"
+        raise StorageError("cannot write there", folder=folder, got=got)
+
+
 def new_numbered_folder(parent: Path, name: str) -> Path:
     """Return the next free folder `parent/NAME-N`, made now, so that two commands at once never share one."""
     number = 1

@@ -30,6 +30,10 @@ def edit(annotation_file: Path, change) -> None:
     annotation_file.write_text(json.dumps(content))
 
 
+def file_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def train_file(data: Path) -> Path:
     return next((data / "annotations").glob("*train*.json"))
 
@@ -339,6 +343,8 @@ def test_weights_that_explode_end_the_run_with_the_batch_on_disk(ctnet, small_se
         (["--resume", "last"], 2, ["no run to resume"]),
         (["--resume", "last", "--lr", "1e-3"], 2, ["keeps its settings", "--lr"]),
         (["--frobnicate"], 2, ["frobnicate"]),
+        (["--seed", "9" * 30], 2, ["seed"]),
+        (["--node-rank", "1"], 2, ["go with --nproc"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -415,3 +421,52 @@ def test_a_log_that_cannot_be_written_ends_the_run_with_its_exit_code(ctnet, sma
     (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
     code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY)
     assert (code, "cannot write the file" in stderr, "log.jsonl" in stderr) == (4, True, True), stderr
+
+
+def test_a_folder_of_other_files_is_refused_and_one_of_a_run_that_saved_nothing_is_begun_anew(
+    ctnet, small_set, tmp_path
+):
+    arguments = ("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "mine", *TINY)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    code, _, stderr = ctnet(*arguments)
+    assert (code, "notes.txt" in stderr) == (2, True), stderr
+    assert file_names(tmp_path / "mine") == ["notes.txt"]
+    (tmp_path / "mine" / "notes.txt").unlink()
+    for name in ("config.yaml", "env.json", "log.jsonl"):
+        (tmp_path / "mine" / name).write_text("")
+    assert ctnet(*arguments)[0] == 0
+
+
+def test_a_finished_run_is_left_as_it_is(ctnet, small_set, tmp_path):
+    out = tmp_path / "run"
+    assert ctnet("train", "--data", small_set, "--max-steps", 2, "--out", out, *TINY)[0] == 0
+    before = (out / "summary.json").read_text()
+    code, stdout, stderr = ctnet("train", "--resume", out, "--json")
+    assert (code, "nothing is left to do" in stderr) == (0, True), stderr
+    assert json.loads(stdout) == json.loads(before)
+    assert (out / "summary.json").read_text() == before
+
+
+@pytest.mark.parametrize(("amp", "precision"), [("off", "float32"), ("bf16", "bfloat16")])
+def test_weights_are_scored_in_the_precision_that_was_asked_for(ctnet, small_set, tmp_path, amp, precision):
+    code, stdout, stderr = ctnet(
+        "train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", "--amp", amp, "--json", *TINY
+    )
+    assert code == 0, stderr
+    summary = json.loads(stdout)
+    assert (summary["precision"].split()[0], summary["protocol"]["precision"]) == (precision, precision)
+
+
+def test_deployable_weights_can_be_read_by_whom_the_rest_can(ctnet, small_set, tmp_path):
+    out = tmp_path / "run"
+    assert ctnet("train", "--data", small_set, "--max-steps", 1, "--out", out, *TINY)[0] == 0
+    modes = {(out / "checkpoints" / name).stat().st_mode for name in ("best.safetensors", "last.pt")}
+    assert len(modes) == 1
+
+
+def test_without_an_annotated_picture_there_is_no_ap(ctnet, small_set, tmp_path):
+    edit(val_file(small_set), lambda content: content["annotations"].clear())
+    arguments = ("train", "--data", small_set, "--max-steps", 1, *TINY)
+    code, stdout, stderr = ctnet(*arguments, "--out", tmp_path / "a")
+    assert (code, "AP - at step 1" in stdout) == (0, True), stdout + stderr

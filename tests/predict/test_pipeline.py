@@ -45,7 +45,13 @@ def write_video(path, num_frames=5, size=(64, 48), fps=10.0):
     return path
 
 
-def predict(arguments, out, **options):
+def batches_of(size):
+    evaluation = Recipe().evaluation
+    return evaluation if size is None else evaluation.model_copy(update={"batch_size": size})
+
+
+def predict(arguments, out, batch_size=None, **options):
+    options["settings"] = batches_of(batch_size)
     return run_predict(Brightness(), open_sources([str(a) for a in arguments]), out, 0.3, **options)
 
 
@@ -64,6 +70,7 @@ def test_a_picture_is_drawn_under_its_name_and_listed(tmp_path):
         "model": "bright",
         "score": 0.3,
         "categories": [{"id": 7, "name": "whole"}, {"id": 9, "name": "part"}],
+        "complete": True,
         "pictures": [
             {
                 "file": str(source),
@@ -114,7 +121,7 @@ def test_the_batch_size_changes_nothing_but_the_batches(tmp_path, batch_size):
         write_picture(tmp_path / f"{i}.png", value=40 * i, shape=(20 + i, 31, 3))
     detector, done = Brightness(), []
     frames = open_sources([str(tmp_path)])
-    document = run_predict(detector, frames, None, 0.3, batch_size=batch_size, on_progress=done.append)
+    document = run_predict(detector, frames, None, 0.3, settings=batches_of(batch_size), on_progress=done.append)
     assert document == predict([tmp_path], None)
     assert [len(p["detections"]) for p in document["pictures"]] == [0, 0, 1, 1, 1, 1, 1]
     size = batch_size or Recipe().evaluation.batch_size
@@ -132,7 +139,7 @@ def test_without_drawing_only_the_document_is_written_and_without_a_folder_nothi
     assert file_names(tmp_path) == ["in", "out"]
 
 
-def test_a_video_cut_short_by_an_error_leaves_no_half_file(tmp_path):
+def test_an_error_leaves_no_half_video_and_loses_nothing_that_was_found(tmp_path):
     video = write_video(tmp_path / "in/v.avi")
 
     class Failing(Brightness):
@@ -142,5 +149,7 @@ def test_a_video_cut_short_by_an_error_leaves_no_half_file(tmp_path):
             return super().detect(images_bgr, settings)
 
     with pytest.raises(RuntimeError):
-        run_predict(Failing(), open_sources([str(video)]), tmp_path / "out", 0.3, batch_size=1)
-    assert file_names(tmp_path / "out") == []
+        run_predict(Failing(), open_sources([str(video)]), tmp_path / "out", 0.3, settings=batches_of(1))
+    assert file_names(tmp_path / "out") == ["predictions.json"]
+    document = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (document["complete"], [p["frame"] for p in document["pictures"]]) == (False, [0, 1])

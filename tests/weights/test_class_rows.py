@@ -18,7 +18,9 @@ def networks(count, **settings):
     return tuple(build_network(Model(neck="conv", **settings), n) for n in (len(OLD), count))
 
 
-@pytest.mark.parametrize("names", [("knife", "cup", "spoon", "fork"), ("plate", "fork"), ("dish", "bowl", "mug", "pan")])
+@pytest.mark.parametrize(
+    "names", [("knife", "cup", "spoon", "fork"), ("plate", "fork"), ("dish", "bowl", "mug", "pan")]
+)
 def test_rows_follow_the_names(names):
     old, new = networks(len(names))
     before, given = {k: v.clone() for k, v in new.state_dict().items()}, old.state_dict()

@@ -80,7 +80,7 @@ def test_a_disk_that_refuses_leaves_the_old_file(weights, tmp_path, monkeypatch)
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ctnet.weights.ctnet_file.save_file", full)
+    monkeypatch.setattr("ctnet.weights.ctnet_file.save", full)
     with pytest.raises(StorageError, match="cannot write") as caught:
         save_weights(file, weights)
     assert "No space left" in str(caught.value)

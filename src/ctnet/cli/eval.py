@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -14,8 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, parse_image_size
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption
 from ctnet.cli.progress import progress_bar
+from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
+from ctnet.files import require_writable
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
@@ -31,23 +33,7 @@ DataPath = Annotated[
 ]
 Split = Annotated[str | None, typer.Option(help="Split to score (default: the recipe's val_split)")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")]
-BatchSize = Annotated[int | None, typer.Option(help="Pictures per forward pass; changes no result")]
 Workers = Annotated[int, typer.Option(min=0, help="Loader processes")]
-Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored picture")]
-Scales = Annotated[
-    str | None,
-    typer.Option(metavar="LIST", help="Test scales, such as 0.5,1,1.5"),
-]
-KeepRes = Annotated[
-    bool | None, typer.Option("--keep-res/--fixed-res", help="Pad each picture, or warp it to the image size")
-]
-Nms = Annotated[
-    Literal["none", "soft", "hard"] | None,
-    typer.Option(help="Suppression; several scales are merged by soft unless hard"),
-]
-ImageSize = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)")
-]
 SaveResults = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the detections as COCO results")]
 Against = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Score these weights too and print both, such as an export's origin")
@@ -89,15 +75,16 @@ def evaluate_command(
     from ctnet.eval.report import evaluation_document, write_report
     from ctnet.export.runtime import open_detector
 
+    for folder in (save_results and save_results.parent, report):
+        if folder:
+            require_writable(folder)  # better now than after the pictures
     detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
-    flags = {"batch_size": batch_size, "flip": flip, "keep_res": keep_res, "nms": nms}
-    recipe = _override(detector.recipe, flags, scales, image_size)
-    settings = recipe.evaluation
-    if recipe.data.image_size != detector.recipe.data.image_size:
-        detector = detector.with_image_size(recipe.data.image_size)
-    annotation_set = _open(data, split, recipe)
+    detector, settings = tested(
+        detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
+    )
+    annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
     metrics, detections, more = _score(detector, annotation_set, settings, workers)
     warnings = [*warnings, *more]
@@ -131,20 +118,6 @@ def _score(
 
     with progress_bar("evaluate") as show:
         return score(detector, annotation_set, settings, workers, show)
-
-
-def _override(recipe: Recipe, flags: Mapping[str, Any], scales: str | None, image_size: str | None) -> Recipe:
-    """Return the recipe with what was given on the command line."""
-    from ctnet.config import recipe_from_dict
-
-    content = recipe.model_dump()
-    content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
-    if scales is not None:
-        content["evaluation"]["scales"] = scales.split(",")
-    if image_size is not None:
-        content["data"]["image_size"] = parse_image_size(image_size)
-        content["evaluation"]["enlarge"] = 1.0  # the size asked for is the size that is tested
-    return recipe_from_dict(content, "command line")
 
 
 def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:

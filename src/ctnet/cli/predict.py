@@ -12,6 +12,7 @@ import typer
 
 from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption
 from ctnet.cli.progress import progress_bar
+from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 from ctnet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ def predict(
         typer.Option(metavar="DIR", help="New or empty folder for the results (default: runs/predict/NAME-N)"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures per forward pass (default: the recipe's)")
-    ] = None,
+    batch_size: BatchSize = None,
+    flip: Flip = None,
+    scales: Scales = None,
+    keep_res: KeepRes = None,
+    nms: Nms = None,
+    image_size: ImageSize = None,
     precision: PrecisionOption = "auto",
     compile: Compile = False,
     config: Config = None,
@@ -45,7 +49,8 @@ def predict(
 ) -> None:
     """Detect objects in pictures, folders and videos.
 
-    Writes drawings and predictions.json. A picture that cannot be read is named on stderr; the rest go on.
+    Writes drawings and predictions.json. A picture that cannot be read is named on stderr; the rest go on. Flags
+    override the test settings that the weights carry.
 
     Exit codes: 0 done, 2 wrong flag, 3 some pictures could not be read, 4 missing device.
     """
@@ -60,9 +65,17 @@ def predict(
     detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
+    detector, settings = tested(
+        detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
+    )
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
-    with progress_bar("predict", frames.count_frames()) as show:
-        document = run_predict(detector, frames, folder, score, draw, batch_size, show)
+    try:
+        with progress_bar("predict", frames.count_frames()) as show:
+            document = run_predict(detector, frames, folder, score, draw, settings, show)
+    except KeyboardInterrupt:
+        if folder:
+            typer.echo(f"what was found so far is in {folder}", err=True)
+        raise
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:

@@ -136,8 +136,8 @@ def train(
     from ctnet.engine.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
-    if nproc is None and (nnodes, rdzv_endpoint, max_restarts) != (1, None, 0):
-        raise ConfigError("--nnodes, --rdzv-endpoint and --max-restarts go with --nproc")
+    if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
+        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
     with reporting() as place:
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:

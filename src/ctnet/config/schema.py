@@ -256,7 +256,7 @@ class Recipe(_Section):
 
     name: str = "centernet_resdcn18"
     """name of the recipe"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """seed of weights, order and augmentation"""
     model: Model = Model()
     data: Data = Data()

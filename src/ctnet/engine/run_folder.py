@@ -24,6 +24,16 @@ from ctnet.types import AnnotationSet
 
 RUNS = Path("runs/train")
 LAST = Path("checkpoints/last.pt")
+_BEFORE_SAVING = {
+    "config.yaml",
+    "env.json",
+    "log.jsonl",
+    "metrics.csv",
+    "samples",
+    "tensorboard",
+    "profile",
+    "nonfinite",
+}
 _PACKAGES = (
     "torch",
     "numpy",
@@ -38,12 +48,16 @@ _PACKAGES = (
 def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
     """Return a new folder: `out`, or the next free `runs/train/NAME-N`.
 
-    Raises ConfigError when `out` holds a run already, unless it may be used again: it has not come far.
+    Raises ConfigError when `out` holds a run already, unless it may be used again, or files that no run has written. A
+    run that ended before it saved anything is begun anew.
     """
     if out is None:
         return new_numbered_folder(RUNS, name)
-    if (out / "config.yaml").exists() and not reuse:
+    if not reuse and (out / LAST).is_file():
         raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in _BEFORE_SAVING) if out.is_dir() else []
+    if not reuse and strangers:
+        raise ConfigError("--out must be a new or empty folder", got=out, holds=", ".join(strangers[:5]))
     return out
 
 

@@ -121,8 +121,18 @@ def resume(
         raise DataError("the data set's categories have changed since the run began", file=train_set.source)
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
     restore_state(content, trainer.state, device)
+    if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
+        summary: dict[str, Any] | None = world.share(lambda: _read_summary(folder))
+        if summary is not None:
+            reporter.message(f"{folder}: complete since step {trainer.state.step}, nothing is left to do")
+            return summary
     reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
     return _run(trainer)
+
+
+def _read_summary(folder: Path) -> dict[str, Any] | None:
+    file = folder / "summary.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _read_run(folder: Path) -> tuple[Path, dict[str, Any]]:

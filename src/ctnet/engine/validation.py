@@ -61,10 +61,9 @@ class Validation:
             self._save(state, folder, {})
             return {}
         numbers = self._measure(state, on_picture)
-        ap = numbers["AP"] or 0.0
-        is_best = ap >= state.best.get("AP", -1.0)
+        is_best = not state.best or (numbers["AP"] or 0.0) >= (state.best.get("AP") or 0.0)
         if is_best:
-            state.best = {**numbers, "AP": ap, "step": state.step, "epoch": epoch}
+            state.best = {**numbers, "step": state.step, "epoch": epoch}
             self._save(state, folder, numbers)
         if self._latest is not None:
             self._draw(folder, epoch, self._latest[1])
@@ -95,7 +94,10 @@ class Validation:
         """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
         assert self.annotations is not None
         annotations = self.annotations
-        detector = prepare_detector(state.evaluated_network, self.recipe, self.categories, self.device)
+        amp = self.recipe.train.amp
+        detector = prepare_detector(
+            state.evaluated_network, self.recipe, self.categories, self.device, "fp32" if amp == "off" else amp
+        )
         self.protocol["precision"] = detector.precision
 
         def progress(done: int, total: int) -> None:

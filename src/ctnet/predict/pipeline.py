@@ -39,39 +39,42 @@ def run_predict(
     out: Path | None,
     score: float,
     draw: bool = True,
-    batch_size: int | None = None,
+    settings: Evaluation | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each picture goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `batch_size` None takes that of the recipe; it changes no detection. `on_progress`
-    gets the number of frames done. Raises StorageError when the disk refuses.
+    nothing is written. `settings` None takes those of the recipe. `on_progress` gets the number of frames done. What
+    interrupts the work finds the pictures done so far in the file, `complete` being false. Raises StorageError when the
+    disk refuses.
     """
-    settings = detector.recipe.evaluation
-    if batch_size is not None:
-        settings = settings.model_copy(update={"batch_size": batch_size})
+    settings = settings or detector.recipe.evaluation
     pictures: list[dict[str, Any]] = []
-    with Drawings(out) if out and draw else nullcontext() as drawings:
-        for batch in _batches(frames, settings.batch_size):
-            results = detector.detect([frame.image_bgr for frame in batch], settings)
-            for frame, found in zip(batch, results, strict=True):
-                kept = found.above(score)
-                entry = _entry(frame, kept, detector.categories)
-                if drawings:
-                    entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector.categories))
-                pictures.append(entry)
-            if on_progress:
-                on_progress(len(pictures))
     document = {
         "schema": "ctnet.predict/1",
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        "complete": False,
         "pictures": pictures,
     }
-    if out:
-        write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
+    try:
+        with Drawings(out) if out and draw else nullcontext() as drawings:
+            for batch in _batches(frames, settings.batch_size):
+                results = detector.detect([frame.image_bgr for frame in batch], settings)
+                for frame, found in zip(batch, results, strict=True):
+                    kept = found.above(score)
+                    entry = _entry(frame, kept, detector.categories)
+                    if drawings:
+                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector.categories))
+                    pictures.append(entry)
+                if on_progress:
+                    on_progress(len(pictures))
+        document["complete"] = True
+    finally:
+        if out and (pictures or document["complete"]):
+            write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
 
 

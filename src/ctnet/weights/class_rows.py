@@ -31,8 +31,8 @@ def rows_by_class(
             return dict(tensors), []
         if (len(own[name]), len(tensors[name])) != (each * len(ours), each * len(theirs)):
             continue  # sizes that all classes share
-        rows = own[name].detach().clone().unflatten(0, (len(ours), each))
-        given = tensors[name].unflatten(0, (len(theirs), each))
+        rows = own[name].detach().clone().reshape(len(ours), each, *own[name].shape[1:])
+        given = tensors[name].reshape(len(theirs), each, *rows.shape[2:])
         for label, source in source_of.items():
             rows[label] = given[source]
         changed[name] = rows.flatten(0, 1)

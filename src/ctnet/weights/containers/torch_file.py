@@ -77,7 +77,8 @@ def explaining_full_disks() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise OSError(None, str(error).partition("\n")[0]) from error
+        said = re.sub(r"^\[enforce fail[^]]*\][ .]*", "", str(error).partition("\n")[0])
+        raise OSError(None, f"torch could not write all of it ({said}): is the disk full?") from error
 
 
 def _alone(tensor: Tensor) -> Tensor:
