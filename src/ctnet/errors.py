@@ -142,5 +142,6 @@ class Interrupted(CtnetError):
     """Training was told to stop and has saved its state."""
 
     def __init__(self, message: str, *, signal_number: int, **facts: object) -> None:
-        super().__init__(message, hint="continue with --resume", **facts)
+        hint = f"continue with --resume {facts['run']}" if "run" in facts else None
+        super().__init__(message, hint=hint, **facts)
         self.exit_code = 128 + signal_number

@@ -79,8 +79,12 @@ def test_fix_writes_a_mended_copy_and_says_what_it_did(broken):
     assert result.exit_code == 3
     assert "1 boxes dropped, without width or height" in result.stdout.replace("\n", " ")
     assert run("check", mended).exit_code == 0
-    document = json.loads(run("check", source, "--fix", mended, "--json").stdout)
-    assert document["fixed"] == {"file": str(mended), "done": ["1 boxes dropped, without width or height"]}
+    again = mended.with_name("again.json")
+    document = json.loads(run("check", source, "--fix", again, "--json").stdout)
+    assert document["fixed"] == {"file": str(again), "done": ["1 boxes dropped, without width or height"]}
+    refused = run("check", source, "--fix", mended)
+    assert "without width or height" in " ".join(refused.stdout.split())  # what was found is told all the same
+    assert refused.exception.exit_code == 2
 
 
 def test_convert_writes_a_folder_that_opens(demo, tmp_path):
@@ -125,7 +129,7 @@ def test_demo_without_a_folder_is_the_cached_one(tmp_path, monkeypatch):
         (["convert", "DEMO", "--out", "new", "--from", "voc"], 3),
         (["demo", "--seed", "3"], 2),
         (["demo", "--out", "DEMO"], 2),
-        (["check", "DEMO", "--fix", "x.json"], 3),
+        (["check", "DEMO", "--fix", "x.json"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )

@@ -22,7 +22,7 @@ from ctnet.cli.export import export_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
 from ctnet.cli.weights import app as weights_app
-from ctnet.errors import CtnetError, RankCrashed
+from ctnet.errors import CtnetError, DataError, RankCrashed
 
 app = typer.Typer(
     name="ctnet",
@@ -81,6 +81,9 @@ def main() -> None:
         if end.code == 130:
             errors.print("interrupted")
         raise
+    except PermissionError as error:
+        errors.print(f"[bold red]error:[/] no rights to use {escape(str(error.filename))}")
+        sys.exit(DataError.exit_code)
     except Exception as error:
         text = f"rank {error.rank}\n{error.text}" if isinstance(error, RankCrashed) else traceback.format_exc()
         print(text, file=sys.stderr, end="")

@@ -24,28 +24,28 @@ app = typer.Typer(help="Measure inference, training steps and loading, against t
 INPUT, FIGURES, OUTPUT = "Subject", "Figures", "Output"
 
 ConfigName = Annotated[
-    str | None, typer.Option(metavar="CONFIG", help="Recipe  [default: centernet_resdcn18]", rich_help_panel=INPUT)
+    str | None, typer.Option(metavar="CONFIG", help="Recipe (default: centernet_resdcn18)", rich_help_panel=INPUT)
 ]
 WeightsFile = Annotated[
     Path | None,
     typer.Option(
         "--weights", metavar="FILE", rich_help_panel=INPUT,
-        help="Weights or an exported file, of which only its runtime is measured  [default: random weights]",
+        help="Weights or an exported file, of which only its runtime is measured (default: random weights)",
     ),
 ]  # fmt: skip
 DataPath = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="Pictures or a data set  [default: the demo]", rich_help_panel=INPUT),
+    typer.Option(metavar="PATH", help="Pictures or a data set (default: the demo)", rich_help_panel=INPUT),
 ]
 ImageSize = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Input  [default: the recipe's]", rich_help_panel=INPUT)
+    str | None, typer.Option(metavar="N|HxW", help="Input (default: the recipe's)", rich_help_panel=INPUT)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card", rich_help_panel=FIGURES)]
 Runtimes = Annotated[
     str | None,
     typer.Option(
         metavar="LIST", rich_help_panel=FIGURES,
-        help="Of torch, compiled, onnxruntime, openvino, pt2, executorch  [default: all but the last two]",
+        help="Of torch, compiled, onnxruntime, openvino, pt2, executorch (default: all but the last two)",
     ),
 ]  # fmt: skip
 BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Pictures in a batch", rich_help_panel=FIGURES)]
@@ -58,7 +58,7 @@ BaselineFile = Annotated[
 ]
 MaxRegress = Annotated[
     str | None,
-    typer.Option(metavar="PART", help="Slower by more is exit code 3  [default: 5%]", rich_help_panel=OUTPUT),
+    typer.Option(metavar="PART", help="Slower by more is exit code 3 (default: 5%)", rich_help_panel=OUTPUT),
 ]
 ReferenceName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Published figures to show beside: 310p", rich_help_panel=OUTPUT)
@@ -191,7 +191,7 @@ def data_command(
     image_size: ImageSize = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a batch", rich_help_panel=INPUT)] = None,
     workers: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Processes  [default: 0 and those of training]")
+        str | None, typer.Option(metavar="LIST", help="Processes (default: 0 and those of training)")
     ] = None,
     warmup: Warmup = 3,
     iterations: Timed = 20,

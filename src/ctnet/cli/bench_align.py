@@ -41,7 +41,7 @@ Devices = Annotated[
     str | None,
     typer.Option(
         metavar="LIST", rich_help_panel=FIGURES,
-        help="Two to compare, or one to record  [default: cpu,auto; with --against auto]",
+        help="Two to compare, or one to record (default: cpu,auto; with --against auto)",
     ),
 ]  # fmt: skip
 Precisions = Annotated[
@@ -49,7 +49,7 @@ Precisions = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, rich_help_panel=FIGURES, help="Updates to compare  [default: 100, or as recorded]"),
+    typer.Option(min=1, rich_help_panel=FIGURES, help="Updates to compare (default: 100, or as recorded)"),
 ]
 Tolerance = Annotated[
     float, typer.Option(metavar="PART", rich_help_panel=OUTPUT, help="A larger mean relative error is exit code 3")

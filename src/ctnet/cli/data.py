@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ctnet.cli.progress import progress_bar
-from ctnet.errors import ConfigError
+from ctnet.errors import ConfigError, CtnetError
 
 if TYPE_CHECKING:
     from ctnet.data.check import CheckReport, SplitSummary
@@ -58,7 +59,11 @@ def check(
     with progress_bar("pictures") as show:
         limits = Limits(image_size=(image_size, image_size))
         report = data_check.check(path, images=images, limits=limits, progress=show)
-    done = mend.fix(path, fix) if fix else None
+    done, refused = None, None
+    try:
+        done = mend.fix(path, fix) if fix else None
+    except CtnetError as error:
+        refused = error  # told behind what was found
     if as_json:
         fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
         typer.echo(json.dumps({**report.to_dict(), **fixed}))
@@ -66,6 +71,8 @@ def check(
         _print_report(report)
         if done is not None:
             typer.echo(f"{fix}: {'; '.join(done) or 'nothing to mend'}")
+    if refused is not None:
+        raise refused
     if report.count("error"):
         raise typer.Exit(3)
 
@@ -115,9 +122,9 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
     ] = None,
-    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on  [default: 360]")] = None,
-    images_val: Annotated[int | None, typer.Option(min=1, help="Pictures to evaluate on  [default: 80]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings  [default: 0]")] = None,
+    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on (default: 360)")] = None,
+    images_val: Annotated[int | None, typer.Option(min=1, help="Pictures to evaluate on (default: 80)")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings (default: 0)")] = None,
 ) -> None:
     """Draw a small data set of shapes and print its folder."""
     from ctnet.data.convert import require_new_folder
@@ -131,7 +138,11 @@ def demo(
         typer.echo(demo_folder())
         return
     require_new_folder(out)
-    typer.echo(write_demo(out, **given))
+    try:
+        typer.echo(write_demo(out, **given))
+    except KeyboardInterrupt:
+        shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is none
+        raise
 
 
 def _print_report(report: CheckReport) -> None:

@@ -28,18 +28,18 @@ Format = Annotated[
     typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch, om (Ascend)"),
 ]
 WeightsFile = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: named as the weights]")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: named as the weights)")]
 ImageSize = Annotated[
-    str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size  [default: the recipe's test size]")
+    str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size (default: the recipe's test size)")
 ]
 BatchSize = Annotated[
     str | None,
-    typer.Option(metavar="N|dynamic", help="Pictures the graph takes  [default: dynamic]; om: one or a list, 1,4,8"),
+    typer.Option(metavar="N|dynamic", help="Pictures the graph takes (default: dynamic); om: one or a list, 1,4,8"),
 ]
 Decoded = Annotated[
     bool | None,
     typer.Option(
-        "--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads  [default: decoded; om: raw]"
+        "--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads (default: decoded; om: raw)"
     ),
 ]
 Dcn = Annotated[
@@ -48,27 +48,27 @@ Dcn = Annotated[
 ]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"] | None,
-    typer.Option(help="Numbers in the file  [default: fp32; om: fp16]; bf16: onnx; int8: onnx, openvino"),
+    typer.Option(help="Numbers in the file (default: fp32; om: fp16); bf16: onnx; int8: onnx, openvino"),
 ]
 Calibrate = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="int8: pictures or data set that show ranges  [default: what it was trained on]"),
+    typer.Option(metavar="PATH", help="int8: pictures or data set that show ranges (default: what it was trained on)"),
 ]
-CalibrateCount = Annotated[int | None, typer.Option(min=1, metavar="N", help="int8: how many of them  [default: 100]")]
+CalibrateCount = Annotated[int | None, typer.Option(min=1, metavar="N", help="int8: how many of them (default: 100)")]
 Data = Annotated[
     Path | None, typer.Option(metavar="PATH", help="int8: data set to print the AP on, and that of float32")
 ]
 SocVersion = Annotated[
-    str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3  [default: what npu-smi says]")
+    str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3 (default: what npu-smi says)")
 ]
 Dialect = Annotated[
     Literal["npu", "ai.onnx"] | None,
-    typer.Option(help="om: opset 18 with the npu domain, or opset 11 in one for old CANN  [default: npu]"),
+    typer.Option(help="om: opset 18 with the npu domain, or opset 11 in one for old CANN (default: npu)"),
 ]
 Aipp = Annotated[bool, typer.Option("--aipp", help="om: the chip takes pixels and normalises them")]
 Pictures = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="Pictures or data set for the proof  [default: the recipe's, or the demo]"),
+    typer.Option(metavar="PATH", help="Pictures or data set for the proof (default: the recipe's, or the demo)"),
 ]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file beside torch on pictures")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
@@ -224,5 +224,5 @@ def _against(cost: AgainstFloat32) -> list[str]:
     ]
     if cost.ap_drop is not None:
         aps = f"AP {percent(cost.ap)}, float32 {percent(cost.ap_float32)}"
-        lines.append(f"{aps}: a drop of {100 * cost.ap_drop:.2f}")
+        lines.append(f"{aps}: a {'drop' if cost.ap_drop >= 0 else 'gain'} of {100 * abs(cost.ap_drop):.2f}")
     return lines

@@ -47,7 +47,7 @@ def inspect(
 def convert(
     file: File,
     to: Annotated[Literal["ctnet", "centernet", "mmdet"], typer.Option(help="Whose code is to read it")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file  [default: FILE's name here]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: FILE's name here)")] = None,
     config: Config = None,
     allow_partial: AllowPartial = False,
 ) -> None:

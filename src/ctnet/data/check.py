@@ -86,28 +86,47 @@ def check(
     chosen = {name: pick_split(path, available, name) for name in splits} if splits else available
     findings: list[Finding] = []
     tables: list[Tables] = []
+    told: set[str] = set()  # Pascal VOC reads the same files for every split
     for name, files in chosen.items():
+        unreadable: list[DataError] = []
         try:
-            table, problems = tabulate(*_content(files, name), split=name)
+            table, problems = tabulate(*_content(files, name, unreadable.append), split=name)
         except DataError as error:
-            findings += found("annotations-unreadable", files.file, [" ".join(str(error).split())])
+            unreadable.append(error)
+            table, problems = None, []
+        examples = [text for error in unreadable if (text := _in_a_line(error)) not in told]
+        told.update(examples)
+        findings += found("annotations-unreadable", files.file, examples)
+        if table is None:
             continue
         tables.append(table)
+        findings += found("images-none", files.file, [] if table.pictures else [name])
+        findings += found("boxes-none", files.file, [name] if table.pictures and not len(table.boxes_xywh) else [])
         findings += [*problems, *check_boxes(table, limits or Limits())]
     seen = _look(tables, images, progress)
     for table, looks in seen:
         findings += check_pictures(table, looks)
     findings += check_twins(seen)
     findings += _missing_classes(tables)
+    if splits is None and path.suffix.lower() != ".json" and "train" in available and "val" not in available:
+        findings += found("split-missing", available["train"].file, ["val"])
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     return CheckReport(path, tuple(_summary(table) for table in tables), tuple(findings))
 
 
-def _content(files: SplitFiles, split: str) -> tuple[dict[str, Any], Path, tuple[Path, ...]]:
+def _content(
+    files: SplitFiles, split: str, tolerate: Callable[[DataError], None]
+) -> tuple[dict[str, Any], Path, tuple[Path, ...]]:
     """Return any layout as COCO content, with its file and image folders: every rule is written once."""
     if files.layout == "coco":
         return load_coco_json(files.file), files.file, files.image_folders
-    return coco_dict(read_split(files, split)), files.file, (Path(),)
+    return coco_dict(read_split(files, split, tolerate)), files.file, (Path(),)
+
+
+def _in_a_line(error: DataError) -> str:
+    """Return what an error says without its file, which the message names where it matters."""
+    facts = ", ".join(f"{name} {value}" for name, value in error.facts.items() if name != "file")
+    return f"{error.message}: {facts}" if facts else error.message
 
 
 def _look(tables: list[Tables], images: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:

@@ -30,6 +30,9 @@ _SUFFIXES_OF = {
 """first bytes of a format: its suffixes"""
 
 
+FORBIDDEN = "image-forbidden"
+
+
 class Look(NamedTuple):
     """What a picture file turned out to be: (code, example) pairs, size (0 if unknown), digest."""
 
@@ -80,9 +83,15 @@ def check_twins(splits: Sequence[tuple[Tables, Sequence[Look]]]) -> Iterator[Fin
 def _glance(picture: Picture) -> Look:
     try:
         empty = picture.path.stat().st_size == 0
+    except PermissionError:
+        return _forbidden(picture)
     except OSError:
         return Look([("image-missing", f"{picture.name}: no {picture.path}")])
     return Look([("image-empty", picture.name)] if empty else [])
+
+
+def _forbidden(picture: Picture) -> Look:
+    return Look([(FORBIDDEN, f"{picture.name}: no rights to read {picture.path}")])
 
 
 def _look(picture: Picture) -> Look:
@@ -92,6 +101,8 @@ def _look(picture: Picture) -> Look:
     try:
         content = picture.path.read_bytes()
         image = decode_image(content, picture.path)
+    except PermissionError:
+        return _forbidden(picture)
     except (OSError, DataError) as error:
         reason = error.message if isinstance(error, DataError) else error.strerror
         return Look([("image-unreadable", f"{picture.name}: {reason}")])

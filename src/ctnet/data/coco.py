@@ -75,7 +75,8 @@ def find_image(file_name: str, image_folders: Sequence[Path]) -> Path:
     name = PurePosixPath(file_name.replace("\\", "/"))
     candidates = [folder / name for folder in image_folders]
     candidates += [folder / name.name for folder in image_folders if len(name.parts) > 1]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    # unlike Path.is_file it is no error where there are no rights to look
+    return next((path for path in candidates if os.path.isfile(path)), candidates[0])  # noqa: PTH113
 
 
 def read_box(value: object) -> Box | None:

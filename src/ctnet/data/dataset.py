@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,16 @@ def has_split(path: Path, split: str) -> bool:
     return path.suffix.lower() == ".json" or split in find_splits(path)
 
 
-def read_split(files: SplitFiles, split: str) -> AnnotationSet:
-    """Return the annotations of one split. Raises DataError when they cannot be understood."""
+def read_split(files: SplitFiles, split: str, tolerate: Callable[[DataError], None] | None = None) -> AnnotationSet:
+    """Return the annotations of one split.
+
+    Raises DataError when they cannot be understood. In VOC and YOLO folders `tolerate` takes the error instead, and
+    what is wrong (a line, a file, a picture) is left out.
+    """
     if files.layout == "coco":
         return read_coco(files.file, files.image_folders, split)
-    return read_voc(files.file, split) if files.layout == "voc" else read_yolo(files.file, split)
+    read = read_voc if files.layout == "voc" else read_yolo
+    return read(files.file, split, tolerate)
 
 
 def check_usable(annotation_set: AnnotationSet) -> list[str]:

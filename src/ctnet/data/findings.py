@@ -23,13 +23,17 @@ class Kind(NamedTuple):
 _MENDED = "--fix OUT.json mends it"
 
 KINDS: dict[str, Kind] = {
-    "annotations-unreadable": Kind("error", "annotation file that cannot be understood"),
+    "annotations-unreadable": Kind("error", "places in annotation files that cannot be understood"),
     "entry-malformed": Kind("error", "entries that are not as COCO describes them", _MENDED),
     "image-missing": Kind("error", "pictures that are missing", "put them in place, or name their folder in a YAML"),
     "image-empty": Kind("error", "pictures of zero bytes", _MENDED),
     "image-unreadable": Kind("error", "pictures that cannot be decoded", _MENDED),
+    "image-forbidden": Kind("error", "pictures that you may not read", "change the rights of file and folder"),
     "image-suffix": Kind("error", "pictures whose suffix is that of another format", "rename them"),
-    "image-size-differs": Kind("error", "pictures of another size than stated", _MENDED),
+    "image-size-differs": Kind(
+        "error", "pictures of another size than stated", "--fix OUT.json mends it where the boxes show which is meant"
+    ),
+    "images-none": Kind("error", "splits without a picture"),
     "image-id-repeated": Kind("error", "image ids used more than once", _MENDED),
     "image-file-repeated": Kind("error", "pictures listed more than once", "merge their annotations"),
     "image-unknown": Kind("error", "annotations of a picture that is not listed", _MENDED),
@@ -42,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "box-outside": Kind("error", "boxes reaching outside of their picture", f"training clips them; {_MENDED}"),
     "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _MENDED),
     "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _MENDED),
+    "boxes-none": Kind("warning", "splits without a box", "nothing can be learned from them"),
     "class-missing": Kind("warning", "classes with boxes in another split and none in this"),
     "image-crowded": Kind("warning", "pictures with more boxes than the settings allow"),
     "box-tiny": Kind("warning", "boxes smaller than one output cell", "a larger image_size helps"),
@@ -49,6 +54,7 @@ KINDS: dict[str, Kind] = {
         "warning", "boxes that share class and output cell with another", "only one of them can be detected"
     ),
     "image-in-two-splits": Kind("warning", "pictures that are the same, byte for byte, in another split"),
+    "split-missing": Kind("info", "splits that training looks for and does not find", "it trains, without an AP"),
     "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "ctnet keeps them"),
     "image-unannotated": Kind("info", "pictures without annotations", "they train the background"),
 }

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctnet.data.box_form import looks_like_corners, looks_normalised
 from ctnet.data.check_entries import Picture, Tables, tabulate
-from ctnet.data.check_pictures import Look, look_at_pictures
+from ctnet.data.check_pictures import FORBIDDEN, Look, look_at_pictures
 from ctnet.data.coco import Box, find_image, is_integer, load_coco_json, read_area, read_box, write_coco_json
 from ctnet.data.layout import SplitFiles, find_splits, json_image_folders
 from ctnet.errors import ConfigError, DataError
 
 Entry = dict[str, Any]
 
+_SAME_SIZE = 0.01
+"""a picture that differs by so little from what is stated is the one that boxes were drawn on"""
+
 
 def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) -> list[str]:
     """Write a mended copy of a COCO json to `out` and return, as sentences, what was done.
 
     Pictures that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
-    classes. Boxes are clipped, sizes corrected, repeated annotation ids numbered anew, corner and normalised
-    boxes converted where most look so. Other fields stay; file names become relative to `out` where the
-    pictures would not be found otherwise. Raises DataError when `path` is not one COCO json or
-    none of its pictures can be read, StorageError.
+    classes. Boxes are clipped, repeated annotation ids numbered anew, corner and normalised boxes converted where most
+    look so. Sizes are corrected, and boxes scaled with them if some would otherwise reach out of the real pictures.
+    A picture that is turned stays as it is: nobody can say whether its boxes are. Other fields stay; file names become
+    relative to `out` where the pictures would not be found otherwise.
+
+    Raises ConfigError when `path` is not one COCO json or `out` exists, DataError when none of its pictures can be read
+    or there are no rights to read one, StorageError.
     """
     files = _only_json(Path(path).expanduser(), out)
     content = load_coco_json(files.file)
@@ -38,17 +44,21 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
             first=tables.pictures[0].path if tables.pictures else None,
             hint="name their folder in a YAML: train: {annotations: FILE.json, images: FOLDER}",
         )
+    for picture, look in zip(tables.pictures, looks, strict=True):
+        if any(code == FORBIDDEN for code, _ in look.problems):
+            raise DataError("no rights to read a picture", file=picture.path)
     looks_by_id = {p.id: (p, look) for p, look in zip(tables.pictures, looks, strict=True)}
     done: Counter[str] = Counter()
     images = _mend_images(content["images"], looks_by_id, done)
     categories = _mend_categories(content["categories"], done)
     to_pixels = _conversion(tables)
+    factors = {} if to_pixels else _scaled(tables, looks)
     annotations = []
     ids = {a["id"] for a in content["annotations"] if isinstance(a, dict) and is_integer(a.get("id"))}
     used: set[int] = set()
     next_id = max(ids, default=0) + 1
     for entry in content["annotations"]:
-        annotation = _mend_annotation(entry, images, categories, to_pixels, done)
+        annotation = _mend_annotation(entry, images, categories, to_pixels, factors, done)
         if annotation is None:
             continue
         annotation_id = annotation.get("id")
@@ -70,15 +80,41 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
 
 def _only_json(path: Path, out: Path) -> SplitFiles:
     splits = find_splits(path)
+    if {files.layout for files in splits.values()} != {"coco"}:
+        raise ConfigError("only COCO json can be mended", got=path, hint="mend by hand, or ctnet data convert makes it")
     if len(splits) != 1:
         choice = ", ".join(str(split.file) for split in splits.values())
-        raise DataError("one file at a time can be mended", got=path, expected=f"one of {choice}")
+        raise ConfigError("one file at a time can be mended", got=path, expected=f"one of {choice}")
     (files,) = splits.values()
-    if files.layout != "coco":
-        raise DataError("only COCO json can be mended", got=files.file, hint="ctnet data convert makes it")
-    if out.resolve() == files.file.resolve():
-        raise ConfigError("the mended copy must be another file", got=out)
+    if out.exists():
+        raise ConfigError("the mended copy must be a new file", got=out)
     return files
+
+
+def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
+    """Return by image id how much larger a picture is than stated where that counts for its boxes too.
+
+    It does when any box of such pictures reaches out of the real one: then they were drawn on pictures as stated.
+    """
+    factors = {}
+    for picture, look in zip(tables.pictures, looks, strict=True):
+        if look.width and picture.width and picture.height and not _is_turned(picture, look):
+            factor = look.width / picture.width
+            if abs(factor - 1) > _SAME_SIZE and abs(look.height - factor * picture.height) <= 1:
+                factors[picture.id] = factor
+    far = [
+        picture.id
+        for box, picture, look in zip(
+            tables.boxes_xywh, *([those[i] for i in tables.picture] for those in (tables.pictures, looks)), strict=True
+        )
+        if picture.id in factors and (box[0] + box[2] > look.width + 1 or box[1] + box[3] > look.height + 1)
+    ]
+    return factors if far else {}
+
+
+def _is_turned(picture: Picture, look: Look) -> bool:
+    """Say whether the picture has the stated sides the other way round."""
+    return (picture.width, picture.height) == (look.height, look.width) != (look.width, look.height)
 
 
 def _conversion(tables: Tables) -> tuple[str, Callable[[Box, Entry], Box]] | None:
@@ -112,6 +148,9 @@ def _mend_images(entries: list[Any], looks: dict[int, tuple[Picture, Look]], don
             done["pictures dropped, missing or unreadable"] += 1
         elif picture.id in images:
             done["entries of images dropped"] += 1
+        elif _is_turned(picture, look):
+            done["turned pictures left as they are: turn the files or their boxes"] += 1
+            images[picture.id] = dict(entry)
         else:
             if (entry.get("width"), entry.get("height")) != (look.width, look.height):
                 done["picture sizes corrected"] += 1
@@ -136,6 +175,7 @@ def _mend_annotation(
     images: dict[int, Entry],
     categories: dict[int, Entry],
     conversion: tuple[str, Callable[[Box, Entry], Box]] | None,
+    factors: Mapping[int, float],
     done: Counter[str],
 ) -> Entry | None:
     """Return a mended copy of an annotation, or None when nothing can be saved."""
@@ -156,6 +196,11 @@ def _mend_annotation(
         what, convert = conversion
         box = convert(box, image)
         done[what] += 1
+    factor = factors.get(image["id"], 1.0)
+    if factor != 1:
+        x, y, w, h = box
+        box = x * factor, y * factor, w * factor, h * factor
+        done["boxes scaled with their picture"] += 1
     clipped = _clip(box, image["width"], image["height"])
     if min(clipped[2:]) <= 0:
         done["boxes dropped, without width or height"] += 1
@@ -169,7 +214,7 @@ def _mend_annotation(
         done["areas computed anew"] += 1
     elif list(box) == list(fields["bbox"]):
         return dict(fields)
-    return {**fields, "bbox": list(box), "area": _area(area, box, converted=conversion is not None)}
+    return {**fields, "bbox": list(box), "area": _area(area, box, converted=conversion is not None or factor != 1)}
 
 
 def _clip(box: Box, width: int, height: int) -> Box:

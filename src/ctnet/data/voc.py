@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 from xml.etree import ElementTree
 
 import numpy as np
 
 from ctnet.data.image_size import read_image_size
+from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
@@ -17,32 +21,38 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 Row = tuple[str, tuple[float, ...]]
 
 
-def read_voc(folder: Path, split: str) -> AnnotationSet:
+def read_voc(folder: Path, split: str, tolerate: Callable[[DataError], None] | None = None) -> AnnotationSet:
     """Return the pictures that `ImageSets/Main/{split}.txt` lists, boxes exactly as written.
 
     Categories are the names of all annotation files of the folder in alphabetical order, so that every split
     has the same; ids count from 1, as do those of pictures and boxes. Objects marked difficult are kept.
-    Raises DataError, naming the file, for what cannot be understood.
+    Raises DataError, naming the file, for what cannot be understood. With `tolerate` such files and their pictures are
+    left out instead, each told to it.
     """
+    tolerant = Tolerant(tolerate)
     split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
     try:
         lines = split_file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("cannot read the list of pictures", file=split_file, got=error) from None
     names = [line.split()[0] for line in lines if line.strip()]
-    roots = {file.stem: _parse(file) for file in sorted((folder / "Annotations").glob("*.xml"))}
-    rows = {stem: _objects(folder / "Annotations" / f"{stem}.xml", root) for stem, root in roots.items()}
+    files = {file.stem: file for file in sorted((folder / "Annotations").glob("*.xml"))}
+    read = {stem: tolerant(partial(_read, file)) for stem, file in files.items()}
+    rows = {stem: annotated.objects for stem, annotated in read.items() if annotated}
     class_names = sorted({name for objects in rows.values() for name, _ in objects})
     label_of = {name: label for label, name in enumerate(class_names)}
     images: list[ImageRecord] = []
     first_box = 1
     for image_id, name in enumerate(names, start=1):
-        if name not in roots:
-            raise DataError("a listed picture has no annotations", file=split_file, got=f"{name}: no {name}.xml")
-        path = _picture(folder, name, roots[name])
-        objects = rows[name]
+        annotated = read[name] if name in read else tolerant(partial(_no_annotations, split_file, name))
+        if annotated is None:
+            continue
+        path, objects = _picture(folder, name, annotated.stated_name), annotated.objects
+        size = annotated.size_hw or tolerant(partial(read_image_size, path))
+        if size is None:
+            continue
+        height, width = size
         boxes = np.array([box for _, box in objects], np.float32).reshape(-1, 4)
-        height, width = _size(folder / "Annotations" / f"{name}.xml", roots[name]) or read_image_size(path)
         images.append(
             ImageRecord(
                 id=image_id,
@@ -61,15 +71,34 @@ def read_voc(folder: Path, split: str) -> AnnotationSet:
     return AnnotationSet(folder, split, categories, tuple(images))
 
 
+class _Annotated(NamedTuple):
+    """What one XML says: its objects, and if it does, (height, width) and the picture's name."""
+
+    objects: list[Row]
+    size_hw: tuple[int, int] | None
+    stated_name: str
+
+
+def _read(file: Path) -> _Annotated:
+    root = _parse(file)
+    return _Annotated(_objects(file, root), _size(file, root), (root.findtext("filename") or "").strip())
+
+
+def _no_annotations(split_file: Path, name: str) -> NoReturn:
+    raise DataError("a listed picture has no annotations", file=split_file, got=f"{name}: no {name}.xml")
+
+
 def _parse(file: Path) -> ElementTree.Element:
     """Return the root element; entities are refused, as a few lines of them can fill the memory."""
     try:
         content = file.read_bytes()
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
-            raise DataError("the annotations are not plain XML", file=file, expected="UTF-8, no document type")
+            raise DataError(
+                f"{file.name}: the annotations are not plain XML", file=file, expected="UTF-8, no document type"
+            )
         return ElementTree.fromstring(content)
     except (OSError, ElementTree.ParseError) as error:
-        raise DataError("the annotations are not XML", file=file, got=error) from None
+        raise DataError(f"{file.name}: the annotations are not XML", file=file, got=error) from None
 
 
 def _objects(file: Path, root: ElementTree.Element) -> list[Row]:
@@ -110,11 +139,10 @@ def _size(file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-def _picture(folder: Path, name: str, root: ElementTree.Element) -> Path:
+def _picture(folder: Path, name: str, stated: str) -> Path:
     """Return the path of a picture: the listed name with any suffix, else what the XML calls it."""
     pictures = folder / "JPEGImages"
     candidates = [pictures / f"{name}{suffix}" for suffix in _SUFFIXES]
-    stated = (root.findtext("filename") or "").strip()
     if stated:
         candidates.append(pictures / Path(stated).name)
     return next((path for path in candidates if path.is_file()), candidates[0])

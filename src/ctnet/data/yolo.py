@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from ctnet.data.image_size import read_image_size
 from ctnet.data.layout import read_data_yaml
+from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, Float32, ImageRecord, Int64
 
@@ -17,21 +20,25 @@ _SLACK = 0.01
 """coordinates may pass 0 and 1 by so much: tools round"""
 
 
-def read_yolo(data_yaml: Path, split: str) -> AnnotationSet:
+def read_yolo(data_yaml: Path, split: str, tolerate: Callable[[DataError], None] | None = None) -> AnnotationSet:
     """Return one split; category ids are the label numbers of the files, pictures and boxes count from 1.
 
     A picture without a label file has no objects. Raises DataError, naming file and line, for what cannot be
     understood: labels that `names` does not have, anything but five numbers, coordinates that are no
-    fractions.
+    fractions. With `tolerate` such lines, label files and pictures are left out instead, each told to it.
     """
+    tolerant = Tolerant(tolerate)
     content = read_data_yaml(data_yaml)
     categories = _categories(data_yaml, content.get("names"))
     label_of = {category.id: label for label, category in enumerate(categories)}
     images: list[ImageRecord] = []
     first_box = 1
     for image_id, path in enumerate(_pictures(data_yaml, content, split), start=1):
-        height, width = read_image_size(path)
-        labels, centres = _read_labels(_label_file(path), label_of)
+        size = tolerant(partial(read_image_size, path))
+        if size is None:
+            continue
+        height, width = size
+        labels, centres = _read_labels(_label_file(path), label_of, tolerant)
         scale = np.array([width, height], np.float32)
         middle, half = centres[:, :2] * scale, centres[:, 2:] * scale / 2
         images.append(
@@ -90,10 +97,15 @@ def _label_file(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _read_labels(file: Path, label_of: dict[int, int]) -> tuple[Int64, Float32]:
+def _read_labels(file: Path, label_of: dict[int, int], tolerant: Tolerant) -> tuple[Int64, Float32]:
     """Return labels (N,) and boxes (N,4) as normalised centre x, centre y, width, height."""
-    lines = _lines(file, "the labels") if file.exists() else []
-    rows = [_read_line(file, number, line, label_of) for number, line in enumerate(lines, start=1) if line.strip()]
+    lines = tolerant(partial(_lines, file, "the labels")) if file.exists() else None
+    read = (
+        tolerant(partial(_read_line, file, number, line, label_of))
+        for number, line in enumerate(lines or [], start=1)
+        if line.strip()
+    )
+    rows = [row for row in read if row is not None]
     labels = np.array([label for label, _ in rows], np.int64)
     return labels, np.array([box for _, box in rows], np.float32).reshape(-1, 4)
 
@@ -121,5 +133,6 @@ def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> 
     if label not in label_of:
         raise refuse(f"a label that names has: {', '.join(str(key) for key in label_of)}")
     if not all(-_SLACK <= v <= 1 + _SLACK for v in box):
-        raise refuse("fractions of the picture between 0 and 1; these look like pixels")
+        pixels = "; these look like pixels" if max(box) > 1 + _SLACK else ""
+        raise refuse(f"fractions of the picture between 0 and 1{pixels}")
     return label_of[int(label)], box

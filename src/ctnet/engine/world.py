@@ -143,7 +143,7 @@ def spread(network: nn.Module, world: World, device: OpenDevice, *, accumulates:
     """
     if world.size == 1:
         return network
-    # said in the first backward pass: weights are channels-last and torch's gradients of some are not, so it copies them
+    # said in the first backward pass: weights are channels-last, torch's gradients of some are not, and are copied
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # its new name is unknown to torch 2.7

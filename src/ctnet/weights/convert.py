@@ -20,7 +20,7 @@ from ctnet.weights.names import foreign_names
 Target = Literal["ctnet", "centernet", "mmdet"]
 SUFFIXES: dict[Target, str] = {"ctnet": ".safetensors", "centernet": ".pth", "mmdet": ".pth"}
 _CENTERNET_PICTURES = Data()
-_LATERAL = "up-sampling that adds the trunk's finer maps (model.neck=lateral, backbone mobilenetv2)"
+_LATERAL = "up-sampling that adds the trunk's finer maps (model.neck=lateral)"
 
 
 def convert(weights: Weights, to: Target, path: Path) -> list[str]:
@@ -82,7 +82,9 @@ def _with_zero_bias(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _centernet_lacks(model: Model) -> str | None:
     if model.neck == "conv":
         return "ordinary convolutions before the transposed ones (model.neck=conv)"
-    if model.neck == "lateral" or model.backbone == "mobilenetv2":
+    if model.backbone == "mobilenetv2":
+        return "backbone mobilenetv2"
+    if model.neck == "lateral":
         return _LATERAL
     return "stride in the 1x1 convolutions (model.stride_in_1x1)" if model.stride_in_1x1 else None
 

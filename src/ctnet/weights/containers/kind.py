@@ -23,7 +23,11 @@ LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 _PICKLE = re.compile(rb"\x80[\x00-\x05]|\((?:d|l)p?\d*\n|[}\]]q|c[\w.]+\n[\w.]+\n")
 
 _FOREIGN = (
-    (rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]", "an ONNX model", "weights are read from .pth, .pkl, .ckpt"),
+    (
+        rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]",
+        "an ONNX model",
+        "weights are read from .safetensors, .pt, .pth, .pkl, .ckpt",
+    ),
     (rb"version https://git-lfs", "a git-lfs pointer, not the file itself", "run `git lfs pull`"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first"),
@@ -54,7 +58,8 @@ def _head(path: Path) -> tuple[bytes, int]:
     """Return the first bytes and the size."""
     try:
         if path.is_dir():
-            names = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES)
+            inside = [*path.iterdir(), *path.glob("checkpoints/*")]  # of a run
+            names = sorted(p.relative_to(path).as_posix() for p in inside if p.suffix in SUFFIXES)
             raise no_weights(path, "a folder", f"name a file in it: {', '.join(names[:5])}" if names else None)
         if path.exists() and not path.is_file():  # a pipe would keep us waiting
             raise no_weights(path, "no ordinary file")

@@ -1,0 +1,224 @@
+"""A sound COCO set of two splits, and every way to break it in one place."""
+
+import json
+import struct
+
+import numpy as np
+
+from ctnet.data.image import write_image
+
+WIDTH, HEIGHT = 93, 61
+
+
+class Broken:
+    """A sound data set of two splits, to be broken in one place."""
+
+    def __init__(self, root):
+        self.root = root
+        self.content = {
+            split: {
+                "images": [self.image(k, f"{split}_{k}.png") for k in (1, 2, 3, 4)],
+                "annotations": [
+                    {"id": 10 * k, "image_id": k, "category_id": 1 + k % 2, "bbox": [20, 10, 30, 25]}
+                    for k in (1, 2, 3, 4)
+                ],
+                "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            }
+            for split in ("train", "val")
+        }
+        for number, split in enumerate(self.content):
+            for k in (1, 2, 3, 4):
+                write_image(root / "images" / f"{split}_{k}.png", noise(10 * number + k))
+
+    @staticmethod
+    def image(image_id, file_name):
+        return {"id": image_id, "file_name": file_name, "width": WIDTH, "height": HEIGHT}
+
+    @property
+    def train(self):
+        return self.content["train"]
+
+    @property
+    def box(self):
+        return self.train["annotations"][1]
+
+    def picture(self, k=2, split="train"):
+        return self.root / "images" / f"{split}_{k}.png"
+
+    def add_boxes(self, *boxes, **fields):
+        for k, box in enumerate(boxes):
+            annotation = {"id": 1000 + k, "image_id": 2, "category_id": 1, "bbox": list(box), **fields}
+            self.train["annotations"].append(annotation)
+
+    def save(self):
+        for split, content in self.content.items():
+            path = self.root / "annotations" / f"instances_{split}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(content))
+        return self.root
+
+
+def noise(seed, height=HEIGHT, width=WIDTH):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def missing(data):
+    data.picture().unlink()
+
+
+def empty_file(data):
+    data.picture().write_bytes(b"")
+
+
+def cut_short(data):
+    data.picture().write_bytes(data.picture().read_bytes()[:-200])
+
+
+def no_picture(data):
+    data.picture().write_text("moved to another server")
+
+
+def wrong_suffix(data):
+    write_image(data.root / "a.jpg", noise(5))
+    (data.root / "a.jpg").replace(data.picture())
+
+
+def other_size(data):
+    write_image(data.picture(), noise(9, HEIGHT + 2, WIDTH))
+
+
+def turned_by_exif(data):
+    data.train["images"][1]["file_name"] = "train_2.jpg"
+    path = data.root / "images" / "train_2.jpg"
+    write_image(path, noise(7))
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    path.write_bytes(b"\xff\xd8" + exif + path.read_bytes()[2:])
+
+
+def no_size(data):
+    del data.train["images"][1]["width"]
+
+
+def unknown_category(data):
+    data.box["category_id"] = 7
+
+
+def repeated_category_id(data):
+    data.train["categories"].append({"id": 2, "name": "cow"})
+
+
+def repeated_category_name(data):
+    data.train["categories"].append({"id": 3, "name": "dog"})
+
+
+def ids_with_holes(data):
+    for content in data.content.values():
+        for category in content["categories"]:
+            category["id"] *= 45
+        for annotation in content["annotations"]:
+            annotation["category_id"] *= 45
+
+
+def class_only_in_val(data):
+    for annotation in data.train["annotations"]:
+        annotation["category_id"] = 1
+
+
+def class_only_in_train(data):
+    for annotation in data.content["val"]["annotations"]:
+        annotation["category_id"] = 1
+
+
+def zero_size_box(data):
+    data.box["bbox"] = [30, 40, 0, 12]
+
+
+def negative_box(data):
+    data.box["bbox"] = [30, 40, 12, -3]
+
+
+def nan_box(data):
+    data.box["bbox"] = [30, 40, float("nan"), 12]
+
+
+def three_numbers(data):
+    data.box["bbox"] = [30, 40, 12]
+
+
+def area_in_words(data):
+    data.box["area"] = "large"
+
+
+def outside(data):
+    data.box["bbox"] = [60, 40, 50, 12]
+
+
+def far_outside(data):
+    data.box["bbox"] = [-90, -40, 20, 12]
+
+
+def corners(data):
+    for annotation in data.train["annotations"]:
+        annotation["bbox"] = [40, 30, 80, 55]
+
+
+def normalised(data):
+    for annotation in data.train["annotations"]:
+        annotation["bbox"] = [0.4, 0.3, 0.5, 0.25]
+
+
+def unannotated(data):
+    data.train["annotations"].pop(1)
+
+
+def more_than_top_k(data):
+    data.add_boxes(*[(x, y, 30, 25) for x in range(0, 55, 5) for y in range(0, 30, 3)])
+
+
+def too_small(data):
+    data.add_boxes((70, 40, 0.5, 12))
+
+
+def same_cell(data):
+    data.add_boxes((20.02, 9.98, 30, 25))
+
+
+def repeated_annotation_id(data):
+    data.box["id"] = 10
+
+
+def repeated_image_id(data):
+    data.train["images"].append(data.image(2, "val_1.png"))
+
+
+def repeated_file(data):
+    data.train["images"].append(data.image(9, "train_2.png"))
+
+
+def unknown_image(data):
+    data.box["image_id"] = 77
+
+
+def half_an_image(data):
+    data.train["images"].append({"id": 9})
+
+
+def no_object(data):
+    data.train["annotations"].append("box")
+
+
+def no_pictures(data):
+    data.train["images"], data.train["annotations"] = [], []
+
+
+def no_boxes(data):
+    data.train["annotations"] = []
+
+
+def no_val(data):
+    del data.content["val"]
+
+
+def twin(data):
+    data.picture(2, "val").write_bytes(data.picture(2, "train").read_bytes())
