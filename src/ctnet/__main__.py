@@ -1,5 +1,5 @@
 """`python -m ctnet` is `ctnet`."""
 
-from ctnet.cli.app import main
+from ctnet.cli import main
 
 main()

@@ -8,8 +8,11 @@ import pytest
 
 
 def test_list_show_and_validate(ctnet, tmp_path):
-    assert "centernet_resdcn18" in ctnet("config", "list")[1].split()
-    assert "centernet_resdcn18" in json.loads(ctnet("config", "list", "--json")[1])["recipes"]
+    lines = ctnet("config", "list")[1].splitlines()
+    document = json.loads(ctnet("config", "list", "--json")[1])
+    assert "centernet_resdcn18" in document["recipes"]
+    assert [line.split(maxsplit=1) for line in lines] == [[name, title] for name, title in document["titles"].items()]
+    assert document["titles"]["centernet_resdcn34"] == "CenterNet, ResNet-34 with deformable up-sampling"
     code, out, _ = ctnet("config", "show", "optimizer.lr=0.5", "--json")
     shown = json.loads(out)
     assert code == 0
@@ -35,7 +38,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(ctnet, monkeypatch):
     def broken() -> list:
         raise RuntimeError("cogs")
 
-    monkeypatch.setattr("ctnet.config.recipe_names", broken)
+    monkeypatch.setattr("ctnet.config.recipe_titles", broken)
     code, _, err = ctnet("config", "list")
     assert code == 1
     assert "Traceback" in err
@@ -46,7 +49,7 @@ def test_ctrl_c_has_its_exit_code(ctnet, monkeypatch):
     def interrupted() -> list:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ctnet.config.recipe_names", interrupted)
+    monkeypatch.setattr("ctnet.config.recipe_titles", interrupted)
     assert ctnet("config", "list")[0] == 130
 
 

@@ -11,7 +11,7 @@ from ctnet.cli.eval import evaluate_command
 from ctnet.config import Recipe
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
-from ctnet.errors import ConfigError, DataError
+from ctnet.errors import ConfigError, DataError, StorageError
 from ctnet.types import Category, Detections
 
 
@@ -162,3 +162,13 @@ def test_results_and_report_are_written(run, tmp_path):
 
 def test_a_split_that_is_not_there_is_an_error(run):
     assert isinstance(run("--split", "nowhere").exception, DataError)
+
+
+@pytest.mark.parametrize("flags", [("--save-results", "afile/x.json"), ("--report", "afile"), ("--save-results", ".")])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(run, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("kept")
+    result = run(*flags)
+    assert isinstance(result.exception, (StorageError, ConfigError)), result.exception
+    assert not hasattr(run, "asked")
+    assert (tmp_path / "afile").read_text() == "kept"

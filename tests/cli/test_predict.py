@@ -111,3 +111,63 @@ def test_a_long_list_is_cut_on_screen_only(run, pictures, tmp_path):
     result = run("in")
     assert result.stdout.splitlines()[-2:] == ["and 12 more in predictions.json", "runs/predict/whole-1"]
     assert len(json.loads((tmp_path / "runs/predict/whole-1/predictions.json").read_text())["pictures"]) == 32
+
+
+def test_flags_are_those_of_eval(run, pictures, monkeypatch):
+    asked = []
+
+    def detect(self, images_bgr, settings=None):
+        asked.append((settings, self.recipe.data.image_size))
+        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(
+            images_bgr
+        )
+
+    def with_image_size(self, image_size):
+        self.recipe = self.recipe.model_copy(
+            update={"data": self.recipe.data.model_copy(update={"image_size": image_size})}
+        )
+        return self
+
+    monkeypatch.setattr(Whole, "detect", detect)
+    monkeypatch.setattr(Whole, "with_image_size", with_image_size, raising=False)
+    flags = (
+        "--no-flip",
+        "--nms",
+        "soft",
+        "--scales",
+        "0.5,1",
+        "--keep-res",
+        "--image-size",
+        "64x96",
+        "--batch-size",
+        5,
+    )
+    assert run(pictures, "--json", *flags).exit_code == 0
+    ((settings, size),) = asked
+    assert (settings.flip, settings.nms, settings.scales, settings.keep_res) == (False, "soft", (0.5, 1.0), True)
+    assert (settings.batch_size, size) == (5, (64, 96))
+
+
+def test_what_was_found_before_an_interrupt_is_kept(run, pictures, tmp_path, monkeypatch):
+    whole = Whole.detect
+
+    def interrupted(self, images_bgr, settings=None):
+        if images_bgr[0].shape[1] != 57:
+            raise KeyboardInterrupt
+        return whole(self, images_bgr, settings)
+
+    cv2.imwrite(str(pictures / "c.png"), np.zeros((33, 58, 3), np.uint8))
+    monkeypatch.setattr(Whole, "detect", interrupted)
+    result = run(pictures, "--batch-size", 1, "--out", "found")
+    assert result.exit_code == 130
+    assert "what was found so far is in found" in result.stderr
+    document = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert (document["complete"], len(document["pictures"])) == (False, 2)
+
+
+def test_pictures_that_failed_are_listed(run, pictures):
+    (pictures / "c.png").write_bytes(b"no picture")
+    result = run(pictures, "--json")
+    assert result.exit_code == 3
+    (failure,) = json.loads(result.stdout)["failures"]
+    assert failure == {"file": str(pictures / "c.png"), "error": "the file is not a picture that can be decoded"}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from pathlib import Path
 
 import onnx
 import pytest
@@ -119,3 +120,10 @@ def test_a_full_disk_has_its_exit_code_and_leaves_nothing(ctnet, narrow, tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert (code, "cannot write" in err) == (4, True), err
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_in_another_precision_has_a_name_of_its_own():
+    from ctnet.export.formats import format_named
+
+    names = [format_named("onnx").new_file(Path("w.safetensors"), None, p).name for p in (None, "fp32", "fp16", "int8")]
+    assert names == ["w.onnx", "w.onnx", "w-fp16.onnx", "w-int8.onnx"]

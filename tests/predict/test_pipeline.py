@@ -71,6 +71,7 @@ def test_a_picture_is_drawn_under_its_name_and_listed(tmp_path):
         "score": 0.3,
         "categories": [{"id": 7, "name": "whole"}, {"id": 9, "name": "part"}],
         "complete": True,
+        "failures": [],
         "pictures": [
             {
                 "file": str(source),

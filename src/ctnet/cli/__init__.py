@@ -1,1 +1,14 @@
 """The command line: arguments to settings, results to text, errors to exit codes. No logic."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run `ctnet`. An interrupt that comes before it has started ends it as quietly as a later one."""
+    try:
+        from ctnet.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ctnet.errors import ConfigError
+from ctnet.files import require_writable
 
 Arguments = Annotated[
     list[str] | None,
@@ -33,6 +34,22 @@ AllowPartial = Annotated[
 
 DEFAULT_RECIPE = "centernet_res18_lateral"
 """what users' own data is trained with unless they say otherwise"""
+
+
+def writable_folder(folder: Path | None) -> Path | None:
+    """Return the folder of an option. Raises StorageError where it could not be written: better now than after."""
+    if folder is not None:
+        require_writable(folder)
+    return folder
+
+
+def writable_file(file: Path | None) -> Path | None:
+    """Return the file of an option. Raises StorageError where it could not be written."""
+    if file is not None:
+        if file.is_dir():
+            raise ConfigError("the option names a folder, not a file", got=file)
+        require_writable(file.parent)
+    return file
 
 
 def split_arguments(arguments: list[str] | None, default: str = DEFAULT_RECIPE) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import Arguments, PrecisionOption, parse_image_size, split_arguments
+from ctnet.cli.arguments import Arguments, PrecisionOption, parse_image_size, split_arguments, writable_folder
 from ctnet.cli.bench_table import print_document
 from ctnet.errors import ConfigError, CtnetError
 
@@ -64,7 +64,13 @@ ReferenceName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Published figures to show beside: 310p", rich_help_panel=OUTPUT)
 ]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Write bench.json, bench.csv, bench.png", rich_help_panel=OUTPUT)
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        callback=writable_folder,
+        help="Write bench.json, bench.csv, bench.png",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document", rich_help_panel=OUTPUT)]
 

@@ -17,10 +17,15 @@ def list_recipes(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """List the recipes that ship with ctnet."""
-    from ctnet.config import recipe_names
+    from ctnet.config import recipe_titles
 
-    names = recipe_names()
-    print(json.dumps({"schema": "ctnet.config.list/1", "recipes": names}) if as_json else "\n".join(names))
+    titles = recipe_titles()
+    if as_json:
+        print(json.dumps({"schema": "ctnet.config.list/1", "recipes": list(titles), "titles": titles}))
+        return
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        print(f"{name:<{width}}  {title}")
 
 
 @app.command()

@@ -14,10 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_file, writable_folder
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
-from ctnet.files import require_writable
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
@@ -34,11 +33,16 @@ DataPath = Annotated[
 Split = Annotated[str | None, typer.Option(help="Split to score (default: the recipe's val_split)")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")]
 Workers = Annotated[int, typer.Option(min=0, help="Loader processes")]
-SaveResults = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the detections as COCO results")]
+SaveResults = Annotated[
+    Path | None, typer.Option(metavar="FILE", callback=writable_file, help="Write the detections as COCO results")
+]
 Against = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Score these weights too and print both, such as an export's origin")
 ]
-Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Write curves, confusion and worst pictures")]
+Report = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", callback=writable_folder, help="Write curves, confusion and worst pictures"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; metrics in 0..1")]
 
 
@@ -75,9 +79,6 @@ def evaluate_command(
     from ctnet.eval.report import evaluation_document, write_report
     from ctnet.export.runtime import open_detector
 
-    for folder in (save_results and save_results.parent, report):
-        if folder:
-            require_writable(folder)  # better now than after the pictures
     detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)

@@ -28,7 +28,7 @@ Format = Annotated[
     typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch, om (Ascend)"),
 ]
 WeightsFile = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: named as the weights)")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: named as weights and precision)")]
 ImageSize = Annotated[
     str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size (default: the recipe's test size)")
 ]
@@ -111,7 +111,7 @@ def export_command(
     target.require(precision)
     size: tuple[int, int] | Literal["recipe"] | None
     size = None if image_size == "dynamic" else parse_image_size(image_size) or "recipe"
-    file = target.new_file(weights, out)
+    file = target.new_file(weights, out, precision)
     loaded = open_weights(weights, config)
     options = choose_options(
         target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,

@@ -1,6 +1,6 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
-from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names
+from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names, recipe_titles
 from ctnet.config.schema import (
     Augment,
     Data,
@@ -27,4 +27,5 @@ __all__ = [
     "load_recipe",
     "recipe_from_dict",
     "recipe_names",
+    "recipe_titles",
 ]

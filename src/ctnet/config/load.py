@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -27,6 +28,16 @@ class LoadedRecipe:
 def recipe_names() -> list[str]:
     """Return the names of the recipes that ship with ctnet."""
     return sorted(f.name.removesuffix(".yaml") for f in _shipped().iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_titles() -> dict[str, str]:
+    """Return the recipes that ship with ctnet, each with the first sentence about it."""
+    titles = {}
+    for name in recipe_names():
+        text = (_shipped() / f"{name}.yaml").read_text(encoding="utf-8")
+        comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        titles[name] = " ".join(line.lstrip("# ") for line in comment).partition(". ")[0].partition(" Data  ")[0]
+    return titles
 
 
 def load_recipe(

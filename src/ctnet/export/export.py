@@ -87,6 +87,8 @@ def export(
         suffix = "" if proof is None or proof.passed else ".unverified"
         files = [file.replace(path.with_name(file.name + suffix)) for file in written]
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
+    if weights.recipe.evaluation.flip and not about.recipe.evaluation.flip:
+        notes = [*notes, "the weights average mirrored pictures, which a file that decodes by itself cannot; --raw can"]
     return Exported((*files, *made), about, seconds, proof, tuple(notes))
 
 

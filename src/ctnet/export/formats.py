@@ -79,12 +79,13 @@ class ExportFormat:
     prove: Callable[[Path], Runtime] | None = None
     compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
 
-    def new_file(self, weights: Path, out: Path | None) -> Path:
-        """Return where the file goes: `out`, else one named as the weights.
+    def new_file(self, weights: Path, out: Path | None, precision: Precision | None = None) -> Path:
+        """Return where the file goes: `out`, else one named as the weights and the precision that was asked for.
 
         Raises ConfigError for a folder and for another suffix, by which nobody would know the file again.
         """
-        name = f"{weights.stem}{self.suffix}"
+        kind = f"-{precision}" if precision not in (None, "fp32") else ""
+        name = f"{weights.stem}{kind}{self.suffix}"
         if out is None:
             return Path(name)
         if out.is_dir():

@@ -14,7 +14,7 @@ from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
 from ctnet.files import write_file
 from ctnet.predict.drawings import Drawings
-from ctnet.predict.sources import Frame
+from ctnet.predict.sources import Frame, Sources
 from ctnet.types import Category, Detections
 
 
@@ -35,7 +35,7 @@ class Detects(Protocol):
 
 def run_predict(
     detector: Detects,
-    frames: Iterable[Frame],
+    frames: Sources,
     out: Path | None,
     score: float,
     draw: bool = True,
@@ -73,6 +73,7 @@ def run_predict(
                     on_progress(len(pictures))
         document["complete"] = True
     finally:
+        document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
         if out and (pictures or document["complete"]):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
