@@ -115,3 +115,26 @@ def test_coco_boxes_survive_as_voc(tmp_path):
     split = read_voc(folder_with(tmp_path / "voc", documents, {"train": list(documents)}), "train")
     for old, new in zip(demo.images, split.images, strict=True):
         assert np.array_equal(old.boxes_xyxy, new.boxes_xyxy)
+
+
+@pytest.mark.parametrize("val", ["valid", "val"])
+def test_xml_beside_the_pictures_of_each_split(tmp_path, val):
+    for folder, name in (("train", "dog"), (val, "cat")):
+        write_image(tmp_path / folder / "a.png", np.zeros((37, 53, 3), np.uint8))  # the same name in both
+        (tmp_path / folder / "a.xml").write_text(xml(obj(name, 1, 2, 30, 20)))
+    splits = [open_dataset(tmp_path, split) for split in ("train", "val")]
+    assert [[c.name for c in split.categories] for split in splits] == [["cat", "dog"]] * 2
+    assert [split.images[0].labels.tolist() for split in splits] == [[1], [0]]
+    assert [split.images[0].path for split in splits] == [tmp_path / "train" / "a.png", tmp_path / val / "a.png"]
+
+
+@pytest.mark.parametrize(("annotations", "pictures"), [(".", "."), ("Annotations", "JPEGImages")])
+def test_without_lists_all_is_the_split_to_train_on(tmp_path, annotations, pictures):
+    for name in "ab":
+        write_image(tmp_path / pictures / f"{name}.png", np.zeros((37, 53, 3), np.uint8))
+        (tmp_path / annotations).mkdir(exist_ok=True)
+        (tmp_path / annotations / f"{name}.xml").write_text(xml(obj("dog", 1, 2, 30, 20)))
+    split = open_dataset(tmp_path, "train")
+    assert [image.path for image in split.images] == [tmp_path / pictures / f"{name}.png" for name in "ab"]
+    with pytest.raises(DataError, match="no split 'val'"):
+        open_dataset(tmp_path, "val")

@@ -70,6 +70,6 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise ConfigError("an image size is N or HEIGHTxWIDTH", got=text)
     return int(sides[0]), int(sides[-1])

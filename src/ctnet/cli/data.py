@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ctnet.cli.arguments import parse_image_size
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, CtnetError
 
@@ -48,16 +49,18 @@ def check(
     ] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture")] = True,
     image_size: Annotated[
-        int, typer.Option(min=32, help="Side of the network input, for boxes too small or too close")
-    ] = 512,
+        str, typer.Option(metavar="N|HxW", help="Network input, for boxes too small or too close")
+    ] = "512",
 ) -> None:
     """List what is wrong with a data set before any time is spent on training."""
     from ctnet.data import check as data_check
     from ctnet.data import mend
     from ctnet.data.check_boxes import Limits
 
+    size = parse_image_size(image_size)
+    assert size is not None
+    limits = Limits(image_size=size)
     with progress_bar("pictures") as show:
-        limits = Limits(image_size=(image_size, image_size))
         report = data_check.check(path, images=images, limits=limits, progress=show)
     done, refused = None, None
     try:

@@ -11,10 +11,13 @@ from ctnet.errors import ConfigError, DataError
 
 _DATA_YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
 _ORDER = ("train", "val", "test")
+SPLIT_FOLDERS = ("train", "valid", "val", "test")
+"""names of folders that hold pictures and Pascal VOC's XML of one split each, as exporters write them"""
 _LOOKED_FOR = (
     "annotations/instances_*.json",
     "train/_annotations.coco.json",
     "Annotations/ with ImageSets/Main/*.txt",
+    "*.xml beside pictures, there or in train/ and val/",
     *_DATA_YAMLS,
 )
 
@@ -44,8 +47,8 @@ def find_splits(path: Path) -> dict[str, SplitFiles]:
         raise DataError("there is no such folder or file", got=path, expected="a data set")
     splits = _coco_folder(path) or _roboflow_folder(path) or _voc_folder(path)
     data_yaml = next((path / name for name in _DATA_YAMLS if (path / name).is_file()), None)
-    if not splits and data_yaml:
-        splits = _yaml_file(data_yaml)
+    if not splits:
+        splits = _yaml_file(data_yaml) if data_yaml else _xml_beside_pictures(path)
     if not splits:
         raise NoLayout("the folder has no layout that is known", folder=path, looked_for=", ".join(_LOOKED_FOR))
     return {name: splits[name] for name in sorted(splits, key=_rank)}
@@ -120,13 +123,22 @@ def _voc_folder(folder: Path) -> dict[str, SplitFiles]:
     roots = [root for root in candidates if (root / "Annotations").is_dir()]
     if len(roots) > 1:
         raise DataError("several Pascal VOC folders", expected="the path of one", got=", ".join(map(str, roots)))
+    if not roots:
+        return {}
+    (root,) = roots
+    if not (root / "ImageSets").is_dir():
+        return {"train": SplitFiles("voc", root)} if any((root / "Annotations").glob("*.xml")) else {}
     # Main/ also lists the pictures of each class (aeroplane_train.txt); those are no splits.
-    return {
-        file.stem: SplitFiles("voc", root)
-        for root in roots
-        for file in sorted((root / "ImageSets" / "Main").glob("*.txt"))
-        if "_" not in file.stem
-    }
+    lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
+    return {file.stem: SplitFiles("voc", root) for file in lists if "_" not in file.stem}
+
+
+def _xml_beside_pictures(folder: Path) -> dict[str, SplitFiles]:
+    """Return the splits of folders such as train/ and valid/, or else the folder itself as the split to train on."""
+    found = {name: folder / name for name in SPLIT_FOLDERS if any((folder / name).glob("*.xml"))}
+    if found:
+        return {"val" if name == "valid" else name: SplitFiles("voc", path) for name, path in found.items()}
+    return {"train": SplitFiles("voc", folder)} if any(folder.glob("*.xml")) else {}
 
 
 def _yaml_file(file: Path) -> dict[str, SplitFiles]:

@@ -1,4 +1,4 @@
-"""Pascal VOC folders: one XML a picture, pictures in JPEGImages, splits in ImageSets/Main."""
+"""Pascal VOC: one XML a picture, pictures in JPEGImages, splits in ImageSets/Main; or XML beside the pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ctnet.data.image_size import read_image_size
+from ctnet.data.layout import SPLIT_FOLDERS
 from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, ImageRecord
@@ -21,33 +22,39 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 Row = tuple[str, tuple[float, ...]]
 
 
+class _Files(NamedTuple):
+    """What a split consists of."""
+
+    names: list[str]  # of its pictures, without suffix
+    listed_in: Path
+    annotations: Path  # folders
+    pictures: Path
+    everywhere: list[Path]  # XML files of all splits
+
+
 def read_voc(folder: Path, split: str, tolerate: Callable[[DataError], None] | None = None) -> AnnotationSet:
     """Return the pictures that `ImageSets/Main/{split}.txt` lists, boxes exactly as written.
 
-    Categories are the names of all annotation files of the folder in alphabetical order, so that every split
-    has the same; ids count from 1, as do those of pictures and boxes. Objects marked difficult are kept.
+    A folder without lists is one split, and one without `Annotations` has its XML beside the pictures. Categories are
+    the names of all annotation files in alphabetical order, so that every split has the same; ids count from 1, as do
+    those of pictures and boxes. Objects marked difficult are kept.
+
     Raises DataError, naming the file, for what cannot be understood. With `tolerate` such files and their pictures are
     left out instead, each told to it.
     """
     tolerant = Tolerant(tolerate)
-    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    try:
-        lines = split_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot read the list of pictures", file=split_file, got=error) from None
-    names = [line.split()[0] for line in lines if line.strip()]
-    files = {file.stem: file for file in sorted((folder / "Annotations").glob("*.xml"))}
-    read = {stem: tolerant(partial(_read, file)) for stem, file in files.items()}
-    rows = {stem: annotated.objects for stem, annotated in read.items() if annotated}
-    class_names = sorted({name for objects in rows.values() for name, _ in objects})
+    files = _files(folder, split)
+    read = {file: tolerant(partial(_read, file)) for file in files.everywhere}
+    class_names = sorted({name for annotated in read.values() if annotated for name, _ in annotated.objects})
     label_of = {name: label for label, name in enumerate(class_names)}
     images: list[ImageRecord] = []
     first_box = 1
-    for image_id, name in enumerate(names, start=1):
-        annotated = read[name] if name in read else tolerant(partial(_no_annotations, split_file, name))
+    for image_id, name in enumerate(files.names, start=1):
+        file = files.annotations / f"{name}.xml"
+        annotated = read[file] if file in read else tolerant(partial(_no_annotations, files.listed_in, name))
         if annotated is None:
             continue
-        path, objects = _picture(folder, name, annotated.stated_name), annotated.objects
+        path, objects = _picture(files.pictures, name, annotated.stated_name), annotated.objects
         size = annotated.size_hw or tolerant(partial(read_image_size, path))
         if size is None:
             continue
@@ -69,6 +76,26 @@ def read_voc(folder: Path, split: str, tolerate: Callable[[DataError], None] | N
         first_box += len(objects)
     categories = tuple(Category(label + 1, name) for name, label in label_of.items())
     return AnnotationSet(folder, split, categories, tuple(images))
+
+
+def _files(folder: Path, split: str) -> _Files:
+    annotations = folder / "Annotations"
+    if not annotations.is_dir():
+        own = sorted(folder.glob("*.xml"))
+        family = [folder.parent / name for name in SPLIT_FOLDERS] if folder.name in SPLIT_FOLDERS else [folder]
+        everywhere = [file for member in family for file in sorted(member.glob("*.xml"))]
+        return _Files([file.stem for file in own], folder, folder, folder, everywhere)
+    everywhere = sorted(annotations.glob("*.xml"))
+    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
+    pictures = folder / "JPEGImages"
+    if not (folder / "ImageSets").is_dir():
+        return _Files([file.stem for file in everywhere], annotations, annotations, pictures, everywhere)
+    try:
+        lines = split_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("cannot read the list of pictures", file=split_file, got=error) from None
+    names = [line.split()[0] for line in lines if line.strip()]
+    return _Files(names, split_file, annotations, pictures, everywhere)
 
 
 class _Annotated(NamedTuple):
@@ -139,9 +166,8 @@ def _size(file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-def _picture(folder: Path, name: str, stated: str) -> Path:
+def _picture(pictures: Path, name: str, stated: str) -> Path:
     """Return the path of a picture: the listed name with any suffix, else what the XML calls it."""
-    pictures = folder / "JPEGImages"
     candidates = [pictures / f"{name}{suffix}" for suffix in _SUFFIXES]
     if stated:
         candidates.append(pictures / Path(stated).name)
