@@ -47,7 +47,7 @@ def write(graph: fx.GraphModule, image: Any, writer: Writer) -> dict[str, Any]:
             values[node] = image
         elif node.op == "call_module":
             layer = modules[str(node.target)]
-            values[node] = by_layer[type(layer)](arguments[0], layer)
+            values[node] = next(by_layer[kind] for kind in type(layer).__mro__ if kind in by_layer)(arguments[0], layer)
         elif node.op == "output":
             return {name: values[value] for name, value in node.args[0].items()}
         elif node.target is F.relu:

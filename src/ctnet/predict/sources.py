@@ -74,7 +74,7 @@ def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Pat
 
 def _pictures_of_set(path: Path, split: str) -> list[Path]:
     """Return the pictures of a data set, none where the path is no data set."""
-    if path.is_file() and path.suffix.lower() not in DATA_SUFFIXES:
+    if not path.exists() or (path.is_file() and path.suffix.lower() not in DATA_SUFFIXES):
         return []
     try:
         splits = find_splits(path)
