@@ -1,4 +1,4 @@
-"""How long is a training step, against the same network in plain torch: `grid_sample` and torch's own norms?
+"""How long is a training step, against the same network in plain torch: `grid_sample`, torch's norms and pooling?
 
 python benchmarks/train_step.py [--model centernet_resdcn18] [--cases 256x8 512x2] [--device NAME] [--json FILE]
 """
@@ -18,7 +18,7 @@ from ctnet.bench.operations import operations
 from ctnet.config import load_recipe
 from ctnet.engine.host_memory import keep_freed_memory
 from ctnet.models.build import build_network
-from ctnet.nn import BatchNorm2d, DeformConv2d
+from ctnet.nn import BatchNorm2d, DeformConv2d, MaxPool2d
 
 
 def step(network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -49,9 +49,9 @@ def patched_step(forward: Callable[..., Tensor], network: nn.Module, x: Tensor, 
         return step(network, x, dtype)
 
 
-def with_torchs_norms(forward: Callable[..., Tensor], network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Run a step in which norm, shortcut and ReLU are torch's operators, and deformable layers compute `forward`."""
-    with patch.object(BatchNorm2d, "fuses", lambda *_: False):
+def with_torchs_layers(forward: Callable[..., Tensor], network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Run a step whose norms and pooling are those of torch, and whose deformable layers compute `forward`."""
+    with patch.object(BatchNorm2d, "fuses", lambda *_: False), patch.object(MaxPool2d, "by_kernel", lambda *_: False):
         return patched_step(forward, network, x, dtype)
 
 
@@ -80,8 +80,8 @@ def main() -> None:
 
             calls = {
                 "ctnet": partial(step, network, x, dtype),
-                "grid_sample": partial(with_torchs_norms, with_grid_sample, network, x, dtype),
-                "torch_norms": partial(with_torchs_norms, DeformConv2d.forward, network, x, dtype),
+                "grid_sample": partial(with_torchs_layers, with_grid_sample, network, x, dtype),
+                "torch_layers": partial(with_torchs_layers, DeformConv2d.forward, network, x, dtype),
                 "conv2d": partial(patched_step, with_ordinary, network, x, dtype),
             }
             check("a step", calls["ctnet"](), calls["grid_sample"](), 0.05)
@@ -94,7 +94,7 @@ def main() -> None:
             print(f"{case} {name}  " + "  ".join(f"{k} {v:.1f}" for k, v in times.items())
                   + f" ms per image; {1e3 / times['ctnet']:.1f} images/s, "
                   f"{100 * share:.0f} % of the matmul rate")  # fmt: skip
-            for peer in ("grid_sample", "torch_norms", "conv2d"):
+            for peer in ("grid_sample", "torch_layers", "conv2d"):
                 ratios[f"train/{short}/{name}/{case}/{peer}"] = times[peer] / times["ctnet"]
     finish(values.json, figures, ratios, device)
 
