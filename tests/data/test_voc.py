@@ -128,7 +128,10 @@ def test_xml_beside_the_pictures_of_each_split(tmp_path, val):
     assert [split.images[0].path for split in splits] == [tmp_path / "train" / "a.png", tmp_path / val / "a.png"]
 
 
-@pytest.mark.parametrize(("annotations", "pictures"), [(".", "."), ("Annotations", "JPEGImages")])
+@pytest.mark.parametrize(
+    ("annotations", "pictures"),
+    [(".", "."), ("Annotations", "JPEGImages"), ("Annotations", "images"), ("Annotations", ".")],
+)
 def test_without_lists_all_is_the_split_to_train_on(tmp_path, annotations, pictures):
     for name in "ab":
         write_image(tmp_path / pictures / f"{name}.png", np.zeros((37, 53, 3), np.uint8))

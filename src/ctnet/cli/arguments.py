@@ -37,7 +37,7 @@ DEFAULT_RECIPE = "centernet_res18_lateral"
 
 
 def writable_folder(folder: Path | None) -> Path | None:
-    """Return the folder of an option. Raises StorageError where it could not be written: better now than after."""
+    """Return the folder of an option. Raises StorageError where it could not be written to."""
     if folder is not None:
         require_writable(folder)
     return folder

@@ -102,14 +102,11 @@ def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
             factor = look.width / picture.width
             if abs(factor - 1) > _SAME_SIZE and abs(look.height - factor * picture.height) <= 1:
                 factors[picture.id] = factor
-    far = [
-        picture.id
-        for box, picture, look in zip(
-            tables.boxes_xywh, *([those[i] for i in tables.picture] for those in (tables.pictures, looks)), strict=True
-        )
-        if picture.id in factors and (box[0] + box[2] > look.width + 1 or box[1] + box[3] > look.height + 1)
-    ]
-    return factors if far else {}
+    for (x, y, width, height), position in zip(tables.boxes_xywh, tables.picture, strict=True):
+        look = looks[position]
+        if tables.pictures[position].id in factors and (x + width > look.width + 1 or y + height > look.height + 1):
+            return factors
+    return {}
 
 
 def _is_turned(picture: Picture, look: Look) -> bool:

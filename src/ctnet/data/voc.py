@@ -17,6 +17,7 @@ from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_PICTURES = ("JPEGImages", "images")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 
 Row = tuple[str, tuple[float, ...]]
@@ -87,7 +88,7 @@ def _files(folder: Path, split: str) -> _Files:
         return _Files([file.stem for file in own], folder, folder, folder, everywhere)
     everywhere = sorted(annotations.glob("*.xml"))
     split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    pictures = folder / "JPEGImages"
+    pictures = next((folder / name for name in _PICTURES if (folder / name).is_dir()), folder)
     if not (folder / "ImageSets").is_dir():
         return _Files([file.stem for file in everywhere], annotations, annotations, pictures, everywhere)
     try:

@@ -55,7 +55,8 @@ def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
         return new_numbered_folder(RUNS, name)
     if not reuse and (out / LAST).is_file():
         raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in _BEFORE_SAVING) if out.is_dir() else []
+    inside = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    strangers = sorted(set(inside) - _BEFORE_SAVING)
     if not reuse and strangers:
         raise ConfigError("--out must be a new or empty folder", got=out, holds=", ".join(strangers[:5]))
     return out
