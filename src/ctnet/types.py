@@ -6,6 +6,8 @@ id and name of the file it came from.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,3 +97,13 @@ class Detections:
             }
             for box, score, label in zip(self.boxes_xyxy, self.scores, self.labels, strict=True)
         ]
+
+
+def counted_names(categories: Sequence[Category]) -> list[tuple[str, int]]:
+    """Return each category's name and how many before it have the same one."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for category in categories:
+        keys.append((category.name, seen[category.name]))
+        seen[category.name] += 1
+    return keys

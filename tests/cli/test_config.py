@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(words):
 def test_values_that_look_like_markup_are_shown(ctnet):
     code, out, err = ctnet("config", "show", "data.path=/x/[/a]")
     assert (code, "/x/[/a]" in out) == (0, True), err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_behind_the_output_has_its_exit_code():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ctnet", "config", "show"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, b"no space left" in done.stderr, b"Traceback" in done.stderr) == (4, True, False)

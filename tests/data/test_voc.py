@@ -117,6 +117,14 @@ def test_coco_boxes_survive_as_voc(tmp_path):
         assert np.array_equal(old.boxes_xyxy, new.boxes_xyxy)
 
 
+@pytest.mark.parametrize("encoding", ["gb2312", "nonsense"])
+def test_an_encoding_that_cannot_be_read_is_named(tmp_path, encoding):
+    document = f'<?xml version="1.0" encoding="{encoding}"?>' + xml(obj("dog", 1, 2, 30, 20))
+    folder = folder_with(tmp_path / "voc", {"a": document}, {"train": ["a"]})
+    with pytest.raises(DataError, match=r"a\.xml"):
+        read_voc(folder, "train")
+
+
 @pytest.mark.parametrize("val", ["valid", "val"])
 def test_xml_beside_the_pictures_of_each_split(tmp_path, val):
     for folder, name in (("train", "dog"), (val, "cat")):

@@ -418,6 +418,7 @@ def test_a_broken_validation_file_is_an_error_and_leaves_no_folder(ctnet, small_
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_log_that_cannot_be_written_ends_the_run_with_its_exit_code(ctnet, small_set, tmp_path):
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "env.json").write_text('{"schema": "ctnet.env/1"}')
     (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
     code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY)
     assert (code, "cannot write the file" in stderr, "log.jsonl" in stderr) == (4, True, True), stderr
@@ -433,8 +434,10 @@ def test_a_folder_of_other_files_is_refused_and_one_of_a_run_that_saved_nothing_
     assert (code, "notes.txt" in stderr) == (2, True), stderr
     assert file_names(tmp_path / "mine") == ["notes.txt"]
     (tmp_path / "mine" / "notes.txt").unlink()
-    for name in ("config.yaml", "env.json", "log.jsonl"):
-        (tmp_path / "mine" / name).write_text("")
+    (tmp_path / "mine" / "config.yaml").write_text("name: mine")  # of the name that a run's has, and yet nobody's run
+    assert ctnet(*arguments)[0] == 2
+    (tmp_path / "mine" / "env.json").write_text('{"schema": "ctnet.env/1"}')
+    (tmp_path / "mine" / "checkpoints").mkdir()
     assert ctnet(*arguments)[0] == 0
 
 

@@ -51,3 +51,11 @@ def test_nothing_moves_without_need(theirs, ours):
     tensors, sentences = rows_by_class(new, old.state_dict(), theirs, ours)
     assert sentences == []
     assert all(torch.equal(tensors[name], tensor) for name, tensor in old.state_dict().items())
+
+
+def test_classes_of_one_name_follow_in_their_order():
+    old, new = networks(4)
+    twice = [Category(i, name) for i, name in enumerate(("cup", "fork", "cup", "knife"))]
+    tensors, _ = rows_by_class(new, old.state_dict(), twice, [twice[i] for i in (3, 0, 1, 2)])
+    given = old.state_dict()[NAMES[0]]
+    assert torch.equal(tensors[NAMES[0]], given[[3, 0, 1, 2]])

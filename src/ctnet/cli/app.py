@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -22,7 +23,7 @@ from ctnet.cli.export import export_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
 from ctnet.cli.weights import app as weights_app
-from ctnet.errors import CtnetError, DataError, RankCrashed
+from ctnet.errors import CtnetError, DataError, RankCrashed, StorageError
 
 app = typer.Typer(
     name="ctnet",
@@ -85,6 +86,9 @@ def main() -> None:
         errors.print(f"[bold red]error:[/] no rights to use {escape(str(error.filename))}")
         sys.exit(DataError.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            errors.print("[bold red]error:[/] no space left where the output goes")
+            sys.exit(StorageError.exit_code)
         text = f"rank {error.rank}\n{error.text}" if isinstance(error, RankCrashed) else traceback.format_exc()
         print(text, file=sys.stderr, end="")
         errors.print("\n[bold red]This is a bug in ctnet.[/] Please report it with the lines above.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_folder
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 from ctnet.errors import ConfigError, DataError
@@ -29,7 +30,11 @@ def predict(
     score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is kept")] = 0.3,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="New or empty folder for the results (default: runs/predict/NAME-N)"),
+        typer.Option(
+            metavar="DIR",
+            callback=writable_folder,
+            help="New or empty folder for the results (default: runs/predict/NAME-N)",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")] = "auto",
     batch_size: BatchSize = None,
@@ -73,8 +78,11 @@ def predict(
         with progress_bar("predict", frames.count_frames()) as show:
             document = run_predict(detector, frames, folder, score, draw, settings, show)
     except KeyboardInterrupt:
-        if folder:
+        if folder and (folder / "predictions.json").is_file():
             typer.echo(f"what was found so far is in {folder}", err=True)
+        elif folder:
+            with suppress(OSError):
+                folder.rmdir()  # nothing was
         raise
     if as_json:
         typer.echo(json.dumps(document, indent=2))

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from ctnet.cli.arguments import Arguments, parse_image_size, split_arguments, split_training_arguments
+from ctnet.cli.arguments import (
+    Arguments,
+    parse_image_size,
+    split_arguments,
+    split_training_arguments,
+    writable_folder,
+)
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,7 +92,10 @@ Timeout = Annotated[
 Profile = Annotated[
     bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
 ]
-Out = Annotated[Path | None, Option(help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT)]
+Out = Annotated[
+    Path | None,
+    Option(callback=writable_folder, help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT),
+]
 AsJson = Annotated[bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)]
 
 

@@ -91,14 +91,14 @@ def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
     leaves a margin, a larger one is cut, so several scales make sense with `keep_view` only.
     """
     height, width = image_hw
-    resized = (int(height * test_scale), int(width * test_scale))
+    resized = (max(1, int(height * test_scale)), max(1, int(width * test_scale)))
     center = (resized[1] / 2, resized[0] / 2)
     return View(resized, input_hw, center, float(max(height, width)), test_scale)
 
 
 def keep_view(image_hw: Size, test_scale: float = 1.0, pad: int = 31) -> View:
     """Return the view that keeps resolution and pads each side to `(side | pad) + 1` (upstream's keep_res)."""
-    resized = (int(image_hw[0] * test_scale), int(image_hw[1] * test_scale))
+    resized = (max(1, int(image_hw[0] * test_scale)), max(1, int(image_hw[1] * test_scale)))
     padded = ((resized[0] | pad) + 1, (resized[1] | pad) + 1)
     center = (float(resized[1] // 2), float(resized[0] // 2))
     return View(resized, padded, center, float(padded[1]), test_scale)

@@ -245,7 +245,7 @@ class Evaluation(_Section):
     larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
     """average with the mirrored picture"""
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
+    scales: tuple[Annotated[float, Field(ge=0.05)], ...] = Field(default=(1.0,), min_length=1)
     """test scales; several are merged by soft-NMS"""
     nms: Literal["none", "soft", "hard"] = "none"
     """suppression after decoding; upstream uses soft with several scales"""

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 Severity = Literal["error", "warning", "info"]
 
-_EXAMPLES = 5
+_EXAMPLES = 100
 
 
 class Kind(NamedTuple):

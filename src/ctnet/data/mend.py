@@ -75,7 +75,7 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
         if find_image(image["file_name"], folders).resolve() != path:
             image["file_name"] = Path(os.path.relpath(path, out.resolve().parent)).as_posix()
     write_coco_json({**content, **mended}, out)
-    return [f"{count} {what}" for what, count in done.items()]
+    return [f"{count} {what}" for what, count in done.items() if count]
 
 
 def _only_json(path: Path, out: Path) -> SplitFiles:
@@ -94,7 +94,8 @@ def _only_json(path: Path, out: Path) -> SplitFiles:
 def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
     """Return by image id how much larger a picture is than stated where that counts for its boxes too.
 
-    It does when any box of such pictures reaches out of the real one: then they were drawn on pictures as stated.
+    It does unless boxes show that they were drawn on the real pictures: larger ones than stated have boxes beyond the
+    stated sides, smaller ones have none beyond their own.
     """
     factors = {}
     for picture, look in zip(tables.pictures, looks, strict=True):
@@ -102,11 +103,16 @@ def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
             factor = look.width / picture.width
             if abs(factor - 1) > _SAME_SIZE and abs(look.height - factor * picture.height) <= 1:
                 factors[picture.id] = factor
+    larger_has_them: set[bool] = set()  # boxes that only the larger size can hold; True: that is the real one
     for (x, y, width, height), position in zip(tables.boxes_xywh, tables.picture, strict=True):
-        look = looks[position]
-        if tables.pictures[position].id in factors and (x + width > look.width + 1 or y + height > look.height + 1):
-            return factors
-    return {}
+        picture, look = tables.pictures[position], looks[position]
+        if picture.id in factors:
+            smaller = min((picture.width, picture.height), (look.width, look.height))
+            if x + width > smaller[0] + 1 or y + height > smaller[1] + 1:
+                larger_has_them.add(factors[picture.id] > 1)
+    return {
+        image_id: factor for image_id, factor in factors.items() if (factor > 1) != ((factor > 1) in larger_has_them)
+    }
 
 
 def _is_turned(picture: Picture, look: Look) -> bool:
@@ -198,6 +204,7 @@ def _mend_annotation(
         x, y, w, h = box
         box = x * factor, y * factor, w * factor, h * factor
         done["boxes scaled with their picture"] += 1
+        done["masks and key points not scaled"] += bool(fields.get("segmentation") or fields.get("keypoints"))
     clipped = _clip(box, image["width"], image["height"])
     if min(clipped[2:]) <= 0:
         done["boxes dropped, without width or height"] += 1

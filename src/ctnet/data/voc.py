@@ -125,7 +125,7 @@ def _parse(file: Path) -> ElementTree.Element:
                 f"{file.name}: the annotations are not plain XML", file=file, expected="UTF-8, no document type"
             )
         return ElementTree.fromstring(content)
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: unknown encodings
         raise DataError(f"{file.name}: the annotations are not XML", file=file, got=error) from None
 
 

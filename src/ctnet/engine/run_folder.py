@@ -33,7 +33,9 @@ _BEFORE_SAVING = {
     "tensorboard",
     "profile",
     "nonfinite",
+    "checkpoints",
 }
+_ENVIRONMENT = "ctnet.env/1"
 _PACKAGES = (
     "torch",
     "numpy",
@@ -55,11 +57,20 @@ def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
         return new_numbered_folder(RUNS, name)
     if not reuse and (out / LAST).is_file():
         raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
-    inside = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
-    strangers = sorted(set(inside) - _BEFORE_SAVING)
+    inside = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    strangers = sorted(inside - _BEFORE_SAVING if _began_a_run(out) else inside)
     if not reuse and strangers:
         raise ConfigError("--out must be a new or empty folder", got=out, holds=", ".join(strangers[:5]))
     return out
+
+
+def _began_a_run(folder: Path) -> bool:
+    """Say whether a run began there that has saved nothing: all but its checkpoints can be written again."""
+    try:
+        began = json.loads((folder / "env.json").read_text(encoding="utf-8"))["schema"] == _ENVIRONMENT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return began and not any(path.is_file() for path in (folder / "checkpoints").glob("[!.]*"))
 
 
 def run_to_resume(run: Path | None) -> Path:
@@ -87,7 +98,7 @@ def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict
 def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str, Any]:
     probe = device.plugin.probe()
     return {
-        "schema": "ctnet.env/1",
+        "schema": _ENVIRONMENT,
         "ctnet": __version__,
         "command": shlex.join(sys.argv),
         "folder": str(Path.cwd()),

@@ -114,6 +114,8 @@ def resume(
     recipe = recipe_from_dict(content["recipe"], str(folder / LAST))
     recipe = _set_train(recipe, batch_size=_rebatched(recipe, content.get("world_size", 1), world.size))
     if max_steps is not None:
+        if max_steps <= content["step"]:
+            raise ConfigError("the run has come further already", run=folder, step=content["step"], max_steps=max_steps)
         recipe = _set_train(recipe, max_steps=max_steps)
     path = data or Path(content["data"])
     train_set, val_set = world.together(lambda: _open_sets(path, recipe, reporter))

@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from ctnet.data.coco import coco_dict
 from ctnet.errors import DataError
 from ctnet.files import write_file
-from ctnet.types import AnnotationSet, Category, Detections, Int64
+from ctnet.types import AnnotationSet, Category, Detections, Int64, counted_names
 from ctnet.weights.class_names import are_placeholders
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -118,8 +118,8 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
             f"the weights do not name their classes: taken in the data set's order, {_names([c.name for c in data])}"
         )
         return Alignment(np.arange(len(data)), (order,))
-    label_of = {key: label for label, key in enumerate(_counted(data))}
-    labels = np.array([label_of.get(key, -1) for key in _counted(detector)], np.int64)
+    label_of = {key: label for label, key in enumerate(counted_names(data))}
+    labels = np.array([label_of.get(key, -1) for key in counted_names(detector)], np.int64)
     if not (labels >= 0).any():
         raise DataError(
             "the detector and the data set share no class",
@@ -127,9 +127,9 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
             data=_names([category.name for category in data]),
             hint="classes are matched by name; rename the categories of one of them",
         )
-    known = set(_counted(detector))
+    known = set(counted_names(detector))
     unseen = [key[0] for key in label_of if key not in known]
-    unscored = [key[0] for key, label in zip(_counted(detector), labels, strict=True) if label < 0]
+    unscored = [key[0] for key, label in zip(counted_names(detector), labels, strict=True) if label < 0]
     warnings = []
     if unseen:
         warnings.append(f"the detector does not know {_names(unseen)}: every such object counts as missed")
@@ -211,16 +211,6 @@ def _per_class(
         }
         for label, category in enumerate(annotation_set.categories)
     }
-
-
-def _counted(categories: Sequence[Category]) -> list[tuple[str, int]]:
-    """Return each category's name and how many before it have the same one."""
-    seen: Counter[str] = Counter()
-    keys = []
-    for category in categories:
-        keys.append((category.name, seen[category.name]))
-        seen[category.name] += 1
-    return keys
 
 
 def _names(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ctnet.types import Category
+from ctnet.types import Category, counted_names
 from ctnet.weights.class_names import are_placeholders
 
 _SHOWN = 8  # names in a sentence
@@ -17,10 +17,11 @@ def rows_by_class(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors with each class's rows where the network has it, and a sentence if that changed anything.
 
-    Classes are the same when their names are. Those that the file lacks keep the network's own, fresh rows. Where the
-    file does not name its classes, or heads are of another width, nothing changes.
+    Classes are the same when their names are; those of one name follow in their order. Those that the file lacks keep
+    the network's own, fresh rows. Where the file does not name its classes, or heads are of another width, nothing
+    changes.
     """
-    names, wanted = [c.name for c in theirs], [c.name for c in ours]
+    names, wanted = counted_names(theirs), counted_names(ours)
     changed = dict(tensors)
     if names == wanted or are_placeholders(theirs):
         return changed, []
@@ -36,8 +37,8 @@ def rows_by_class(
         for label, source in source_of.items():
             rows[label] = given[source]
         changed[name] = rows.flatten(0, 1)
-    kept = [wanted[label] for label in source_of]
-    fresh = [name for name in wanted if name not in kept]
+    kept = [ours[label].name for label in source_of]
+    fresh = [category.name for label, category in enumerate(ours) if label not in source_of]
     parts = [f"{what}: {_some(part)}" for what, part in (("kept", kept), ("start afresh", fresh)) if part]
     return changed, [f"classes of the weights by name; {'; '.join(parts)}"]
 

@@ -78,7 +78,8 @@ def explaining_full_disks() -> Iterator[None]:
         yield
     except RuntimeError as error:
         said = re.sub(r"^\[enforce fail[^]]*\][ .]*", "", str(error).partition("\n")[0])
-        raise OSError(None, f"torch could not write all of it ({said}): is the disk full?") from error
+        full = "" if "open file failed" in said else ": is the disk full?"
+        raise OSError(None, f"torch could not write all of it ({said}){full}") from error
 
 
 def _alone(tensor: Tensor) -> Tensor:
