@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from ctnet import load_detector
 from ctnet.data.image import read_image
@@ -261,12 +262,14 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     for file in (train_file(small_set), val_file(small_set)):
         edit(file, keep_two)
     again = ("--data", small_set, "--max-steps", 1, "--weights", weights)
-    settings = [word for word in TINY if not word.startswith(("model.", "optimizer."))]  # these follow from the weights
+    follows = ("model.", "optimizer.", "data.image_size")  # from the weights
+    settings = [word for word in TINY if not word.startswith(follows)]
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *settings)
     assert code == 0, stderr
     assert "the median of the objects" not in stderr  # sizes are those of the weights
     config = (tmp_path / "second" / "config.yaml").read_text()
     assert "color_order: rgb" in config
+    assert yaml.safe_load(config)["data"]["image_size"] == [64, 64]
     assert "lr: 0.002" in config
     assert "classes of the weights by name; kept: " in stderr
     assert "start afresh" not in stderr  # both are among the six

@@ -36,13 +36,13 @@ def open_weights(path: Path, config: str | None = None) -> Weights:
 
 
 def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
-    """Return the recipe to go on from a file of weights: their network, and pictures as they know them.
+    """Return the recipe to go on from a file of weights: their network, and pictures of the size and colours they know.
 
     All else is `FINE_TUNING` with `FINE_TUNING_OPTIMIZER`, but for overrides and flags as `load_recipe` takes them.
     Raises what `open_weights` does.
     """
     theirs = open_weights(path).recipe
-    pictures = theirs.data.model_dump(include={"color_order", "mean", "std"})
+    pictures = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
     brought = {
         "name": theirs.name,
         "model": theirs.model.model_dump(),
