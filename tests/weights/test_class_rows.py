@@ -59,3 +59,11 @@ def test_classes_of_one_name_follow_in_their_order():
     tensors, _ = rows_by_class(new, old.state_dict(), twice, [twice[i] for i in (3, 0, 1, 2)])
     given = old.state_dict()[NAMES[0]]
     assert torch.equal(tensors[NAMES[0]], given[[3, 0, 1, 2]])
+
+
+def test_sizes_of_an_only_class_stay():
+    torch.manual_seed(4)
+    old, new = (build_network(Model(neck="conv"), 1) for _ in range(2))
+    tensors, _ = rows_by_class(new, old.state_dict(), [Category(1, "cat")], [Category(1, "dog")])
+    assert torch.equal(tensors["heads.size.2.weight"], old.state_dict()["heads.size.2.weight"])
+    assert torch.equal(tensors[NAMES[0]], new.state_dict()[NAMES[0]])

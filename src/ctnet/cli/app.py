@@ -83,7 +83,7 @@ def main() -> None:
             errors.print("interrupted")
         raise
     except PermissionError as error:
-        errors.print(f"[bold red]error:[/] no rights to use {escape(str(error.filename))}")
+        errors.print(f"[bold red]error:[/] no rights to use {escape(str(error.filename or error))}")
         sys.exit(DataError.exit_code)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -26,7 +26,7 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
 
     Pictures that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
     classes. Boxes are clipped, repeated annotation ids numbered anew, corner and normalised boxes converted where most
-    look so. Sizes are corrected, and boxes scaled with them if some would otherwise reach out of the real pictures.
+    look so. Sizes are corrected, and boxes scaled with them unless they can only have been drawn on the real pictures.
     A picture that is turned stays as it is: nobody can say whether its boxes are. Other fields stay; file names become
     relative to `out` where the pictures would not be found otherwise.
 
