@@ -3,10 +3,10 @@ import json
 import pytest
 
 import spoiled
-from ctnet.data.check import check
-from ctnet.data.check_boxes import Limits
+from ctnet.data.checks.boxes import Limits
+from ctnet.data.checks.check import check
+from ctnet.data.checks.findings import KINDS
 from ctnet.data.demo import write_demo
-from ctnet.data.findings import KINDS
 from ctnet.data.image import write_image
 from ctnet.errors import DataError
 from spoiled import Broken, noise

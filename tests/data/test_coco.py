@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from ctnet.data.coco import coco_dict, read_coco, write_coco
+from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco
 from ctnet.errors import DataError
 from ctnet.types import Category
 

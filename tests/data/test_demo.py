@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pytest
 
-from ctnet.data.check import check
+from ctnet.data.checks.check import check
 from ctnet.data.dataset import check_usable, open_dataset
 from ctnet.data.demo import CATEGORIES, demo_folder, write_demo
 from ctnet.data.image import read_image

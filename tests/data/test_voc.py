@@ -4,7 +4,7 @@ import pytest
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
 from ctnet.data.image import write_image
-from ctnet.data.voc import read_voc
+from ctnet.data.layouts.voc import read_voc
 from ctnet.errors import DataError
 from ctnet.types import Category
 

@@ -3,7 +3,7 @@ import pytest
 
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import write_image
-from ctnet.data.yolo import read_yolo
+from ctnet.data.layouts.yolo import read_yolo
 from ctnet.errors import DataError
 from ctnet.types import Category
 

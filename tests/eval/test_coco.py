@@ -7,7 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ctnet.data.coco import read_coco
+from ctnet.data.layouts.coco import read_coco
 from ctnet.errors import DataError
 from ctnet.eval.coco import align_categories, coco_metrics, relabel, results_list, write_results
 from ctnet.types import AnnotationSet, Category, Detections, ImageRecord

@@ -18,7 +18,7 @@ from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, CtnetError
 
 if TYPE_CHECKING:
-    from ctnet.data.check import CheckReport, SplitSummary
+    from ctnet.data.checks.check import CheckReport, SplitSummary
 
 app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets; draw the demo set.")
 
@@ -53,9 +53,9 @@ def check(
     ] = "512",
 ) -> None:
     """List what is wrong with a data set before any time is spent on training."""
-    from ctnet.data import check as data_check
-    from ctnet.data import mend
-    from ctnet.data.check_boxes import Limits
+    from ctnet.data.checks import check as data_check
+    from ctnet.data.checks import repair
+    from ctnet.data.checks.boxes import Limits
 
     size = parse_image_size(image_size)
     assert size is not None
@@ -64,7 +64,7 @@ def check(
         report = data_check.check(path, images=images, limits=limits, progress=show)
     done, refused = None, None
     try:
-        done = mend.fix(path, fix) if fix else None
+        done = repair.fix(path, fix) if fix else None
     except CtnetError as error:
         refused = error  # told behind what was found
     if as_json:

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from ctnet.data.coco import write_coco
 from ctnet.data.dataset import read_split
-from ctnet.data.layout import find_splits
+from ctnet.data.layouts.coco import write_coco
+from ctnet.data.layouts.layout import find_splits
 from ctnet.errors import ConfigError, DataError, StorageError
 from ctnet.types import AnnotationSet, ImageRecord
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside
-from ctnet.data.coco import read_coco
-from ctnet.data.layout import SplitFiles, find_splits, pick_split
-from ctnet.data.voc import read_voc
-from ctnet.data.yolo import read_yolo
+from ctnet.data.layouts.coco import read_coco
+from ctnet.data.layouts.layout import SplitFiles, find_splits, pick_split
+from ctnet.data.layouts.voc import read_voc
+from ctnet.data.layouts.yolo import read_yolo
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, ImageRecord
 

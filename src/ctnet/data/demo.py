@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.data.coco import write_coco_json
 from ctnet.data.image import Image, write_image
+from ctnet.data.layouts.coco import write_coco_json
 from ctnet.errors import StorageError
 from ctnet.files import cache_folder
 

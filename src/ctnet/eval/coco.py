@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ctnet.data.coco import coco_dict
+from ctnet.data.layouts.coco import coco_dict
 from ctnet.errors import DataError
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet, Category, Detections, Int64, counted_names

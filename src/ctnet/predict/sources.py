@@ -13,7 +13,7 @@ import numpy as np
 from ctnet.data.dataset import read_split
 from ctnet.data.demo import demo_folder
 from ctnet.data.image import Image, read_image
-from ctnet.data.layout import NoLayout, find_splits
+from ctnet.data.layouts.layout import NoLayout, find_splits
 from ctnet.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ctnet.data.image_size import read_image_size
-from ctnet.data.layout import SPLIT_FOLDERS
-from ctnet.data.tolerant import Tolerant
+from ctnet.data.layouts.layout import SPLIT_FOLDERS
+from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, ImageRecord
 

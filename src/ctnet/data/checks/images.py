@@ -12,8 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.data.check_entries import Picture, Tables
-from ctnet.data.findings import Finding, found
+from ctnet.data.checks.entries import Picture, Tables
+from ctnet.data.checks.findings import Finding, found
 from ctnet.data.image import decode_image
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import DataError

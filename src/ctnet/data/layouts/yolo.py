@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ctnet.data.image_size import read_image_size
-from ctnet.data.layout import read_data_yaml
-from ctnet.data.tolerant import Tolerant
+from ctnet.data.layouts.layout import read_data_yaml
+from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, Float32, ImageRecord, Int64
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.data.check_boxes import Limits, check_boxes
-from ctnet.data.check_entries import Tables, tabulate
-from ctnet.data.check_pictures import Look, check_pictures, check_twins, look_at_pictures
-from ctnet.data.coco import coco_dict, load_coco_json
+from ctnet.data.checks.boxes import Limits, check_boxes
+from ctnet.data.checks.entries import Tables, tabulate
+from ctnet.data.checks.findings import Finding, found
+from ctnet.data.checks.images import Look, check_pictures, check_twins, look_at_pictures
 from ctnet.data.dataset import read_split
-from ctnet.data.findings import Finding, found
-from ctnet.data.layout import SplitFiles, find_splits, pick_split
+from ctnet.data.layouts.coco import coco_dict, load_coco_json
+from ctnet.data.layouts.layout import SplitFiles, find_splits, pick_split
 from ctnet.errors import DataError
 
 _BOX_SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)

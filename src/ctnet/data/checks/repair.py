@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.data.box_form import looks_like_corners, looks_normalised
-from ctnet.data.check_entries import Picture, Tables, tabulate
-from ctnet.data.check_pictures import FORBIDDEN, Look, look_at_pictures
-from ctnet.data.coco import Box, find_image, is_integer, load_coco_json, read_area, read_box, write_coco_json
-from ctnet.data.layout import SplitFiles, find_splits, json_image_folders
+from ctnet.data.checks.entries import Picture, Tables, tabulate
+from ctnet.data.checks.images import FORBIDDEN, Look, look_at_pictures
+from ctnet.data.layouts.coco import Box, find_image, is_integer, load_coco_json, read_area, read_box, write_coco_json
+from ctnet.data.layouts.layout import SplitFiles, find_splits, json_image_folders
 from ctnet.errors import ConfigError, DataError
 
 Entry = dict[str, Any]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctnet.data.box_form import looks_like_corners, looks_normalised, reaches_outside
-from ctnet.data.check_entries import Tables
-from ctnet.data.findings import Finding, found
+from ctnet.data.checks.entries import Tables
+from ctnet.data.checks.findings import Finding, found
 
 
 @dataclass(frozen=True)

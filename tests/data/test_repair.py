@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import spoiled
-from ctnet.data.check import check
+from ctnet.data.checks.check import check
+from ctnet.data.checks.repair import fix
 from ctnet.data.dataset import open_dataset
-from ctnet.data.mend import fix
 from ctnet.errors import ConfigError, DataError
 from spoiled import HEIGHT, WIDTH, Broken
 

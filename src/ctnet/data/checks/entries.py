@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ctnet.data.box_form import Float64
-from ctnet.data.coco import Box, find_image, is_integer, read_area, read_box
-from ctnet.data.findings import Finding, found
+from ctnet.data.checks.findings import Finding, found
+from ctnet.data.layouts.coco import Box, find_image, is_integer, read_area, read_box
 from ctnet.types import Int64
 
 Problems = dict[str, list[str]]
