@@ -42,7 +42,7 @@ class Broken:
     def box(self):
         return self.train["annotations"][1]
 
-    def picture(self, k=2, split="train"):
+    def image_file(self, k=2, split="train"):
         return self.root / "images" / f"{split}_{k}.png"
 
     def add_boxes(self, *boxes, **fields):
@@ -63,28 +63,28 @@ def noise(seed, height=HEIGHT, width=WIDTH):
 
 
 def missing(data):
-    data.picture().unlink()
+    data.image_file().unlink()
 
 
 def empty_file(data):
-    data.picture().write_bytes(b"")
+    data.image_file().write_bytes(b"")
 
 
 def cut_short(data):
-    data.picture().write_bytes(data.picture().read_bytes()[:-200])
+    data.image_file().write_bytes(data.image_file().read_bytes()[:-200])
 
 
-def no_picture(data):
-    data.picture().write_text("moved to another server")
+def no_image(data):
+    data.image_file().write_text("moved to another server")
 
 
 def wrong_suffix(data):
     write_image(data.root / "a.jpg", noise(5))
-    (data.root / "a.jpg").replace(data.picture())
+    (data.root / "a.jpg").replace(data.image_file())
 
 
 def other_size(data):
-    write_image(data.picture(), noise(9, HEIGHT + 2, WIDTH))
+    write_image(data.image_file(), noise(9, HEIGHT + 2, WIDTH))
 
 
 def turned_by_exif(data):
@@ -208,7 +208,7 @@ def no_object(data):
     data.train["annotations"].append("box")
 
 
-def no_pictures(data):
+def no_images(data):
     data.train["images"], data.train["annotations"] = [], []
 
 
@@ -221,4 +221,4 @@ def no_val(data):
 
 
 def twin(data):
-    data.picture(2, "val").write_bytes(data.picture(2, "train").read_bytes())
+    data.image_file(2, "val").write_bytes(data.image_file(2, "train").read_bytes())

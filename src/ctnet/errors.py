@@ -20,6 +20,9 @@ CtnetError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 
 class CtnetError(Exception):
     """A mistake or a condition outside the program, explained to the person who can mend it.
@@ -145,3 +148,16 @@ class Interrupted(CtnetError):
         hint = f"continue with --resume {facts['run']}" if "run" in facts else None
         super().__init__(message, hint=hint, **facts)
         self.exit_code = 128 + signal_number
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is spelt most like `name`, for the fact of that name; None when none is close."""
+    by_spelling = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), list(by_spelling), n=1, cutoff=cutoff)
+    return by_spelling[close[0]] if close else None
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the names with commas between them; `a, b and 3 more` when there are more than `most`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,7 @@ id and name of the file it came from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
+
+Progress = Callable[[int, int], None]
+"""called with how many are done and how many there are in all"""
 
 TargetRules = Literal["centernet", "mmdet"]
 """Whose rules turn boxes into targets, and targets and outputs into losses."""
@@ -56,6 +59,8 @@ class AnnotationSet:
     split: str
     categories: tuple[Category, ...]
     images: tuple[ImageRecord, ...]
+    sought: str = ""
+    """where annotations were looked for, when the layout keeps them in a file an image and there is not a single one"""
 
     @property
     def num_boxes(self) -> int:

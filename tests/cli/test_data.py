@@ -32,7 +32,7 @@ def run(*arguments):
 def test_check_of_sound_data_ends_with_0_and_a_table(demo):
     result = run("check", demo)
     assert result.exit_code == 0
-    assert "6 pictures" in result.stdout
+    assert "6 images" in result.stdout
     assert "disc" in result.stdout
     assert "0 errors" in result.stdout
 
@@ -54,7 +54,7 @@ def test_check_prints_one_json_document(broken):
 
 
 def test_check_without_images_overlooks_a_broken_one(broken):
-    (broken / "images" / "val" / "val_00000.jpg").write_text("no picture")
+    (broken / "images" / "val" / "val_00000.jpg").write_text("no image")
     codes = [
         {finding["code"] for finding in json.loads(run("check", broken, "--json", *more).stdout)["findings"]}
         for more in ([], ["--no-images"])
@@ -73,16 +73,16 @@ def test_image_size_moves_the_limits(tmp_path):
     assert small["counts"]["warning"] > json.loads(run("check", demo, "--json").stdout)["counts"]["warning"]
 
 
-def test_fix_writes_a_mended_copy_and_says_what_it_did(broken):
-    source, mended = broken / "annotations" / "instances_train.json", broken / "annotations" / "mended.json"
-    result = run("check", source, "--fix", mended)
+def test_fix_writes_a_repaired_copy_and_says_what_it_did(broken):
+    source, repaired = broken / "annotations" / "instances_train.json", broken / "annotations" / "repaired.json"
+    result = run("check", source, "--fix", repaired)
     assert result.exit_code == 3
     assert "1 boxes dropped, without width or height" in result.stdout.replace("\n", " ")
-    assert run("check", mended).exit_code == 0
-    again = mended.with_name("again.json")
+    assert run("check", repaired).exit_code == 0
+    again = repaired.with_name("again.json")
     document = json.loads(run("check", source, "--fix", again, "--json").stdout)
     assert document["fixed"] == {"file": str(again), "done": ["1 boxes dropped, without width or height"]}
-    refused = run("check", source, "--fix", mended)
+    refused = run("check", source, "--fix", repaired)
     assert "without width or height" in " ".join(refused.stdout.split())  # what was found is told all the same
     assert refused.exception.exit_code == 2
 
@@ -90,7 +90,7 @@ def test_fix_writes_a_mended_copy_and_says_what_it_did(broken):
 def test_convert_writes_a_folder_that_opens(demo, tmp_path):
     result = run("convert", demo, "--out", tmp_path / "copy", "--link")
     assert result.exit_code == 0
-    assert "train, 6 pictures" in result.stdout
+    assert "train, 6 images" in result.stdout
     assert open_dataset(tmp_path / "copy", "train").num_boxes == open_dataset(demo, "train").num_boxes
 
 
@@ -102,7 +102,7 @@ def test_view_writes_a_sheet_and_prints_its_name(demo, tmp_path):
     assert read_image(out).shape[1] > 600
 
 
-def test_view_names_its_picture_after_the_split(demo, tmp_path, monkeypatch):
+def test_view_names_its_image_after_the_split(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("view", demo).stdout.strip() == "view_train.png"
     assert (tmp_path / "view_train.png").is_file()

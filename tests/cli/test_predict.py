@@ -170,4 +170,4 @@ def test_pictures_that_failed_are_listed(run, pictures):
     result = run(pictures, "--json")
     assert result.exit_code == 3
     (failure,) = json.loads(result.stdout)["failures"]
-    assert failure == {"file": str(pictures / "c.png"), "error": "the file is not a picture that can be decoded"}
+    assert failure == {"file": str(pictures / "c.png"), "error": "the file is not an image that can be decoded"}

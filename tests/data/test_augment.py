@@ -12,7 +12,7 @@ def matrices(settings, count=40, image_hw=(120, 200), input_hw=(64, 96)):
     return [random_matrix(np.random.default_rng(i), image_hw, input_hw, settings) for i in range(count)]
 
 
-def test_whole_picture_without_mirroring_is_the_letterbox():
+def test_whole_image_without_mirroring_is_the_letterbox():
     plain = Augment(crop="none", flip=0)
     for matrix in matrices(plain, 3):
         assert np.allclose(matrix, [[0.48, 0, 0], [0, 0.48, 32 - 0.48 * 60]])
@@ -33,8 +33,8 @@ def test_random_crops_span_the_scales_and_stay_off_the_border():
     assert np.ptp(y) > 45
 
 
-def test_crops_inside_show_the_picture_and_nothing_else_as_far_as_they_fit():
-    """The picture is 120 x 200, the input 64 x 96: from scale 0.9 on a window is higher than the picture."""
+def test_crops_inside_show_the_image_and_nothing_else_as_far_as_they_fit():
+    """The image is 120 x 200, the input 64 x 96: from scale 0.9 on a window is higher than the image."""
     settings = Augment(flip=0, crop="inside", scale=(0.5, 0.95))
     seen = []
     for matrix in matrices(settings, 300):
@@ -63,7 +63,7 @@ def test_mirror_images_put_the_first_pixel_last(name, axis, size):
 
 
 def test_transposing_swaps_the_axes_of_a_view_of_the_swapped_input():
-    """Whole pictures, then crops: a transposed view shows what an upright one of 96 x 64 shows, rows as columns."""
+    """Whole images, then crops: a transposed view shows what an upright one of 96 x 64 shows, rows as columns."""
     for plain in (Augment(crop="none", flip=0), Augment(crop="inside", flip=0, scale=(0.3, 0.5))):
         always = plain.model_copy(update={"transpose": 1.0})
         for seed in range(5):

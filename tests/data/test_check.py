@@ -21,8 +21,8 @@ ROWS = [
     (spoiled.missing, "image-missing", "error", "train_2.png"),
     (spoiled.empty_file, "image-empty", "error", "train_2.png"),
     (spoiled.cut_short, "image-unreadable", "error", "train_2.png"),
-    (spoiled.no_picture, "image-unreadable", "error", "train_2.png"),
-    (spoiled.wrong_suffix, "image-suffix", "error", "train_2.png is a .jpg picture"),
+    (spoiled.no_image, "image-unreadable", "error", "train_2.png"),
+    (spoiled.wrong_suffix, "image-suffix", "error", "train_2.png is in the format of .jpg files"),
     (spoiled.other_size, "image-size-differs", "error", "train_2.png: stated 93 x 61, is 93 x 63"),
     (spoiled.turned_by_exif, "image-size-differs", "error", "is 61 x 93, turned by its EXIF tag"),
     (spoiled.no_size, "image-size-differs", "error", "train_2.png: width absent"),
@@ -51,7 +51,7 @@ ROWS = [
     (spoiled.unknown_image, "image-unknown", "error", "annotation 20: image_id 77"),
     (spoiled.half_an_image, "entry-malformed", "error", "images[4]"),
     (spoiled.no_object, "entry-malformed", "error", "annotations[4] = 'box'"),
-    (spoiled.no_pictures, "images-none", "error", "train"),
+    (spoiled.no_images, "images-none", "error", "train"),
     (spoiled.no_boxes, "boxes-none", "warning", "train"),
     (spoiled.no_val, "split-missing", "info", "val"),
     (spoiled.twin, "image-in-two-splits", "warning", "val_2.png is train_2.png of train"),
@@ -112,13 +112,13 @@ def test_crowds_do_not_collide(data):
 def test_without_images_only_their_presence_is_checked(data):
     for spoil in (spoiled.other_size, spoiled.twin):
         spoil(data)
-    data.picture(3).unlink()
-    data.picture(1).write_bytes(b"")
+    data.image_file(3).unlink()
+    data.image_file(1).write_bytes(b"")
     codes = {finding.code for finding in check(data.save(), images=False).findings}
     assert codes == {"image-missing", "image-empty"}
 
 
-def test_progress_counts_every_picture(data):
+def test_progress_counts_every_image(data):
     calls = []
     check(data.save(), progress=lambda done, total: calls.append((done, total)))
     assert calls == [(k, 8) for k in range(1, 9)]
@@ -177,7 +177,7 @@ def test_pixels_in_a_yolo_file_are_found(tmp_path):
     assert (finding.severity, finding.code) == ("error", "annotations-unreadable")
     assert finding.message == (
         "data.yaml: 1 places in annotation files that cannot be understood; first: a.txt:1 is not as it must be: "
-        "expected fractions of the picture between 0 and 1; these look like pixels, got 0 40 30 20 20"
+        "expected fractions of the image between 0 and 1; these look like pixels, got 0 40 30 20 20"
     )
     assert {f.code for f in rest} == {"boxes-none", "split-missing", "image-unannotated", "category-ids-mapped"}
 
@@ -214,7 +214,7 @@ def test_every_mistake_of_a_yolo_or_voc_set_is_found_at_once(tmp_path):
     assert [example.split(":")[0] for example in finding.examples] == [
         "b.xml",
         "c.xml",
-        "a listed picture has no annotations",
+        "a listed image has no annotations",
     ]
     assert [(s.images, s.boxes) for s in report.splits] == [(1, 1)]
 

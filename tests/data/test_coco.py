@@ -63,7 +63,7 @@ def test_boxes_are_xyxy_as_read_also_empty_and_outside_ones(tmp_path):
     assert split.images[2].labels.dtype == np.int64
 
 
-def test_pictures_are_found_by_name_then_bare_name_and_may_be_missing(tmp_path):
+def test_images_are_found_by_name_then_bare_name_and_may_be_missing(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for path in (second / "b.jpg", second / "a.jpg"):
         path.parent.mkdir(exist_ok=True)

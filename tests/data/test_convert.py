@@ -103,7 +103,7 @@ def test_links_share_the_bytes(tmp_path, demo):
         assert image.path.samefile(demo / "images" / "train" / image.path.name)
 
 
-def test_pictures_of_one_name_stay_apart(tmp_path):
+def test_images_of_one_name_stay_apart(tmp_path):
     for folder, value in (("one", 10), ("two", 200)):
         write_image(tmp_path / "images" / folder / "a.png", np.full((20, 30, 3), value, np.uint8))
     (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
@@ -112,7 +112,7 @@ def test_pictures_of_one_name_stay_apart(tmp_path):
     assert values == [10, 200]
 
 
-def test_progress_counts_every_picture(tmp_path, demo):
+def test_progress_counts_every_image(tmp_path, demo):
     calls = []
     convert(demo, tmp_path / "out", progress=lambda done, total: calls.append((done, total)))
     assert calls == [(k, 7) for k in range(1, 8)]
@@ -123,19 +123,19 @@ def test_nothing_is_overwritten(tmp_path, demo):
         convert(demo, demo)
 
 
-@pytest.mark.parametrize("source", ["voc", "yolo"])
-def test_data_of_another_kind_is_refused(tmp_path, demo, source):
-    with pytest.raises(DataError, match=f"not {source}"):
+@pytest.mark.parametrize(("source", "title"), [("voc", "Pascal VOC"), ("yolo", "YOLO")])
+def test_data_in_another_layout_is_refused(tmp_path, demo, source, title):
+    with pytest.raises(DataError, match=f"not {title}"):
         convert(demo, tmp_path / "out", source)
 
 
-def test_a_missing_picture_is_named(tmp_path, demo):
+def test_a_missing_image_is_named(tmp_path, demo):
     (demo / "images" / "val" / "val_00001.jpg").unlink()
     with pytest.raises(DataError, match=r"val_00001\.jpg"):
         convert(demo, tmp_path / "out")
 
 
-def test_no_new_name_is_the_name_of_another_picture(tmp_path, demo):
+def test_no_new_name_is_the_name_of_another_image(tmp_path, demo):
     """The first gets an id in front that the second bears already; case alone tells none apart."""
     content = json.loads((demo / "annotations" / "instances_train.json").read_text())
     names = ["2_a.png", "a.png", "y/a.png", "y/A.PNG"]
@@ -151,7 +151,7 @@ def test_no_new_name_is_the_name_of_another_picture(tmp_path, demo):
     assert [int(read_image(image.path)[0, 0, 0]) for image in made] == [0, 50, 100, 150]
 
 
-def test_nothing_is_written_when_a_picture_is_missing(tmp_path, demo):
+def test_nothing_is_written_when_an_image_is_missing(tmp_path, demo):
     (demo / "images" / "val" / "val_00001.jpg").unlink()
     with pytest.raises(DataError):
         convert(demo, tmp_path / "out")

@@ -18,12 +18,12 @@ def coco_text(names, boxes=((10, 5, 20, 10),)):
     return json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}]})
 
 
-def put(root, files, pictures=()):
+def put(root, files, images=()):
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for name in pictures:
+    for name in images:
         write_image(root / name, np.zeros((37, 53, 3), np.uint8))
     return root
 
@@ -60,7 +60,7 @@ def test_a_json_file_by_itself_serves_as_any_split(tmp_path, file, folder):
     assert split.split == "val"
 
 
-def test_a_mended_copy_finds_the_pictures_of_its_split(tmp_path):
+def test_a_mended_copy_finds_the_images_of_its_split(tmp_path):
     put(
         tmp_path,
         {"annotations/val_mended.json": coco_text(["a.png"])},
@@ -95,9 +95,9 @@ def test_what_is_no_data_set_is_named(tmp_path, files, path, split, words):
     assert words in str(caught.value)
 
 
-def usable(tmp_path, *boxes, names=("a.png",), pictures=None):
+def usable(tmp_path, *boxes, names=("a.png",), images=None):
     files = {"annotations/instances_train.json": coco_text(list(names), boxes)}
-    put(tmp_path, files, [f"images/{name}" for name in (names if pictures is None else pictures)])
+    put(tmp_path, files, [f"images/{name}" for name in (names if images is None else images)])
     return check_usable(open_dataset(tmp_path, "train"))
 
 
@@ -109,29 +109,29 @@ def test_empty_and_outside_boxes_are_counted_with_the_first_named(tmp_path):
     good = [(5, 5, 5, 5)] * 4
     empty, outside = usable(tmp_path, *good, (7, 7, 0, 3), (1, 1, 9, 0), (50, 30, 20, 4))
     assert empty == "2 boxes without width or height left out, first: annotation 104 in a.png"
-    assert outside == "1 box clipped to the picture, first: annotation 106 in a.png"
+    assert outside == "1 box clipped to the image, first: annotation 106 in a.png"
 
 
-def test_pictures_without_objects_are_counted(tmp_path):
+def test_images_without_objects_are_counted(tmp_path):
     data = json.loads(coco_text(["a.png", "b.png"]))
     data["annotations"].pop()
     put(tmp_path, {"annotations/instances_train.json": json.dumps(data)}, ["images/a.png", "images/b.png"])
-    assert check_usable(open_dataset(tmp_path, "train")) == ["1 picture of 2 without objects"]
+    assert check_usable(open_dataset(tmp_path, "train")) == ["1 image of 2 without objects"]
 
 
 def test_no_box_at_all_is_a_warning(tmp_path):
     (warning,) = usable(tmp_path)
-    assert "none of 1 pictures has a box" in warning
+    assert "none of 1 images has a box" in warning
 
 
-def test_no_pictures_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no pictures"):
+def test_no_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no images"):
         usable(tmp_path, names=())
 
 
 def test_missing_files_are_refused_with_the_first_named(tmp_path):
-    with pytest.raises(DataError, match="2 of 3 pictures are missing") as caught:
-        usable(tmp_path, (1, 1, 2, 2), names=("a.png", "b.png", "c.png"), pictures=("a.png",))
+    with pytest.raises(DataError, match="2 of 3 images are missing") as caught:
+        usable(tmp_path, (1, 1, 2, 2), names=("a.png", "b.png", "c.png"), images=("a.png",))
     assert "b.png" in str(caught.value)
 
 
@@ -144,7 +144,7 @@ def test_corners_stored_as_sizes_are_refused_with_the_way_out(tmp_path):
     assert "--from xyxy" in str(caught.value)
 
 
-def test_boxes_that_leave_the_picture_but_are_no_corners_pass(tmp_path):
+def test_boxes_that_leave_the_image_but_are_no_corners_pass(tmp_path):
     assert len(usable(tmp_path, (30, 20, 29, 19), (40, 30, 30, 20))) == 1
 
 

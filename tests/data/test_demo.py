@@ -74,7 +74,7 @@ def test_a_seed_gives_the_same_bytes_and_another_one_others(tmp_path, folder):
     assert contents(other) != contents(folder)
 
 
-def test_more_pictures_begin_with_the_same_ones(tmp_path, folder):
+def test_more_images_begin_with_the_same_ones(tmp_path, folder):
     small = write_demo(tmp_path, 3, 1)
     name = "images/train/train_00002.jpg"
     assert (small / name).read_bytes() == (folder / name).read_bytes()

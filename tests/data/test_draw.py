@@ -54,7 +54,7 @@ def test_colours_of_eighty_labels_are_distinct():
     assert len({label_color(label) for label in range(80)}) == 80
 
 
-def test_sheet_holds_every_picture_in_its_cell():
+def test_sheet_holds_every_image_in_its_cell():
     images = [np.full((40, 80, 3), 200, np.uint8), np.full((80, 40, 3), 100, np.uint8), blank(3, 5)]
     sheet = contact_sheet(images, columns=2, cell=(60, 50))
     assert sheet.shape == (2 * 64 + 4, 2 * 54 + 4, 3)
@@ -64,7 +64,7 @@ def test_sheet_holds_every_picture_in_its_cell():
 
 
 def test_an_empty_sheet_is_refused():
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         contact_sheet([])
 
 

@@ -44,8 +44,8 @@ MECHANICAL = [
 
 
 @pytest.mark.parametrize("spoil", MECHANICAL, ids=lambda spoil: spoil.__name__)
-@pytest.mark.parametrize("place", ["annotations/mended.json", "elsewhere/mended.json"])
-def test_mechanical_problems_are_mended(data, spoil, place):
+@pytest.mark.parametrize("place", ["annotations/repaired.json", "elsewhere/repaired.json"])
+def test_mechanical_problems_are_repaired(data, spoil, place):
     spoil(data)
     source = data.save() / "annotations" / "instances_train.json"
     before = source.read_bytes()
@@ -55,25 +55,25 @@ def test_mechanical_problems_are_mended(data, spoil, place):
     assert check(data.root / place).count("error") == 0
 
 
-def test_mended_boxes_are_the_meant_ones(data):
+def test_repaired_boxes_are_the_meant_ones(data):
     spoiled.corners(data)
     source = data.save() / "annotations" / "instances_train.json"
     assert fix(source, data.root / "out.json") == ["4 boxes converted from xyxy"]
-    mended = json.loads((data.root / "out.json").read_text())
-    assert [annotation["bbox"] for annotation in mended["annotations"]] == [[40, 30, 40, 25]] * 4
-    assert mended["annotations"][0]["area"] == 1000
+    repaired = json.loads((data.root / "out.json").read_text())
+    assert [annotation["bbox"] for annotation in repaired["annotations"]] == [[40, 30, 40, 25]] * 4
+    assert repaired["annotations"][0]["area"] == 1000
 
 
-def test_mending_clips_and_keeps_other_fields(data):
+def test_repairing_clips_and_keeps_other_fields(data):
     spoiled.outside(data)
     data.box.update(area=70, segmentation=[[1, 2, 3]], note="seen twice")
     data.train["info"] = {"year": 2020}
     source = data.save() / "annotations" / "instances_train.json"
-    assert fix(source, data.root / "out.json") == ["1 boxes clipped to their picture"]
-    mended = json.loads((data.root / "out.json").read_text())
-    assert mended["annotations"][1] == {**data.box, "bbox": [60, 40, 33, 12]}
-    assert mended["info"] == {"year": 2020}
-    assert [annotation["id"] for annotation in mended["annotations"]] == [10, 20, 30, 40]
+    assert fix(source, data.root / "out.json") == ["1 boxes clipped to their image"]
+    repaired = json.loads((data.root / "out.json").read_text())
+    assert repaired["annotations"][1] == {**data.box, "bbox": [60, 40, 33, 12]}
+    assert repaired["info"] == {"year": 2020}
+    assert [annotation["id"] for annotation in repaired["annotations"]] == [10, 20, 30, 40]
 
 
 def test_sound_data_is_left_as_it_is(data):
@@ -82,7 +82,7 @@ def test_sound_data_is_left_as_it_is(data):
     assert json.loads((data.root / "annotations" / "out.json").read_text()) == data.train
 
 
-def test_mending_needs_one_coco_file_and_another_name(data):
+def test_repairing_needs_one_coco_file_and_another_name(data):
     data.save()
     with pytest.raises(ConfigError, match="one file at a time"):
         fix(data.root, data.root / "out.json")
@@ -94,10 +94,10 @@ def test_mending_needs_one_coco_file_and_another_name(data):
     assert (data.root / "notes.json").read_text() == "kept"
 
 
-def test_mending_never_empties_a_file_whose_pictures_were_not_found(data):
+def test_repairing_never_empties_a_file_whose_images_were_not_found(data):
     source = data.save() / "annotations" / "instances_train.json"
     (data.root / "images").rename(data.root / "somewhere")
-    with pytest.raises(DataError, match="none of 4 pictures") as caught:
+    with pytest.raises(DataError, match="none of 4 images") as caught:
         fix(source, data.root / "out.json")
     assert "YAML" in str(caught.value)
     assert not (data.root / "out.json").exists()
@@ -116,8 +116,8 @@ def test_ids_that_are_no_numbers_and_areas_that_are_not_stated_are_no_obstacle(d
 
 @pytest.mark.parametrize("reaches_out", [True, False])
 @pytest.mark.parametrize("stated", [2, 0.5])
-def test_boxes_are_scaled_with_their_pictures_unless_they_fit_the_real_ones_alone(data, stated, reaches_out):
-    """Boxes beyond the smaller of both sizes tell on which pictures all were drawn."""
+def test_boxes_are_scaled_with_their_images_unless_they_fit_the_real_ones_alone(data, stated, reaches_out):
+    """Boxes beyond the smaller of both sizes tell on which images all were drawn."""
     for image in data.train["images"]:
         image.update(width=int(stated * WIDTH), height=int(stated * HEIGHT))
     for annotation in data.train["annotations"]:
@@ -127,24 +127,24 @@ def test_boxes_are_scaled_with_their_pictures_unless_they_fit_the_real_ones_alon
     before = [annotation["bbox"] for annotation in data.train["annotations"]]
     source = data.save() / "annotations" / "instances_train.json"
     fix(source, data.root / "annotations" / "out.json")
-    mended = json.loads((data.root / "annotations" / "out.json").read_text())
+    repaired = json.loads((data.root / "annotations" / "out.json").read_text())
     factor = WIDTH / int(stated * WIDTH) if (stated == 2) == reaches_out else 1
-    for annotation, box in zip(mended["annotations"], before, strict=True):
+    for annotation, box in zip(repaired["annotations"], before, strict=True):
         assert annotation["bbox"] == pytest.approx([side * factor for side in box], abs=1.1)
-    assert {(image["width"], image["height"]) for image in mended["images"]} == {(WIDTH, HEIGHT)}
+    assert {(image["width"], image["height"]) for image in repaired["images"]} == {(WIDTH, HEIGHT)}
 
 
-def test_a_turned_picture_is_left_for_people_to_turn(data):
+def test_a_turned_image_is_left_for_people_to_turn(data):
     spoiled.turned_by_exif(data)
     source = data.save() / "annotations" / "instances_train.json"
     done = fix(source, data.root / "annotations" / "out.json")
-    assert done == ["1 turned pictures left as they are: turn the files or their boxes"]
+    assert done == ["1 turned images left as they are: turn the files or their boxes"]
     assert {f.code for f in check(data.root / "annotations" / "out.json").findings if f.severity == "error"} == {
         "image-size-differs"
     }
 
 
-def test_a_picture_without_rights_is_no_broken_one(data, monkeypatch):
+def test_an_image_without_rights_is_no_broken_one(data, monkeypatch):
     """As root reads everything, the refusal is the system's in words only."""
     read = Path.read_bytes
 

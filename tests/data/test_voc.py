@@ -59,7 +59,7 @@ def test_categories_are_sorted_names_and_the_same_in_every_split(voc):
 
 
 @pytest.mark.parametrize(("split", "index"), [("train", 1), ("val", 0)], ids=["no-size", "zero-size"])
-def test_a_size_that_is_not_stated_is_read_from_the_picture(voc, split, index):
+def test_a_size_that_is_not_stated_is_read_from_the_image(voc, split, index):
     image = read_voc(voc, split).images[index]
     assert (image.height, image.width) == (37, 53)
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_understood_is_named(tmp_path, document, words):
     assert "bad.xml" in str(caught.value)
 
 
-def test_a_listed_picture_without_annotations_is_named(tmp_path):
+def test_a_listed_image_without_annotations_is_named(tmp_path):
     folder_with(tmp_path / "voc", {"a": xml()}, {"train": ["a", "ghost"]})
     with pytest.raises(DataError, match="ghost"):
         read_voc(tmp_path / "voc", "train")
@@ -126,7 +126,7 @@ def test_an_encoding_that_cannot_be_read_is_named(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("val", ["valid", "val"])
-def test_xml_beside_the_pictures_of_each_split(tmp_path, val):
+def test_xml_beside_the_images_of_each_split(tmp_path, val):
     for folder, name in (("train", "dog"), (val, "cat")):
         write_image(tmp_path / folder / "a.png", np.zeros((37, 53, 3), np.uint8))  # the same name in both
         (tmp_path / folder / "a.xml").write_text(xml(obj(name, 1, 2, 30, 20)))
@@ -137,15 +137,15 @@ def test_xml_beside_the_pictures_of_each_split(tmp_path, val):
 
 
 @pytest.mark.parametrize(
-    ("annotations", "pictures"),
+    ("annotations", "images"),
     [(".", "."), ("Annotations", "JPEGImages"), ("Annotations", "images"), ("Annotations", ".")],
 )
-def test_without_lists_all_is_the_split_to_train_on(tmp_path, annotations, pictures):
+def test_without_lists_all_is_the_split_to_train_on(tmp_path, annotations, images):
     for name in "ab":
-        write_image(tmp_path / pictures / f"{name}.png", np.zeros((37, 53, 3), np.uint8))
+        write_image(tmp_path / images / f"{name}.png", np.zeros((37, 53, 3), np.uint8))
         (tmp_path / annotations).mkdir(exist_ok=True)
         (tmp_path / annotations / f"{name}.xml").write_text(xml(obj("dog", 1, 2, 30, 20)))
     split = open_dataset(tmp_path, "train")
-    assert [image.path for image in split.images] == [tmp_path / pictures / f"{name}.png" for name in "ab"]
+    assert [image.path for image in split.images] == [tmp_path / images / f"{name}.png" for name in "ab"]
     with pytest.raises(DataError, match="no split 'val'"):
         open_dataset(tmp_path, "val")

@@ -8,14 +8,14 @@ from ctnet.errors import DataError
 from ctnet.types import Category
 
 
-def yolo_folder(root, labels, names="[dog, cat]", pictures="images/train", more=""):
+def yolo_folder(root, labels, names="[dog, cat]", images="images/train", more=""):
     for name, text in labels.items():
-        write_image(root / pictures / f"{name}.png", np.zeros((40, 80, 3), np.uint8))
+        write_image(root / images / f"{name}.png", np.zeros((40, 80, 3), np.uint8))
         if text is not None:
-            path = root / pictures.replace("images", "labels") / f"{name}.txt"
+            path = root / images.replace("images", "labels") / f"{name}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    (root / "data.yaml").write_text(f"train: {pictures}\nval: {pictures}\nnames: {names}\n{more}")
+    (root / "data.yaml").write_text(f"train: {images}\nval: {images}\nnames: {names}\n{more}")
     return root / "data.yaml"
 
 
@@ -37,8 +37,8 @@ def test_names_may_be_a_dict_with_holes(tmp_path):
 
 
 def test_path_lists_and_text_files_are_followed(tmp_path):
-    yolo_folder(tmp_path / "set", {"a": "0 0.5 0.5 0.1 0.1"}, pictures="images/one")
-    yolo_folder(tmp_path / "set", {"b": "1 0.5 0.5 0.1 0.1"}, pictures="images/two")
+    yolo_folder(tmp_path / "set", {"a": "0 0.5 0.5 0.1 0.1"}, images="images/one")
+    yolo_folder(tmp_path / "set", {"b": "1 0.5 0.5 0.1 0.1"}, images="images/two")
     (tmp_path / "set" / "list.txt").write_text("images/two/b.png\n")
     (tmp_path / "my.yaml").write_text("path: set\ntrain: [images/one, list.txt]\nnames: [dog, cat]\n")
     split = open_dataset(tmp_path / "my.yaml", "train")
@@ -47,7 +47,7 @@ def test_path_lists_and_text_files_are_followed(tmp_path):
 
 
 def test_folders_one_level_too_high_are_found(tmp_path):
-    yolo_folder(tmp_path, {"a": "0 0.5 0.5 0.1 0.1"}, pictures="train/images")
+    yolo_folder(tmp_path, {"a": "0 0.5 0.5 0.1 0.1"}, images="train/images")
     (tmp_path / "data.yaml").write_text("train: ../train/images\nnames: [dog]\n")
     assert open_dataset(tmp_path, "train").num_boxes == 1
 
@@ -90,11 +90,11 @@ def test_a_bad_yaml_is_named(tmp_path, text, words):
     assert "data.yaml" in str(caught.value)
 
 
-def test_a_list_of_pictures_in_another_encoding_is_named(tmp_path):
+def test_a_list_of_images_in_another_encoding_is_named(tmp_path):
     yolo_folder(tmp_path, {})
     (tmp_path / "list.txt").write_bytes("images/train/Grün.png".encode("latin-1"))
     (tmp_path / "data.yaml").write_text("train: list.txt\nnames: [dog]\n")
-    with pytest.raises(DataError, match="list of pictures") as caught:
+    with pytest.raises(DataError, match="list of images") as caught:
         open_dataset(tmp_path, "train")
     assert "list.txt" in str(caught.value)
 

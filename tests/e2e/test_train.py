@@ -138,7 +138,7 @@ def test_an_epoch_of_empty_pictures_trains_with_a_finite_loss(ctnet, small_set, 
     arguments = ("--data", small_set, "--epochs", 1, "--out", tmp_path / "run", "--json", *TINY)
     code, stdout, stderr = ctnet("train", *arguments)
     assert code == 0, stderr
-    assert "none of 12 pictures has a box" in stderr
+    assert "none of 12 images has a box" in stderr
     assert 0 < json.loads(stdout)["loss"] < float("inf")
 
 

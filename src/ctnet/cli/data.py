@@ -1,10 +1,9 @@
-"""ctnet data: look a data set over, bring it into COCO layout, see it, or draw the demo set."""
+"""ctnet data: check a data set, convert it to another layout, view it, or draw the demo set."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,24 +29,15 @@ DataPath = Annotated[
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
-class Source(str, Enum):
-    """What `data convert` reads."""
-
-    auto = "auto"
-    voc = "voc"
-    yolo = "yolo"
-    xyxy = "xyxy"
-
-
 @app.command(epilog="Example: ctnet data check my_data    Exit codes: 0 no errors, 3 errors found")
 def check(
     path: DataPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
     fix: Annotated[
         Path | None,
-        typer.Option(help="Also write a mended copy of the COCO json here; the exit code stays", metavar="FILE"),
+        typer.Option(help="Also write a repaired copy of the COCO json here; the exit code stays", metavar="FILE"),
     ] = None,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every image")] = True,
     image_size: Annotated[
         str, typer.Option(metavar="N|HxW", help="Network input, for boxes too small or too close")
     ] = "512",
@@ -60,20 +50,20 @@ def check(
     size = parse_image_size(image_size)
     assert size is not None
     limits = Limits(image_size=size)
-    with progress_bar("pictures") as show:
+    with progress_bar("images") as show:
         report = data_check.check(path, images=images, limits=limits, progress=show)
     done, refused = None, None
     try:
         done = repair.fix(path, fix) if fix else None
     except CtnetError as error:
-        refused = error  # told behind what was found
+        refused = error  # reported after the findings
     if as_json:
         fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
         typer.echo(json.dumps({**report.to_dict(), **fixed}))
     else:
         _print_report(report)
         if done is not None:
-            typer.echo(f"{fix}: {'; '.join(done) or 'nothing to mend'}")
+            typer.echo(f"{fix}: {'; '.join(done) or 'nothing to repair'}")
     if refused is not None:
         raise refused
     if report.count("error"):
@@ -83,19 +73,24 @@ def check(
 @app.command(epilog="Example: ctnet data convert VOCdevkit/VOC2012 --out voc_coco --link")
 def convert(
     path: DataPath,
-    out: Annotated[Path, typer.Option(help="New folder for annotations/ and images/", metavar="DIR")],
+    out: Annotated[Path, typer.Option(help="New folder for annotations and images", metavar="DIR")],
     source: Annotated[
-        Source, typer.Option("--from", help="What PATH is; xyxy: a COCO json whose boxes are corners")
-    ] = Source.auto,
-    link: Annotated[bool, typer.Option("--link", help="Link the pictures instead of copying them")] = False,
+        str,
+        typer.Option("--from", help="Layout of PATH: auto, coco, voc, yolo; xyxy: COCO whose boxes are corners"),
+    ] = "auto",
+    to: Annotated[str, typer.Option(help="Layout to write: coco, voc, yolo")] = "coco",
+    link: Annotated[bool, typer.Option("--link", help="Link the images instead of copying them")] = False,
 ) -> None:
-    """Write a data set as a COCO folder."""
+    """Write a data set in another layout."""
     from ctnet.data.convert import convert as convert_data
 
-    with progress_bar("pictures") as show:
-        written = convert_data(path, out, source.value, link=link, progress=show)
+    warnings: list[str] = []
+    with progress_bar("images") as show:
+        written = convert_data(path, out, source, to=to, link=link, progress=show, warn=warnings.append)
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
     for split, converted in written.items():
-        counts = f"{len(converted.images)} pictures, {converted.num_boxes} boxes"
+        counts = f"{len(converted.images)} images, {converted.num_boxes} boxes"
         typer.echo(f"{converted.source}: {split}, {counts}")
 
 
@@ -106,10 +101,10 @@ def view(
     out: Annotated[
         Path | None, typer.Option(help="Picture to write; view_SPLIT.png by default", metavar="FILE")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=400, help="Pictures on the sheet")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other pictures")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=400, help="Images on the sheet")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other images")] = 0,
 ) -> None:
-    """Write a sheet of pictures with their annotated boxes: the fastest way to see that boxes fit."""
+    """Write a sheet of images with their annotated boxes: the fastest way to see that boxes fit."""
     from ctnet.data.dataset import open_dataset
     from ctnet.data.draw import annotation_sheet
     from ctnet.data.image import write_image
@@ -125,8 +120,8 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
     ] = None,
-    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on (default: 360)")] = None,
-    images_val: Annotated[int | None, typer.Option(min=1, help="Pictures to evaluate on (default: 80)")] = None,
+    images_train: Annotated[int | None, typer.Option(min=1, help="Images to train on (default: 360)")] = None,
+    images_val: Annotated[int | None, typer.Option(min=1, help="Images to evaluate on (default: 80)")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings (default: 0)")] = None,
 ) -> None:
     """Draw a small data set of shapes and print its folder."""
@@ -137,7 +132,7 @@ def demo(
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     if out is None:
         if given:
-            raise ConfigError("the cached demo set is what it is", hint="add --out DIR for one of your own")
+            raise ConfigError("the cached demo set cannot be changed", hint="add --out DIR for one of your own")
         typer.echo(demo_folder())
         return
     require_new_folder(out)
@@ -164,7 +159,7 @@ def _print_report(report: CheckReport) -> None:
 
 
 def _split_table(split: SplitSummary) -> Table:
-    title = f"{split.split}: {split.images} pictures, {split.boxes} boxes"
+    title = f"{split.split}: {split.images} images, {split.boxes} boxes"
     table = Table("class", "boxes", title=title, title_justify="left")
     for name, count in split.classes.items():
         table.add_row(escape(name), str(count))

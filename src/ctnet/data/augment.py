@@ -1,4 +1,4 @@
-"""Random changes of training pictures: one affine warp, then colours.
+"""Random changes of training images: one affine warp, then colours.
 
 Every function draws from the generator it is given, so a sample depends on seed, epoch and index alone.
 """
@@ -30,7 +30,7 @@ _EIGENVECTORS = np.array(
 def random_matrix(
     rng: np.random.Generator, image_hw: tuple[int, int], input_hw: tuple[int, int], settings: Augment
 ) -> Matrix:
-    """Return the (2,3) map from picture to input pixels of a random crop, rotation, mirror image and transposition."""
+    """Return the (2,3) map from image to input pixels of a random crop, rotation, mirror image and transposition."""
     transposed = settings.transpose > 0 and rng.random() < settings.transpose
     if transposed:
         input_hw = input_hw[::-1]
@@ -53,7 +53,7 @@ def random_matrix(
         )
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
     matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
-    # Mirroring the input instead of the picture gives the same set of views with one matrix.
+    # Mirroring the input instead of the image gives the same set of views with one matrix.
     if rng.random() < settings.flip:
         matrix = _mirror(matrix, 0, input_hw[1])
     if rng.random() < settings.flip_vertical:
@@ -94,7 +94,7 @@ def lighting_shift(rng: np.random.Generator, std: float) -> Float32:
 
 
 def jitter_colors(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
-    """Return the picture with brightness, contrast and saturation scaled by 1 +- strength, in random order."""
+    """Return the image with brightness, contrast and saturation scaled by 1 +- strength, in random order."""
     transform = _color_jitter(strength)
     transform.set_random_seed(int(rng.integers(2**31)))
     rgb = np.ascontiguousarray(image_bgr[..., ::-1])

@@ -1,4 +1,4 @@
-"""What plots are drawn with: colours, lines and text on a white picture, BGR uint8."""
+"""What plots are drawn with: colours, lines and text on a white image, BGR uint8."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHIFT = 4  # bits of a pixel's fraction
 
 
 def blank(height: int, width: int) -> Image:
-    """Return a white picture."""
+    """Return a white image."""
     return np.full((height, width, 3), 255, np.uint8)
 
 

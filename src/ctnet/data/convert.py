@@ -1,4 +1,4 @@
-"""Any layout that ctnet reads, written as a COCO folder."""
+"""Any layout that ctnet reads, written in another one."""
 
 from __future__ import annotations
 
@@ -7,74 +7,113 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ctnet.data.dataset import read_split
-from ctnet.data.layouts.coco import write_coco
-from ctnet.data.layouts.layout import find_splits
-from ctnet.errors import ConfigError, DataError, StorageError
-from ctnet.types import AnnotationSet, ImageRecord
+from ctnet.data.box_form import to_xywh
+from ctnet.data.layouts.layout import Split, Writer
+from ctnet.data.layouts.table import LAYOUTS, find_splits, layout_named
+from ctnet.errors import ConfigError, DataError, StorageError, nearest
+from ctnet.types import AnnotationSet, ImageRecord, Progress
 
-Source = Literal["auto", "voc", "yolo", "xyxy"]
+_CORNERS = "xyxy"
 
 
 def convert(
     path: str | Path,
     out: Path,
-    source: Source = "auto",
+    source: str = "auto",
     *,
+    to: str = "coco",
     link: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> dict[str, AnnotationSet]:
-    """Write every split at `path` to `out/annotations/instances_{split}.json` and return them by name.
+    """Write every split at `path` into the folder `out` in the layout `to` and return them by name.
 
-    Pictures are copied to `out/images/{split}/`; with `link` they are hard links, or symbolic ones across
-    disks. `source="xyxy"` takes the boxes of a COCO json for corners. `progress` is called with pictures done
-    and in all. Raises ConfigError when `out` holds something, DataError when the data is of another kind or a
-    picture is missing, StorageError.
+    `source` is the layout that the set must be in; "auto" takes any, "xyxy" takes the boxes of a COCO file for
+    corners. Images are copied; with `link` they are hard links, or symbolic ones across disks. Crowd regions exist in
+    COCO alone: in other layouts they are left out, which `warn` gets as a sentence. Raises ConfigError when `out`
+    holds something or a layout is unknown, DataError when the data is in another layout or an image is missing,
+    StorageError.
     """
     path = Path(path).expanduser()
     require_new_folder(out)
-    splits = find_splits(path)
-    wanted = {"voc": "voc", "yolo": "yolo", "xyxy": "coco"}.get(source)
-    layouts = {files.layout for files in splits.values()}
-    if wanted and layouts != {wanted}:
-        raise DataError(f"the data is not {wanted}", got=f"{path}: {', '.join(sorted(layouts))}", expected=wanted)
-    sets = {split: read_split(files, split) for split, files in splits.items()}
-    if source == "xyxy":
+    writer = _writer(to)
+    sets = {name: split.read() for name, split in _splits_in(path, source).items()}
+    if source == _CORNERS:
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}
-    pictures = [image.path for annotation_set in sets.values() for image in annotation_set.images]
-    missing = next((picture for picture in pictures if not picture.is_file()), None)
+    if to != "coco":
+        sets = {split: _without_crowds(annotation_set, warn) for split, annotation_set in sets.items()}
+    paths = [image.path for annotation_set in sets.values() for image in annotation_set.images]
+    missing = next((image for image in paths if not image.is_file()), None)
     if missing:
-        raise DataError("a picture is missing", file=missing, hint="ctnet data check lists them all")
+        raise DataError("an image is missing", file=missing, hint="ctnet data check lists them all")
     done = 0
+    taken: set[Path] = set()
     for split, annotation_set in sets.items():
-        images = _renamed(annotation_set.images, out / "images" / split)
+        images = _renamed(annotation_set.images, out / writer.image_folder.format(split=split), taken)
         for old, new in zip(annotation_set.images, images, strict=True):
             _place(old.path, new.path, link)
             done += 1
             if progress:
-                progress(done, len(pictures))
-        json_file = out / "annotations" / f"instances_{split}.json"
-        sets[split] = replace(annotation_set, source=json_file, images=images)
-        write_coco(sets[split], json_file)
-    return sets
+                progress(done, len(paths))
+        sets[split] = replace(annotation_set, images=images)
+    files = writer.write(sets, out)
+    return {split: replace(annotation_set, source=files[split]) for split, annotation_set in sets.items()}
 
 
-def _renamed(images: tuple[ImageRecord, ...], folder: Path) -> tuple[ImageRecord, ...]:
-    """Return the records with their pictures in one folder; an equal name gets its image id in front.
+def _splits_in(path: Path, source: str) -> dict[str, Split]:
+    """Return the splits at the path. Raises DataError when they are not in the layout `source`, see `convert`."""
+    splits = find_splits(path)
+    if source == "auto":
+        return splits
+    known = ["auto", _CORNERS, *(layout.name for layout in LAYOUTS)]
+    wanted = layout_named("coco" if source == _CORNERS else source)
+    if wanted is None:
+        raise ConfigError(f"no data layout named {source!r}", known=", ".join(known), nearest=nearest(source, known))
+    found = next(iter(splits.values())).layout
+    if found.name != wanted.name:
+        raise DataError(f"the data is not {wanted.title}", got=f"{path}: {found.title}", expected=wanted.title)
+    return splits
 
-    Names that differ by case alone are equal, as some file systems take them.
+
+def _writer(name: str) -> Writer:
+    layout = layout_named(name)
+    if layout is None or layout.writer is None:
+        known = [layout.name for layout in LAYOUTS if layout.writer]
+        raise ConfigError(f"cannot write {name!r}", known=", ".join(known), nearest=nearest(name, known))
+    return layout.writer
+
+
+def _without_crowds(annotation_set: AnnotationSet, warn: Callable[[str], None] | None) -> AnnotationSet:
+    images = tuple(_objects(image, ~image.crowd) for image in annotation_set.images)
+    left_out = annotation_set.num_boxes - sum(len(image.labels) for image in images)
+    if left_out and warn:
+        warn(f"{annotation_set.split}: {left_out} crowd regions left out, which only COCO can describe")
+    return replace(annotation_set, images=images)
+
+
+def _objects(image: ImageRecord, keep: NDArray[np.bool_]) -> ImageRecord:
+    names = ("boxes_xyxy", "labels", "crowd", "areas", "annotation_ids")
+    fields: dict[str, Any] = {name: getattr(image, name)[keep] for name in names}
+    return replace(image, **fields)
+
+
+def _renamed(images: tuple[ImageRecord, ...], folder: Path, taken: set[Path]) -> tuple[ImageRecord, ...]:
+    """Return the records with their images in one folder; an equal name gets its image id in front.
+
+    Names are equal that differ by case alone, as on some file systems, or by the suffix, without which most layouts
+    name images. `taken` collects the names of all splits.
     """
-    taken: set[str] = set()
     records = []
     for record in images:
         name = record.path.name
-        while name.casefold() in taken:
+        while (key := folder / Path(name).stem.casefold()) in taken:
             name = f"{record.id}_{name}"
-        taken.add(name.casefold())
+        taken.add(key)
         records.append(replace(record, path=folder / name))
     return tuple(records)
 
@@ -83,28 +122,27 @@ def _from_corners(annotation_set: AnnotationSet) -> AnnotationSet:
     """Return the boxes as they are meant: what was read as width and height is the second corner."""
     images = []
     for record in annotation_set.images:
-        first = record.boxes_xyxy[:, :2]
-        second = record.boxes_xyxy[:, 2:] - first
-        areas = np.prod(second - first, axis=1, dtype=np.float32)
-        images.append(replace(record, boxes_xyxy=np.concatenate([first, second], axis=1), areas=areas))
+        boxes = to_xywh(record.boxes_xyxy)
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, dtype=np.float32)
+        images.append(replace(record, boxes_xyxy=boxes, areas=areas))
     return replace(annotation_set, images=tuple(images))
 
 
-def _place(picture: Path, target: Path, link: bool) -> None:
+def _place(image: Path, target: Path, link: bool) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not link:
-            shutil.copyfile(picture, target)
+            shutil.copyfile(image, target)
             return
         try:
-            os.link(picture.resolve(), target)
+            os.link(image.resolve(), target)
         except OSError:  # another disk, or one without hard links
-            target.symlink_to(picture.resolve())
+            target.symlink_to(image.resolve())
     except OSError as error:
-        raise StorageError("cannot place the picture", file=target, got=error.strerror) from None
+        raise StorageError("cannot place the image", file=target, got=error.strerror) from None
 
 
 def require_new_folder(folder: Path) -> None:
-    """Raise ConfigError when the folder already holds something: nobody's files are overwritten."""
+    """Raise ConfigError when the folder already holds something: no file is ever overwritten."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("the output folder is not empty", got=folder, hint="name a new one, or empty it")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside
-from ctnet.data.layouts.coco import read_coco
-from ctnet.data.layouts.layout import SplitFiles, find_splits, pick_split
-from ctnet.data.layouts.voc import read_voc
-from ctnet.data.layouts.yolo import read_yolo
+from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside, to_xywh
+from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, ImageRecord
 
@@ -24,45 +20,40 @@ def open_dataset(path: str | Path, split: str) -> AnnotationSet:
     understood.
     """
     path = Path(path).expanduser()
-    return read_split(pick_split(path, find_splits(path), split), split)
+    return pick_split(path, find_splits(path), split).read()
 
 
 def has_split(path: Path, split: str) -> bool:
-    """Say whether there is such a split; a json file by itself serves as any. Raises DataError as `find_splits`."""
-    return path.suffix.lower() == ".json" or split in find_splits(path)
-
-
-def read_split(files: SplitFiles, split: str, tolerate: Callable[[DataError], None] | None = None) -> AnnotationSet:
-    """Return the annotations of one split.
-
-    Raises DataError when they cannot be understood. In VOC and YOLO folders `tolerate` takes the error instead, and
-    what is wrong (a line, a file, a picture) is left out.
-    """
-    if files.layout == "coco":
-        return read_coco(files.file, files.image_folders, split)
-    read = read_voc if files.layout == "voc" else read_yolo
-    return read(files.file, split, tolerate)
+    """Return whether there is such a split; a file that states none serves as any. Raises DataError."""
+    splits = find_splits(path)
+    try:
+        pick_split(path, splits, split)
+    except DataError:
+        return False
+    return True
 
 
 def check_usable(annotation_set: AnnotationSet) -> list[str]:
     """Return sentences of warning about a split that can be trained on all the same.
 
-    Reads no picture. Raises DataError when there are no pictures, a file is missing, or most boxes are of
+    Reads no image. Raises DataError when there are no images, a file is missing, or most boxes are of
     another form than they should be.
     """
     images = annotation_set.images
     if not images:
-        raise DataError("there are no pictures", file=annotation_set.source, split=annotation_set.split)
+        raise DataError("there are no images", file=annotation_set.source, split=annotation_set.split)
     missing = [image.path for image in images if not image.path.is_file()]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(images)} pictures are missing",
+            f"{len(missing)} of {len(images)} images are missing",
             annotations=annotation_set.source,
             first=missing[0],
             hint="ctnet data check lists them all",
         )
+    _refuse_shared_files(annotation_set)
     if not annotation_set.num_boxes:
-        return [f"{annotation_set.source.name}: none of {len(images)} pictures has a box"]
+        where = f", labels were sought in {annotation_set.sought}" if annotation_set.sought else ""
+        return [f"{annotation_set.source.name}: none of {len(images)} images has a box{where}"]
     boxes, sizes = _boxes_and_sizes(images)
     _refuse_other_forms(annotation_set, boxes, sizes)
     empty = (boxes[:, 2:] <= 0).any(axis=1)
@@ -79,18 +70,32 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
         warnings.append(f"{_count(empty.sum(), 'box', 'boxes')} without width or height left out, first: {where}")
     if outside.any():
         where = _where(annotation_set, int(np.argmax(outside)))
-        warnings.append(f"{_count(outside.sum(), 'box', 'boxes')} clipped to the picture, first: {where}")
+        warnings.append(f"{_count(outside.sum(), 'box', 'boxes')} clipped to the image, first: {where}")
     if without:
-        warnings.append(f"{_count(without, 'picture', 'pictures')} of {len(images)} without objects")
+        warnings.append(f"{_count(without, 'image', 'images')} of {len(images)} without objects")
     return warnings
 
 
+def _refuse_shared_files(annotation_set: AnnotationSet) -> None:
+    id_of: dict[Path, int] = {}
+    for image in annotation_set.images:
+        other = id_of.setdefault(image.path, image.id)
+        if other != image.id:
+            raise DataError(
+                "two images of the annotations are one file",
+                annotations=annotation_set.source,
+                file=image.path,
+                got=f"images {other} and {image.id}",
+                hint="restore the folders in which the files had the same name, or merge the entries",
+            )
+
+
 def _boxes_and_sizes(images: tuple[ImageRecord, ...]) -> tuple[Float64, Float64]:
-    """Return all boxes (N,4) as x, y, width, height and the (N,2) width, height of their pictures."""
+    """Return all boxes (N,4) as x, y, width, height and the (N,2) width, height of their images."""
     corners = np.concatenate([image.boxes_xyxy for image in images]).astype(np.float64)
     counts = [len(image.labels) for image in images]
     sizes = np.repeat([(image.width, image.height) for image in images], counts, axis=0).astype(np.float64)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), sizes
+    return to_xywh(corners), sizes
 
 
 def _refuse_other_forms(annotation_set: AnnotationSet, boxes: Float64, sizes: Float64) -> None:
@@ -100,8 +105,8 @@ def _refuse_other_forms(annotation_set: AnnotationSet, boxes: Float64, sizes: Fl
         hint = f"ctnet data convert {annotation_set.source} --from xyxy --out FOLDER"
     elif looks_normalised(boxes, sizes):
         first = 0
-        message = "most boxes lie within one pixel: fractions of the picture where pixels are expected"
-        hint = "multiply x and width by the picture's width, y and height by its height"
+        message = "most boxes lie within one pixel: fractions of the image where pixels are expected"
+        hint = "multiply x and width by the image's width, y and height by its height"
     else:
         return
     raise DataError(
@@ -110,12 +115,12 @@ def _refuse_other_forms(annotation_set: AnnotationSet, boxes: Float64, sizes: Fl
         file=annotation_set.source,
         first=_where(annotation_set, first),
         got=[round(v, 3) for v in boxes[first].tolist()],
-        picture="{:.0f} x {:.0f}".format(*sizes[first]),
+        image="{:.0f} x {:.0f}".format(*sizes[first]),
     )
 
 
 def _where(annotation_set: AnnotationSet, index: int) -> str:
-    """Return the words for the box at a position in the concatenation of all pictures' boxes."""
+    """Return the words for the box at a position in the concatenation of all images' boxes."""
     for image in annotation_set.images:
         if index < len(image.labels):
             return f"annotation {image.annotation_ids[index]} in {image.path.name}"

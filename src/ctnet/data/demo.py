@@ -21,7 +21,7 @@ CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "
 
 _MOST_HIDDEN = 0.15
 _OBJECTS = np.array([0.05, 0.05, 0.15, 0.25, 0.25, 0.15, 0.1])
-"""probability of 0, 1, ... 6 objects in a picture"""
+"""probability of 0, 1, ... 6 objects in an image"""
 _TURN = 0.3
 """largest angle by which a shape is turned, in radians; a turned square's box says little about its side"""
 _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
@@ -39,7 +39,7 @@ def write_demo(
     seed: int = 0,
     size: tuple[int, int] = (288, 288),
 ) -> Path:
-    """Render train and val in COCO layout into `folder` and return it; the same seed gives the same pictures.
+    """Render train and val in COCO layout into `folder` and return it; the same seed gives the same images.
 
     `size` is the middle (height, width): sides vary by a tenth either way. A box covers its whole shape, also
     what another one hides. Raises StorageError.
@@ -49,11 +49,11 @@ def write_demo(
         images, annotations = [], []
         for index in range(count):
             generator = np.random.default_rng([seed, number, index])
-            picture, objects = _render(generator, size)
+            image, objects = _render(generator, size)
             name = f"{split}_{index:05d}.jpg"
-            write_image(folder / "images" / split / name, picture)
+            write_image(folder / "images" / split / name, image)
             image_id = number * images_train + index + 1
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             images.append({"id": image_id, "file_name": name, "width": width, "height": height})
             for category_id, box in objects:
                 annotations.append(
@@ -100,9 +100,9 @@ def demo_folder() -> Path:
 
 
 def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tuple[int, list[int]]]]:
-    """Return a picture and its objects as (category id, [x, y, width, height])."""
+    """Return an image and its objects as (category id, [x, y, width, height])."""
     height, width = (round(side * generator.uniform(0.9, 1.1)) for side in size)
-    picture = _background(generator, height, width)
+    image = _background(generator, height, width)
     boxes: list[tuple[int, list[int]]] = []
     shapes: list[Mask] = []
     visible: list[Mask] = []
@@ -113,11 +113,11 @@ def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tu
         category_id, mask = placed
         visible = [earlier & ~mask for earlier in visible] + [mask]
         shapes.append(mask)
-        _paint(generator, picture, mask, _HUES[category_id])
+        _paint(generator, image, mask, _HUES[category_id])
         x, y, box_width, box_height = cv2.boundingRect(mask.astype(np.uint8))
         boxes.append((category_id, [x, y, box_width, box_height]))
-    noise = generator.normal(0, generator.uniform(2, 8), picture.shape)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8), boxes
+    noise = generator.normal(0, generator.uniform(2, 8), image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8), boxes
 
 
 def _place(
@@ -202,9 +202,9 @@ def _background(generator: Generator, height: int, width: int) -> NDArray[np.flo
     return np.asarray(gradient + blotches[..., None], np.float32)
 
 
-def _paint(generator: Generator, picture: NDArray[np.float32], mask: Mask, hue: float) -> None:
+def _paint(generator: Generator, image: NDArray[np.float32], mask: Mask, hue: float) -> None:
     """Fill the mask in place with a colour of about that hue, unlike what lies below, shaded and sometimes striped."""
-    below = picture[mask].mean(axis=0)
+    below = image[mask].mean(axis=0)
     for _ in range(20):
         color = _color(hue + generator.uniform(-_HUE_SPREAD, _HUE_SPREAD), *generator.uniform(0.6, 1.0, 2))
         if np.abs(color - below).max() >= 90:
@@ -215,7 +215,7 @@ def _paint(generator: Generator, picture: NDArray[np.float32], mask: Mask, hue: 
     shade = generator.uniform(0, 22) * along / max(1.0, float(np.abs(along).max()))
     if generator.uniform() < 0.25:
         shade = shade + 16 * np.sin(along * 2 * np.pi / generator.uniform(6, 14))
-    picture[mask] = color + shade[:, None]
+    image[mask] = color + shade[:, None]
 
 
 def _color(hue: float, saturation: float, value: float) -> NDArray[np.float64]:

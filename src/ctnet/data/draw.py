@@ -1,4 +1,4 @@
-"""Boxes drawn on pictures and pictures laid out on sheets, for eyes only."""
+"""Boxes drawn on images and images laid out on sheets, for eyes only."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def draw_boxes(
     categories: Sequence[Category],
     scores: Float32 | None = None,
 ) -> Image:
-    """Return a copy of the picture with each box outlined and named, and its score when given.
+    """Return a copy of the image with each box outlined and named, and its score when given.
 
-    Lines and letters follow the picture's size; a label keeps its colour in every picture. Boxes are in
-    pixels of this picture; what lies outside of it is not drawn. The first boxes are drawn last, so that the
+    Lines and letters follow the image's size; a label keeps its colour in every image. Boxes are in
+    pixels of this image; what lies outside of it is not drawn. The first boxes are drawn last, so that the
     strongest of sorted detections stay on top.
     """
     canvas = image_bgr.copy()
@@ -58,12 +58,12 @@ def label_color(label: int) -> Color:
 
 
 def contact_sheet(images: Sequence[Image], columns: int | None = None, cell: tuple[int, int] = (320, 320)) -> Image:
-    """Return one picture with all `images` in a grid, each fitted into a cell of (height, width) pixels.
+    """Return one image with all `images` in a grid, each fitted into a cell of (height, width) pixels.
 
     Without `columns` the grid is about square. Raises DataError when there is nothing to show.
     """
     if not images:
-        raise DataError("no pictures to show")
+        raise DataError("no images to show")
     columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     gap = 4
@@ -78,9 +78,9 @@ def contact_sheet(images: Sequence[Image], columns: int | None = None, cell: tup
 
 
 def annotation_sheet(annotation_set: AnnotationSet, count: int, seed: int = 0) -> Image:
-    """Return a sheet of `count` pictures drawn at random, with their annotated boxes.
+    """Return a sheet of `count` images drawn at random, with their annotated boxes.
 
-    Raises DataError when there are no pictures or one cannot be read.
+    Raises DataError when there are no images or one cannot be read.
     """
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(annotation_set.images))[:count]
@@ -95,7 +95,7 @@ def annotation_sheet(annotation_set: AnnotationSet, count: int, seed: int = 0) -
 
 
 def fit_into(image: Image, cell: tuple[int, int]) -> tuple[Image, float]:
-    """Return the picture scaled to touch two sides of a (height, width) cell, and the scale used."""
+    """Return the image scaled to touch two sides of a (height, width) cell, and the scale used."""
     scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1])
     size = tuple(max(1, min(limit, round(n * scale))) for n, limit in zip(image.shape[1::-1], cell[::-1], strict=True))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -103,7 +103,7 @@ def fit_into(image: Image, cell: tuple[int, int]) -> tuple[Image, float]:
 
 
 def _write(canvas: Image, text: str, corner: Sequence[int], color: Color, scale: float, thickness: int) -> None:
-    """Write `text` on a filled background above the box corner, or below it at the picture's upper edge."""
+    """Write `text` on a filled background above the box corner, or below it at the image's upper edge."""
     pad = thickness + 1
     (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
     if width + 2 * pad > canvas.shape[1]:

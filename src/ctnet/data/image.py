@@ -1,7 +1,8 @@
-"""Pictures between disk and arrays: BGR uint8 (H,W,3) here, any format that OpenCV knows there."""
+"""Images between disk and arrays: BGR uint8 (H,W,3) here, any format that OpenCV knows there."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -14,46 +15,68 @@ from ctnet.files import write_file
 Image = NDArray[np.uint8]
 
 _JPEG = b"\xff\xd8"
+_FORMATS = (
+    (rb"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    (rb"\x89PNG", (".png",)),
+    (rb"BM", (".bmp", ".dib")),
+    (rb"RIFF....WEBP", (".webp",)),
+    (rb"II[*+]\0|MM\0[*+]", (".tif", ".tiff")),
+    (rb"GIF8", (".gif",)),
+    (rb"....ftypavi[fs]", (".avif",)),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", (".jp2",)),
+    (rb"P[1-6]\s", (".ppm", ".pgm", ".pbm", ".pnm")),
+    (rb"\x59\xa6\x6a\x95", (".ras", ".sr")),
+    (rb"#\?RADIANCE", (".hdr",)),
+)
+"""the first bytes of every format that OpenCV's wheels decode, and its suffixes"""
+
+IMAGE_SUFFIXES = tuple(suffix for _, suffixes in _FORMATS for suffix in suffixes)
+"""of all files that are taken for images, in lower case; the likeliest first"""
+
+
+def suffixes_of(content: bytes) -> tuple[str, ...]:
+    """Return the suffixes of the format that the first bytes are of, none for an unknown one."""
+    return next((suffixes for start, suffixes in _FORMATS if re.match(start, content, re.DOTALL)), ())
 
 
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 
 def read_image(path: Path | str, reduce: int = 1) -> Image:
-    """Return the picture as BGR uint8 (H,W,3), turned upright by its EXIF tag; grey and alpha become BGR.
+    """Return the image as BGR uint8 (H,W,3), turned upright by its EXIF tag; grey and alpha become BGR.
 
     `reduce` 2 or 4 decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
-    Where a turned picture's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
-    Raises DataError when the file is missing, empty, cut short or not a picture.
+    Where a turned image's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
+    Raises DataError when the file is missing, empty, cut short or not an image.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError("the picture is missing", file=path) from None
+        raise DataError("the image is missing", file=path) from None
     except OSError as error:
-        raise DataError("the picture cannot be read", file=path, got=error.strerror) from None
+        raise DataError("the image cannot be read", file=path, got=error.strerror) from None
     return decode_image(content, path, reduce)
 
 
 def decode_image(content: bytes, path: Path, reduce: int = 1) -> Image:
-    """Return the picture in `content` as `read_image` does; `path` names it in errors."""
+    """Return the image in `content` as `read_image` does; `path` names it in errors."""
     if not content:
-        raise DataError("the picture has zero bytes", file=path)
+        raise DataError("the image has zero bytes", file=path)
     if _is_cut_short(content):
-        raise DataError("the picture is cut short", file=path, got=f"{len(content)} bytes without an end marker")
+        raise DataError("the image is cut short", file=path, got=f"{len(content)} bytes without an end marker")
     try:
         mode = _REDUCED[reduce if content.startswith(_JPEG) else 1]
         image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
     except cv2.error:
         image = None
     if image is None:
-        raise DataError("the file is not a picture that can be decoded", file=path, got=f"{len(content)} bytes")
+        raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
     return np.asarray(image, np.uint8)
 
 
 def write_image(path: Path, image_bgr: Image) -> None:
-    """Write the picture in the format of the file's suffix, whole or not at all.
+    """Write the image in the format of the file's suffix, whole or not at all.
 
     Raises StorageError for a suffix without an encoder and when the disk refuses.
     """
@@ -63,13 +86,13 @@ def write_image(path: Path, image_bgr: Image) -> None:
         encoded = False
     if not encoded:
         raise StorageError(
-            "cannot encode the picture", file=path, got=path.suffix or "no suffix", expected=".jpg or .png"
+            "cannot encode the image", file=path, got=path.suffix or "no suffix", expected=".jpg or .png"
         )
     write_file(path, buffer.tobytes())
 
 
 def _is_cut_short(content: bytes) -> bool:
-    """Say whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey picture.
+    """Say whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey image.
 
     Bytes behind a JPEG's end are common and harmless, and an embedded thumbnail has an end marker of its own:
     so the last end marker must come after the last start of a scan.

@@ -1,4 +1,4 @@
-"""Height and width of a picture from its first bytes, hundreds of times faster than decoding it."""
+"""Height and width of an image from its first bytes, hundreds of times faster than decoding it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
                 if size:
                     return size
     except FileNotFoundError:
-        raise DataError("the picture is missing", file=path) from None
+        raise DataError("the image is missing", file=path) from None
     except (OSError, struct.error):
         pass  # read_image below finds the words for it
     image = read_image(path)
@@ -41,7 +41,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 
 def _png_has_exif(file: BinaryIO) -> bool:
-    """Say whether there is an EXIF chunk before the pixels, which may turn the picture."""
+    """Say whether there is an EXIF chunk before the pixels, which may turn the image."""
     file.seek(8)
     while True:
         length, kind = struct.unpack(">I4s", file.read(8))

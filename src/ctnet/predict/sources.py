@@ -10,13 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ctnet.data.dataset import read_split
 from ctnet.data.demo import demo_folder
-from ctnet.data.image import Image, read_image
-from ctnet.data.layouts.layout import NoLayout, find_splits
+from ctnet.data.image import IMAGE_SUFFIXES, Image, read_image
+from ctnet.data.layouts.table import NoLayout, find_splits
 from ctnet.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 DATA_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 
@@ -80,8 +78,7 @@ def _pictures_of_set(path: Path, split: str) -> list[Path]:
         splits = find_splits(path)
     except NoLayout:
         return []
-    files = splits.get(split, next(iter(splits.values())))
-    return [image.path for image in read_split(files, split).images]
+    return [image.path for image in splits.get(split, next(iter(splits.values()))).read().images]
 
 
 def open_sources(arguments: Sequence[str]) -> Sources:

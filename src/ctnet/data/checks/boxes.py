@@ -15,7 +15,7 @@ from ctnet.data.checks.findings import Finding, found
 
 @dataclass(frozen=True)
 class Limits:
-    """What the network can represent: input (height, width), pixels per cell, objects per picture."""
+    """What the network can represent: input (height, width), pixels per cell, objects per image."""
 
     image_size: tuple[int, int] = (512, 512)
     stride: int = 4
@@ -43,20 +43,20 @@ def _geometry(tables: Tables) -> Iterator[Finding]:
 
 
 def _counts(tables: Tables, limits: Limits) -> Iterator[Finding]:
-    counts = np.bincount(tables.picture, minlength=len(tables.pictures)).tolist()
-    pairs = list(zip(tables.pictures, counts, strict=True))
+    counts = np.bincount(tables.image, minlength=len(tables.images)).tolist()
+    pairs = list(zip(tables.images, counts, strict=True))
     yield from found("image-unannotated", tables.file, [p.name for p, n in pairs if n == 0], of=len(pairs))
     crowded = []
-    for picture, count in pairs:
+    for image, count in pairs:
         needed = {"evaluation.top_k": limits.top_k, "data.max_objects": limits.max_objects}
         settings = [f"{key}={count}" for key, limit in needed.items() if count > limit]
         if settings:
-            crowded.append(f"{picture.name}: {count} boxes, needs {' '.join(settings)}")
+            crowded.append(f"{image.name}: {count} boxes, needs {' '.join(settings)}")
     yield from found("image-crowded", tables.file, crowded)
 
 
 def _cells(tables: Tables, limits: Limits) -> Iterator[Finding]:
-    """Compare boxes with the output cells that they fall on when pictures are fitted into the input."""
+    """Compare boxes with the output cells that they fall on when images are fitted into the input."""
     boxes, sizes = tables.boxes_xywh, tables.sizes_wh
     usable = (np.minimum(boxes[:, 2], boxes[:, 3]) > 0) & (sizes[:, 0] > 0) & (tables.crowd == 0)
     target = np.array(limits.image_size[::-1], np.float64)
@@ -65,7 +65,7 @@ def _cells(tables: Tables, limits: Limits) -> Iterator[Finding]:
     yield from found("box-tiny", tables.file, _words(tables, tiny), of=len(boxes))
     centres = (boxes[:, :2] + boxes[:, 2:] / 2 - sizes / 2) * scale + target / 2
     cells = np.floor(centres / limits.stride).astype(np.int64)
-    keys = np.column_stack([tables.picture, tables.category, cells])
+    keys = np.column_stack([tables.image, tables.category, cells])
     _, group, members = np.unique(keys[usable], axis=0, return_inverse=True, return_counts=True)
     collide = np.zeros(len(boxes), np.bool_)
     collide[usable] = members[group.reshape(-1)] > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 from ctnet.data.checks.boxes import Limits, check_boxes
 from ctnet.data.checks.entries import Tables, tabulate
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.checks.images import Look, check_pictures, check_twins, look_at_pictures
-from ctnet.data.dataset import read_split
-from ctnet.data.layouts.coco import coco_dict, load_coco_json
-from ctnet.data.layouts.layout import SplitFiles, find_splits, pick_split
+from ctnet.data.checks.images import Look, check_images, check_twins, look_at_images
+from ctnet.data.layouts.coco import coco_dict
+from ctnet.data.layouts.layout import CocoContent, Split, Tolerate
+from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
+from ctnet.types import Progress
 
 _BOX_SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
 _ASPECTS = (0, 0.5, 0.75, 1, 1.34, 2, np.inf)
 _SEVERITIES = ("error", "warning", "info")
-
-Progress = Callable[[int, int], None]
-"""called with pictures looked at and pictures in all"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class SplitSummary:
     """Counts of one split.
 
     `classes` has boxes per class, `box_sides` boxes per square root of area in pixels, `aspect_ratios`
-    pictures per width : height.
+    images per width : height.
     """
 
     split: str
@@ -78,7 +76,7 @@ def check(
 ) -> CheckReport:
     """Return all that is wrong or worth knowing about a data set, of all its splits unless some are named.
 
-    Without `images` no picture is decoded: their sizes and twins stay unknown. Raises DataError only when
+    Without `images` no image is decoded: their sizes and twins stay unknown. Raises DataError only when
     there is no data set at the path or no such split.
     """
     path = Path(path).expanduser()
@@ -86,41 +84,42 @@ def check(
     chosen = {name: pick_split(path, available, name) for name in splits} if splits else available
     findings: list[Finding] = []
     tables: list[Tables] = []
-    told: set[str] = set()  # Pascal VOC reads the same files for every split
-    for name, files in chosen.items():
+    reported: set[str] = set()  # Pascal VOC reads the same files for every split
+    for name, split in chosen.items():
+        file = split.files.file
         unreadable: list[DataError] = []
         try:
-            table, problems = tabulate(*_content(files, name, unreadable.append), split=name)
+            content, image_folders = _content(split, unreadable.append)
+            table, problems = tabulate(content, file, image_folders, name)
         except DataError as error:
             unreadable.append(error)
             table, problems = None, []
-        examples = [text for error in unreadable if (text := _in_a_line(error)) not in told]
-        told.update(examples)
-        findings += found("annotations-unreadable", files.file, examples)
+        examples = [text for error in unreadable if (text := _in_a_line(error)) not in reported]
+        reported.update(examples)
+        findings += found("annotations-unreadable", file, examples)
         if table is None:
             continue
         tables.append(table)
-        findings += found("images-none", files.file, [] if table.pictures else [name])
-        findings += found("boxes-none", files.file, [name] if table.pictures and not len(table.boxes_xywh) else [])
+        findings += found("images-none", file, [] if table.images else [name])
+        findings += found("boxes-none", file, [name] if table.images and not len(table.boxes_xywh) else [])
         findings += [*problems, *check_boxes(table, limits or Limits())]
     seen = _look(tables, images, progress)
     for table, looks in seen:
-        findings += check_pictures(table, looks)
+        findings += check_images(table, looks)
     findings += check_twins(seen)
     findings += _missing_classes(tables)
-    if splits is None and path.suffix.lower() != ".json" and "train" in available and "val" not in available:
-        findings += found("split-missing", available["train"].file, ["val"])
+    train = available.get("train")
+    if splits is None and train and not train.files.serves_any and "val" not in available:
+        findings += found("split-missing", train.files.file, ["val"])
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     return CheckReport(path, tuple(_summary(table) for table in tables), tuple(findings))
 
 
-def _content(
-    files: SplitFiles, split: str, tolerate: Callable[[DataError], None]
-) -> tuple[dict[str, Any], Path, tuple[Path, ...]]:
-    """Return any layout as COCO content, with its file and image folders: every rule is written once."""
-    if files.layout == "coco":
-        return load_coco_json(files.file), files.file, files.image_folders
-    return coco_dict(read_split(files, split, tolerate)), files.file, (Path(),)
+def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path, ...]]:
+    """Return any layout as COCO content, and its image folders: every rule is written once."""
+    if split.layout.content:
+        return split.layout.content(split.files), split.files.image_folders
+    return coco_dict(split.read(tolerate)), (Path(),)
 
 
 def _in_a_line(error: DataError) -> str:
@@ -130,7 +129,7 @@ def _in_a_line(error: DataError) -> str:
 
 
 def _look(tables: list[Tables], images: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:
-    total = sum(len(table.pictures) for table in tables)
+    total = sum(len(table.images) for table in tables)
     done = 0
 
     def advance() -> None:
@@ -139,7 +138,7 @@ def _look(tables: list[Tables], images: bool, progress: Progress | None) -> list
         if progress:
             progress(done, total)
 
-    return [(table, look_at_pictures(table.pictures, images, advance)) for table in tables]
+    return [(table, look_at_images(table.images, images, advance)) for table in tables]
 
 
 def _missing_classes(tables: Sequence[Tables]) -> Iterator[Finding]:
@@ -154,11 +153,11 @@ def _missing_classes(tables: Sequence[Tables]) -> Iterator[Finding]:
 def _summary(tables: Tables) -> SplitSummary:
     counts = np.bincount(tables.category, minlength=len(tables.category_names)).tolist()
     sides = np.sqrt(np.prod(np.maximum(tables.boxes_xywh[:, 2:], 0), axis=1))
-    aspects = [p.width / p.height for p in tables.pictures if p.width and p.height]
+    aspects = [p.width / p.height for p in tables.images if p.width and p.height]
     return SplitSummary(
         split=tables.split,
         file=str(tables.file),
-        images=len(tables.pictures),
+        images=len(tables.images),
         boxes=len(tables.boxes_xywh),
         classes=dict(zip(tables.category_names, counts, strict=True)),
         box_sides=_histogram(sides, _BOX_SIDES),

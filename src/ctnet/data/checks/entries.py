@@ -12,14 +12,15 @@ import numpy as np
 
 from ctnet.data.box_form import Float64
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.layouts.coco import Box, find_image, is_integer, read_area, read_box
+from ctnet.data.layouts.coco import Box, is_integer, read_area, read_box
+from ctnet.data.layouts.names import ImageFinder
 from ctnet.types import Int64
 
 Problems = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageEntry:
     """One entry of images; width and height are 0 when they are not stated as they must be."""
 
     id: int
@@ -33,32 +34,32 @@ class Picture:
 class Tables:
     """What is understood of one split.
 
-    For each box: `boxes_xywh` (N,4), `picture` and `category` its (N,) positions in `pictures` and
+    For each box: `boxes_xywh` (N,4), `image` and `category` its (N,) positions in `images` and
     `category_names`, `annotation_ids` (N,), `crowd` (N,).
     """
 
     split: str
     file: Path
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageEntry, ...]
     category_names: tuple[str, ...]
     boxes_xywh: Float64
-    picture: Int64
+    image: Int64
     category: Int64
     annotation_ids: Int64
     crowd: Int64
 
     @property
     def sizes_wh(self) -> Float64:
-        """(N,2) width and height of each box's picture."""
-        sizes = np.array([(p.width, p.height) for p in self.pictures], np.float64).reshape(-1, 2)
-        return sizes[self.picture]
+        """(N,2) width and height of each box's image."""
+        sizes = np.array([(p.width, p.height) for p in self.images], np.float64).reshape(-1, 2)
+        return sizes[self.image]
 
     def where(self, index: int) -> str:
-        """Return the words for a box: its annotation, its picture and its numbers."""
+        """Return the words for a box: its annotation, its image and its numbers."""
         x, y, w, h = (f"{v:g}" for v in self.boxes_xywh[index])
-        picture = self.pictures[self.picture[index]]
-        size = f"{picture.width} x {picture.height}"
-        return f"annotation {self.annotation_ids[index]} in {picture.name} ({size}): x={x} y={y} w={w} h={h}"
+        image = self.images[self.image[index]]
+        size = f"{image.width} x {image.height}"
+        return f"annotation {self.annotation_ids[index]} in {image.name} ({size}): x={x} y={y} w={w} h={h}"
 
 
 def tabulate(
@@ -67,9 +68,9 @@ def tabulate(
     """Return what is understood of a COCO ground truth, and findings about the rest."""
     problems: Problems = defaultdict(list)
     categories = _categories(content["categories"], problems)
-    pictures = _pictures(content["images"], image_folders, problems)
+    images = _images(content["images"], image_folders, problems)
     category_position = {category_id: i for i, category_id in enumerate(sorted(categories))}
-    picture_position = {picture.id: i for i, picture in enumerate(pictures)}
+    image_position = {image.id: i for i, image in enumerate(images)}
     rows: list[tuple[Box, int, int, int, int]] = []
     seen: set[int] = set()
     for position, annotation in enumerate(content["annotations"]):
@@ -81,13 +82,13 @@ def tabulate(
         if annotation_id in seen:
             problems["annotation-id-repeated"].append(where)
         seen.add(annotation_id)
-        picture = _lookup(annotation.get("image_id"), picture_position)
+        image = _lookup(annotation.get("image_id"), image_position)
         category = _lookup(annotation.get("category_id"), category_position)
         box = read_box(annotation.get("bbox"))
-        if picture is None:
+        if image is None:
             problems["image-unknown"].append(f"{where}: image_id {_short(annotation.get('image_id'))}")
             continue
-        where = f"{where} in {pictures[picture].name}"
+        where = f"{where} in {images[image].name}"
         if category is None:
             problems["category-unknown"].append(f"{where}: category_id {_short(annotation.get('category_id'))}")
         if box is None:
@@ -96,8 +97,8 @@ def tabulate(
         if area is not None and read_area(area) is None:
             problems["area-malformed"].append(f"{where}: area {_short(area)}")
         if category is not None and box is not None:
-            rows.append((box, picture, category, annotation_id, int(annotation.get("iscrowd") == 1)))
-    tables = _tables(split, file, pictures, [categories[i] for i in sorted(categories)], rows)
+            rows.append((box, image, category, annotation_id, int(annotation.get("iscrowd") == 1)))
+    tables = _tables(split, file, images, [categories[i] for i in sorted(categories)], rows)
     return tables, list(_as_findings(problems, file))
 
 
@@ -109,19 +110,19 @@ def _as_findings(problems: Problems, file: Path) -> Iterator[Finding]:
 def _tables(
     split: str,
     file: Path,
-    pictures: list[Picture],
+    images: list[ImageEntry],
     category_names: list[str],
     rows: list[tuple[Box, int, int, int, int]],
 ) -> Tables:
     boxes, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-    picture, category, annotation_ids, crowd = (np.array(column, np.int64) for column in columns)
+    image, category, annotation_ids, crowd = (np.array(column, np.int64) for column in columns)
     return Tables(
         split=split,
         file=file,
-        pictures=tuple(pictures),
+        images=tuple(images),
         category_names=tuple(category_names),
         boxes_xywh=np.array(boxes, np.float64).reshape(-1, 4),
-        picture=picture,
+        image=image,
         category=category,
         annotation_ids=annotation_ids,
         crowd=crowd,
@@ -149,9 +150,11 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
     return categories
 
 
-def _pictures(entries: list[Any], image_folders: Sequence[Path], problems: Problems) -> list[Picture]:
-    pictures: dict[int, Picture] = {}
+def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problems) -> list[ImageEntry]:
+    images: dict[int, ImageEntry] = {}
     names: dict[str, int] = {}
+    name_of: dict[Path, str] = {}
+    find_image = ImageFinder(image_folders)
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         image_id, name = fields.get("id"), fields.get("file_name")
@@ -161,15 +164,18 @@ def _pictures(entries: list[Any], image_folders: Sequence[Path], problems: Probl
         if name in names:
             problems["image-file-repeated"].append(f"{name}: images {names[name]} and {image_id}")
         names.setdefault(name, image_id)
-        if image_id in pictures:
-            problems["image-id-repeated"].append(f"image {image_id}: {pictures[image_id].name} and {name}")
+        if image_id in images:
+            problems["image-id-repeated"].append(f"image {image_id}: {images[image_id].name} and {name}")
             continue
         width, height = (_side(fields.get(side)) for side in ("width", "height"))
         if not (width and height):
             stated = f"width {_short(fields.get('width'))}, height {_short(fields.get('height'))}"
             problems["image-size-differs"].append(f"{name}: {stated}")
-        pictures[image_id] = Picture(image_id, name, find_image(name, image_folders), width, height)
-    return list(pictures.values())
+        path = find_image(name)
+        if name_of.setdefault(path, name) != name:
+            problems["image-file-repeated"].append(f"{name_of[path]} and {name}: both are {path}")
+        images[image_id] = ImageEntry(image_id, name, path, width, height)
+    return list(images.values())
 
 
 def _side(value: object) -> int:

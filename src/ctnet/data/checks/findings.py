@@ -20,43 +20,43 @@ class Kind(NamedTuple):
     hint: str = ""
 
 
-_MENDED = "--fix OUT.json mends it"
+_REPAIR = "--fix OUT.json repairs it"
 
 KINDS: dict[str, Kind] = {
     "annotations-unreadable": Kind("error", "places in annotation files that cannot be understood"),
-    "entry-malformed": Kind("error", "entries that are not as COCO describes them", _MENDED),
-    "image-missing": Kind("error", "pictures that are missing", "put them in place, or name their folder in a YAML"),
-    "image-empty": Kind("error", "pictures of zero bytes", _MENDED),
-    "image-unreadable": Kind("error", "pictures that cannot be decoded", _MENDED),
-    "image-forbidden": Kind("error", "pictures that you may not read", "change the rights of file and folder"),
-    "image-suffix": Kind("error", "pictures whose suffix is that of another format", "rename them"),
+    "entry-malformed": Kind("error", "entries that are not as COCO describes them", _REPAIR),
+    "image-missing": Kind("error", "images that are missing", "put them in place, or name their folder in a YAML"),
+    "image-empty": Kind("error", "images of zero bytes", _REPAIR),
+    "image-unreadable": Kind("error", "images that cannot be decoded", _REPAIR),
+    "image-forbidden": Kind("error", "images that you may not read", "change the rights of file and folder"),
+    "image-suffix": Kind("error", "images whose suffix is that of another format", "rename them"),
     "image-size-differs": Kind(
-        "error", "pictures of another size than stated", "--fix OUT.json mends it where the boxes show which is meant"
+        "error", "images of another size than stated", "--fix OUT.json repairs it where the boxes show which is meant"
     ),
-    "images-none": Kind("error", "splits without a picture"),
-    "image-id-repeated": Kind("error", "image ids used more than once", _MENDED),
-    "image-file-repeated": Kind("error", "pictures listed more than once", "merge their annotations"),
-    "image-unknown": Kind("error", "annotations of a picture that is not listed", _MENDED),
-    "category-unknown": Kind("error", "annotations of a category that is not listed", _MENDED),
+    "images-none": Kind("error", "splits without an image"),
+    "image-id-repeated": Kind("error", "image ids used more than once", _REPAIR),
+    "image-file-repeated": Kind("error", "images listed more than once", "merge their annotations"),
+    "image-unknown": Kind("error", "annotations of an image that is not listed", _REPAIR),
+    "category-unknown": Kind("error", "annotations of a category that is not listed", _REPAIR),
     "category-repeated": Kind("error", "category ids or names used more than once", "name each class once"),
-    "annotation-id-repeated": Kind("error", "annotation ids used more than once", _MENDED),
-    "box-malformed": Kind("error", "boxes that are not four finite numbers", _MENDED),
-    "area-malformed": Kind("error", "areas that are not finite numbers", _MENDED),
-    "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_MENDED}"),
-    "box-outside": Kind("error", "boxes reaching outside of their picture", f"training clips them; {_MENDED}"),
-    "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _MENDED),
-    "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _MENDED),
+    "annotation-id-repeated": Kind("error", "annotation ids used more than once", _REPAIR),
+    "box-malformed": Kind("error", "boxes that are not four finite numbers", _REPAIR),
+    "area-malformed": Kind("error", "areas that are not finite numbers", _REPAIR),
+    "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_REPAIR}"),
+    "box-outside": Kind("error", "boxes reaching outside of their image", f"training clips them; {_REPAIR}"),
+    "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _REPAIR),
+    "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _REPAIR),
     "boxes-none": Kind("warning", "splits without a box", "nothing can be learned from them"),
     "class-missing": Kind("warning", "classes with boxes in another split and none in this"),
-    "image-crowded": Kind("warning", "pictures with more boxes than the settings allow"),
+    "image-crowded": Kind("warning", "images with more boxes than the settings allow"),
     "box-tiny": Kind("warning", "boxes smaller than one output cell", "a larger image_size helps"),
     "centres-collide": Kind(
         "warning", "boxes that share class and output cell with another", "only one of them can be detected"
     ),
-    "image-in-two-splits": Kind("warning", "pictures that are the same, byte for byte, in another split"),
+    "image-in-two-splits": Kind("warning", "images that are the same, byte for byte, in another split"),
     "split-missing": Kind("info", "splits that training looks for and does not find", "it trains, without an AP"),
     "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "ctnet keeps them"),
-    "image-unannotated": Kind("info", "pictures without annotations", "they train the background"),
+    "image-unannotated": Kind("info", "images without annotations", "they train the background"),
 }
 
 

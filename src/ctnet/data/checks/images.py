@@ -1,4 +1,4 @@
-"""Rules about picture files: there, whole, of the format and size that is stated, and in one split only."""
+"""Rules about image files: there, whole, of the format and size that is stated, and in one split only."""
 
 from __future__ import annotations
 
@@ -12,29 +12,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ctnet.data.checks.entries import Picture, Tables
+from ctnet.data.checks.entries import ImageEntry, Tables
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.image import decode_image
+from ctnet.data.image import decode_image, suffixes_of
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import DataError
-
-_SUFFIXES_OF = {
-    b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    b"\x89PNG": (".png",),
-    b"BM": (".bmp",),
-    b"GIF8": (".gif",),
-    b"RIFF": (".webp",),
-    b"II*\0": (".tif", ".tiff"),
-    b"MM\0*": (".tif", ".tiff"),
-}
-"""first bytes of a format: its suffixes"""
-
 
 FORBIDDEN = "image-forbidden"
 
 
 class Look(NamedTuple):
-    """What a picture file turned out to be: (code, example) pairs, size (0 if unknown), digest."""
+    """What an image file turned out to be: (code, example) pairs, size (0 if unknown), digest."""
 
     problems: list[tuple[str, str]]
     height: int = 0
@@ -42,24 +30,24 @@ class Look(NamedTuple):
     digest: bytes = b""
 
 
-def look_at_pictures(
-    pictures: Sequence[Picture], decode: bool = True, advance: Callable[[], None] | None = None
+def look_at_images(
+    images: Sequence[ImageEntry], decode: bool = True, advance: Callable[[], None] | None = None
 ) -> list[Look]:
-    """Return what each picture file is; without `decode` only whether it is there and has bytes.
+    """Return what each image file is; without `decode` only whether it is there and has bytes.
 
-    `advance` is called once a picture.
+    `advance` is called once an image.
     """
     looks = []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for look in pool.map(_look if decode else _glance, pictures):
+        for look in pool.map(_look if decode else _glance, images):
             looks.append(look)
             if advance:
                 advance()
     return looks
 
 
-def check_pictures(tables: Tables, looks: Sequence[Look]) -> Iterator[Finding]:
-    """Yield findings about the picture files of one split."""
+def check_images(tables: Tables, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Yield findings about the image files of one split."""
     problems: dict[str, list[str]] = defaultdict(list)
     for look in looks:
         for code, example in look.problems:
@@ -69,51 +57,50 @@ def check_pictures(tables: Tables, looks: Sequence[Look]) -> Iterator[Finding]:
 
 
 def check_twins(splits: Sequence[tuple[Tables, Sequence[Look]]]) -> Iterator[Finding]:
-    """Yield a finding for each split that has pictures which an earlier split has, byte for byte."""
+    """Yield a finding for each split that has images which an earlier split has, byte for byte."""
     first: dict[bytes, tuple[str, str]] = {}
     for tables, looks in splits:
         twins = []
-        for picture, look in zip(tables.pictures, looks, strict=True):
-            split, name = first.setdefault(look.digest, (tables.split, picture.name))
+        for image, look in zip(tables.images, looks, strict=True):
+            split, name = first.setdefault(look.digest, (tables.split, image.name))
             if look.digest and split != tables.split:
-                twins.append(f"{picture.name} is {name} of {split}")
+                twins.append(f"{image.name} is {name} of {split}")
         yield from found("image-in-two-splits", tables.file, twins)
 
 
-def _glance(picture: Picture) -> Look:
+def _glance(image: ImageEntry) -> Look:
     try:
-        empty = picture.path.stat().st_size == 0
+        empty = image.path.stat().st_size == 0
     except PermissionError:
-        return _forbidden(picture)
+        return _forbidden(image)
     except OSError:
-        return Look([("image-missing", f"{picture.name}: no {picture.path}")])
-    return Look([("image-empty", picture.name)] if empty else [])
+        return Look([("image-missing", f"{image.name}: no {image.path}")])
+    return Look([("image-empty", image.name)] if empty else [])
 
 
-def _forbidden(picture: Picture) -> Look:
-    return Look([(FORBIDDEN, f"{picture.name}: no rights to read {picture.path}")])
+def _forbidden(image: ImageEntry) -> Look:
+    return Look([(FORBIDDEN, f"{image.name}: no rights to read {image.path}")])
 
 
-def _look(picture: Picture) -> Look:
-    glance = _glance(picture)
+def _look(image: ImageEntry) -> Look:
+    glance = _glance(image)
     if glance.problems:
         return glance
     try:
-        content = picture.path.read_bytes()
-        image = decode_image(content, picture.path)
+        content = image.path.read_bytes()
+        height, width = decode_image(content, image.path).shape[:2]
     except PermissionError:
-        return _forbidden(picture)
+        return _forbidden(image)
     except (OSError, DataError) as error:
         reason = error.message if isinstance(error, DataError) else error.strerror
-        return Look([("image-unreadable", f"{picture.name}: {reason}")])
-    height, width = image.shape[:2]
+        return Look([("image-unreadable", f"{image.name}: {reason}")])
     problems = []
-    suffixes = next((s for start, s in _SUFFIXES_OF.items() if content.startswith(start)), ())
-    if suffixes and Path(picture.name).suffix.lower() not in suffixes:
-        problems.append(("image-suffix", f"{picture.name} is a {suffixes[0]} picture"))
-    if picture.width and picture.height and (picture.width, picture.height) != (width, height):
-        words = f"{picture.name}: stated {picture.width} x {picture.height}, is {width} x {height}"
-        if (picture.width, picture.height) == (height, width) and _is_turned(content, image.shape[:2]):
+    suffixes = suffixes_of(content)
+    if suffixes and Path(image.name).suffix.lower() not in suffixes:
+        problems.append(("image-suffix", f"{image.name} is in the format of {suffixes[0]} files"))
+    if image.width and image.height and (image.width, image.height) != (width, height):
+        words = f"{image.name}: stated {image.width} x {image.height}, is {width} x {height}"
+        if (image.width, image.height) == (height, width) and _is_turned(content, (height, width)):
             words += ", turned by its EXIF tag"
         problems.append(("image-size-differs", words))
     return Look(problems, height, width, hashlib.sha1(content, usedforsecurity=False).digest())

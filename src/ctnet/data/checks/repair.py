@@ -1,4 +1,4 @@
-"""Mechanical repairs of a COCO json: what can be put right without looking at a picture's meaning."""
+"""Mechanical repairs of a COCO json: what can be put right without looking at an image's meaning."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.data.box_form import looks_like_corners, looks_normalised
-from ctnet.data.checks.entries import Picture, Tables, tabulate
-from ctnet.data.checks.images import FORBIDDEN, Look, look_at_pictures
-from ctnet.data.layouts.coco import Box, find_image, is_integer, load_coco_json, read_area, read_box, write_coco_json
-from ctnet.data.layouts.layout import SplitFiles, find_splits, json_image_folders
+from ctnet.data.checks.entries import ImageEntry, Tables, tabulate
+from ctnet.data.checks.images import FORBIDDEN, Look, look_at_images
+from ctnet.data.layouts.coco import Box, is_integer, json_image_folders, read_area, read_box, write_coco_json
+from ctnet.data.layouts.layout import CocoContent, SplitFiles
+from ctnet.data.layouts.names import ImageFinder
+from ctnet.data.layouts.table import find_splits
 from ctnet.errors import ConfigError, DataError
 
 Entry = dict[str, Any]
+Looks = dict[int, tuple[ImageEntry, Look]]
 
 _SAME_SIZE = 0.01
-"""a picture that differs by so little from what is stated is the one that boxes were drawn on"""
+"""an image that differs by so little from what is stated is the one that boxes were drawn on"""
 
 
 def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) -> list[str]:
-    """Write a mended copy of a COCO json to `out` and return, as sentences, what was done.
+    """Write a repaired copy of a COCO json to `out` and return, as sentences, what was done.
 
-    Pictures that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
+    Images that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
     classes. Boxes are clipped, repeated annotation ids numbered anew, corner and normalised boxes converted where most
-    look so. Sizes are corrected, and boxes scaled with them unless they can only have been drawn on the real pictures.
-    A picture that is turned stays as it is: nobody can say whether its boxes are. Other fields stay; file names become
-    relative to `out` where the pictures would not be found otherwise.
+    look so. Sizes are corrected, and boxes scaled with them unless they can only have been drawn on the real images.
+    An image that is turned stays as it is: nobody can say whether its boxes are. Other fields stay; file names become
+    relative to `out` where the images would not be found otherwise.
 
-    Raises ConfigError when `path` is not one COCO json or `out` exists, DataError when none of its pictures can be read
+    Raises ConfigError when `path` is not one COCO json or `out` exists, DataError when none of its images can be read
     or there are no rights to read one, StorageError.
     """
-    files = _only_json(Path(path).expanduser(), out)
-    content = load_coco_json(files.file)
+    files, content = _only_json(Path(path).expanduser(), out)
     tables, _ = tabulate(content, files.file, files.image_folders, "")
-    looks = look_at_pictures(tables.pictures, advance=advance)
+    looks = look_at_images(tables.images, advance=advance)
     if not any(look.width for look in looks):
         raise DataError(
-            f"none of {len(looks)} pictures can be read",
+            f"none of {len(looks)} images can be read",
             file=files.file,
-            first=tables.pictures[0].path if tables.pictures else None,
+            first=tables.images[0].path if tables.images else None,
             hint="name their folder in a YAML: train: {annotations: FILE.json, images: FOLDER}",
         )
-    for picture, look in zip(tables.pictures, looks, strict=True):
+    for listed, look in zip(tables.images, looks, strict=True):
         if any(code == FORBIDDEN for code, _ in look.problems):
-            raise DataError("no rights to read a picture", file=picture.path)
-    looks_by_id = {p.id: (p, look) for p, look in zip(tables.pictures, looks, strict=True)}
+            raise DataError("no rights to read an image", file=listed.path)
+    looks_by_id = {image.id: (image, look) for image, look in zip(tables.images, looks, strict=True)}
     done: Counter[str] = Counter()
-    images = _mend_images(content["images"], looks_by_id, done)
-    categories = _mend_categories(content["categories"], done)
+    images = _repaired_images(content["images"], looks_by_id, done)
+    categories = _repaired_categories(content["categories"], done)
     to_pixels = _conversion(tables)
     factors = {} if to_pixels else _scaled(tables, looks)
     annotations = []
@@ -58,7 +60,7 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
     used: set[int] = set()
     next_id = max(ids, default=0) + 1
     for entry in content["annotations"]:
-        annotation = _mend_annotation(entry, images, categories, to_pixels, factors, done)
+        annotation = _repaired_annotation(entry, images, categories, to_pixels, factors, done)
         if annotation is None:
             continue
         annotation_id = annotation.get("id")
@@ -68,56 +70,61 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
             done["annotation ids numbered anew"] += 1
         used.add(annotation["id"])
         annotations.append(annotation)
-    mended = {"images": [*images.values()], "annotations": annotations, "categories": [*categories.values()]}
-    folders = json_image_folders(out)
+    repaired = {"images": [*images.values()], "annotations": annotations, "categories": [*categories.values()]}
+    find_image = ImageFinder(json_image_folders(out))
     for image in images.values():
         path = looks_by_id[image["id"]][0].path.resolve()
-        if find_image(image["file_name"], folders).resolve() != path:
+        if find_image(image["file_name"]).resolve() != path:
             image["file_name"] = Path(os.path.relpath(path, out.resolve().parent)).as_posix()
-    write_coco_json({**content, **mended}, out)
+    write_coco_json({**content, **repaired}, out)
     return [f"{count} {what}" for what, count in done.items() if count]
 
 
-def _only_json(path: Path, out: Path) -> SplitFiles:
-    splits = find_splits(path)
-    if {files.layout for files in splits.values()} != {"coco"}:
-        raise ConfigError("only COCO json can be mended", got=path, hint="mend by hand, or ctnet data convert makes it")
+def _only_json(path: Path, out: Path) -> tuple[SplitFiles, CocoContent]:
+    """Return the one split at the path and its content, as it stands."""
+    splits = [*find_splits(path).values()]
+    read = splits[0].layout.content
+    if read is None:
+        raise ConfigError(
+            "only COCO files can be repaired",
+            got=f"{path}: {splits[0].layout.title}",
+            hint="ctnet data convert makes COCO files of a data set in another layout",
+        )
     if len(splits) != 1:
-        choice = ", ".join(str(split.file) for split in splits.values())
-        raise ConfigError("one file at a time can be mended", got=path, expected=f"one of {choice}")
-    (files,) = splits.values()
+        choice = ", ".join(str(split.files.file) for split in splits)
+        raise ConfigError("one file at a time can be repaired", got=path, expected=f"one of {choice}")
     if out.exists():
-        raise ConfigError("the mended copy must be a new file", got=out)
-    return files
+        raise ConfigError("the repaired copy must be a new file", got=out)
+    return splits[0].files, read(splits[0].files)
 
 
 def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
-    """Return by image id how much larger a picture is than stated where that counts for its boxes too.
+    """Return by image id how much larger an image is than stated where that counts for its boxes too.
 
-    It does unless boxes show that they were drawn on the real pictures: larger ones than stated have boxes beyond the
+    It does unless boxes show that they were drawn on the real images: larger ones than stated have boxes beyond the
     stated sides, smaller ones have none beyond their own.
     """
     factors = {}
-    for picture, look in zip(tables.pictures, looks, strict=True):
-        if look.width and picture.width and picture.height and not _is_turned(picture, look):
-            factor = look.width / picture.width
-            if abs(factor - 1) > _SAME_SIZE and abs(look.height - factor * picture.height) <= 1:
-                factors[picture.id] = factor
+    for image, look in zip(tables.images, looks, strict=True):
+        if look.width and image.width and image.height and not _is_turned(image, look):
+            factor = look.width / image.width
+            if abs(factor - 1) > _SAME_SIZE and abs(look.height - factor * image.height) <= 1:
+                factors[image.id] = factor
     larger_has_them: set[bool] = set()  # boxes that only the larger size can hold; True: that is the real one
-    for (x, y, width, height), position in zip(tables.boxes_xywh, tables.picture, strict=True):
-        picture, look = tables.pictures[position], looks[position]
-        if picture.id in factors:
-            smaller = min((picture.width, picture.height), (look.width, look.height))
+    for (x, y, width, height), position in zip(tables.boxes_xywh, tables.image, strict=True):
+        image, look = tables.images[position], looks[position]
+        if image.id in factors:
+            smaller = min((image.width, image.height), (look.width, look.height))
             if x + width > smaller[0] + 1 or y + height > smaller[1] + 1:
-                larger_has_them.add(factors[picture.id] > 1)
+                larger_has_them.add(factors[image.id] > 1)
     return {
         image_id: factor for image_id, factor in factors.items() if (factor > 1) != ((factor > 1) in larger_has_them)
     }
 
 
-def _is_turned(picture: Picture, look: Look) -> bool:
-    """Say whether the picture has the stated sides the other way round."""
-    return (picture.width, picture.height) == (look.height, look.width) != (look.width, look.height)
+def _is_turned(image: ImageEntry, look: Look) -> bool:
+    """Say whether the image has the stated sides the other way round."""
+    return (image.width, image.height) == (look.height, look.width) != (look.width, look.height)
 
 
 def _conversion(tables: Tables) -> tuple[str, Callable[[Box, Entry], Box]] | None:
@@ -140,28 +147,28 @@ def _from_fractions(box: Box, image: Entry) -> Box:
     return x * image["width"], y * image["height"], width * image["width"], height * image["height"]
 
 
-def _mend_images(entries: list[Any], looks: dict[int, tuple[Picture, Look]], done: Counter[str]) -> dict[int, Entry]:
+def _repaired_images(entries: list[Any], looks: Looks, done: Counter[str]) -> dict[int, Entry]:
     images: dict[int, Entry] = {}
     for entry in entries:
         image_id = entry.get("id") if isinstance(entry, dict) else None
-        picture, look = looks.get(image_id, (None, Look([]))) if is_integer(image_id) else (None, Look([]))
-        if picture is None or entry.get("file_name") != picture.name:
+        image, look = looks.get(image_id, (None, Look([]))) if is_integer(image_id) else (None, Look([]))
+        if image is None or entry.get("file_name") != image.name:
             done["entries of images dropped"] += 1
         elif not look.width:
-            done["pictures dropped, missing or unreadable"] += 1
-        elif picture.id in images:
+            done["images dropped, missing or unreadable"] += 1
+        elif image.id in images:
             done["entries of images dropped"] += 1
-        elif _is_turned(picture, look):
-            done["turned pictures left as they are: turn the files or their boxes"] += 1
-            images[picture.id] = dict(entry)
+        elif _is_turned(image, look):
+            done["turned images left as they are: turn the files or their boxes"] += 1
+            images[image.id] = dict(entry)
         else:
             if (entry.get("width"), entry.get("height")) != (look.width, look.height):
-                done["picture sizes corrected"] += 1
-            images[picture.id] = {**entry, "width": look.width, "height": look.height}
+                done["image sizes corrected"] += 1
+            images[image.id] = {**entry, "width": look.width, "height": look.height}
     return images
 
 
-def _mend_categories(entries: list[Any], done: Counter[str]) -> dict[int, Entry]:
+def _repaired_categories(entries: list[Any], done: Counter[str]) -> dict[int, Entry]:
     categories: dict[int, Entry] = {}
     for entry in entries:
         fields = entry if isinstance(entry, dict) else {}
@@ -173,7 +180,7 @@ def _mend_categories(entries: list[Any], done: Counter[str]) -> dict[int, Entry]
     return categories
 
 
-def _mend_annotation(
+def _repaired_annotation(
     entry: Any,
     images: dict[int, Entry],
     categories: dict[int, Entry],
@@ -181,13 +188,13 @@ def _mend_annotation(
     factors: Mapping[int, float],
     done: Counter[str],
 ) -> Entry | None:
-    """Return a mended copy of an annotation, or None when nothing can be saved."""
+    """Return a repaired copy of an annotation, or None when nothing can be saved."""
     fields = entry if isinstance(entry, dict) else {}
     image_id, category_id = fields.get("image_id"), fields.get("category_id")
     image = images.get(image_id) if is_integer(image_id) else None
     box = read_box(fields.get("bbox"))
     if image is None:
-        done["annotations dropped, without a picture"] += 1
+        done["annotations dropped, without an image"] += 1
         return None
     if not is_integer(category_id) or category_id not in categories:
         done["annotations dropped, of an unknown category"] += 1
@@ -203,14 +210,14 @@ def _mend_annotation(
     if factor != 1:
         x, y, w, h = box
         box = x * factor, y * factor, w * factor, h * factor
-        done["boxes scaled with their picture"] += 1
+        done["boxes scaled with their image"] += 1
         done["masks and key points not scaled"] += bool(fields.get("segmentation") or fields.get("keypoints"))
     clipped = _clip(box, image["width"], image["height"])
     if min(clipped[2:]) <= 0:
         done["boxes dropped, without width or height"] += 1
         return None
     if any(abs(new - old) > 1e-6 for new, old in zip(clipped, box, strict=True)):
-        done["boxes clipped to their picture"] += 1
+        done["boxes clipped to their image"] += 1
         box = clipped
     stated = fields.get("area")
     area = read_area(stated)

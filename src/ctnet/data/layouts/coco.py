@@ -1,16 +1,21 @@
-"""COCO json in both directions; labels are the positions of the file's categories sorted by id."""
+"""COCO: one JSON file a split; labels are the positions of the file's categories sorted by id."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
+from ctnet.data.box_form import to_xywh
+from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
+from ctnet.data.layouts.layout import CocoContent, SplitFiles, Writer, by_split
+from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.errors import DataError
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
@@ -22,10 +27,24 @@ _LARGEST = 1e9
 Box = tuple[float, float, float, float]
 
 
-def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
-    """Return the annotations of a COCO json, exactly as it states them.
+def find(path: Path) -> dict[str, SplitFiles]:
+    """Return the splits of a folder, a JSON file, or a YAML file that names annotations and images of each split."""
+    if path.suffix.lower() == ".json" and path.is_file():
+        name = path.stem.removeprefix("instances_")
+        return {name: SplitFiles(path, json_image_folders(path), serves_any=True)}
+    return _annotations_folder(path) or _beside_images(path) or _named_in_yaml(path)
 
-    Boxes without size or outside of their picture are kept. Pictures are looked for in `image_folders`, one
+
+def json_image_folders(file: Path) -> tuple[Path, ...]:
+    """Return the folders in which the images of a COCO file may lie when nothing else is known of them."""
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
+    return (*_image_folders(root, file.stem.removeprefix("instances_")), file.parent)
+
+
+def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
+    """Return the annotations of a COCO file, exactly as it states them.
+
+    Boxes without size or outside their image are kept. Images are looked for in `image_folders`, one
     that is nowhere keeps the path it should have. Raises DataError, naming the value, for what cannot be
     understood.
     """
@@ -37,9 +56,10 @@ def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> Ann
         image_id, row = _read_annotation(json_file, position, annotation, label_of)
         by_image[image_id].append(row)
     images = []
+    find_image = ImageFinder(image_folders)
     for position, entry in enumerate(content["images"]):
         image_id = _image_id(json_file, position, entry)
-        images.append(_record(json_file, entry, image_id, image_folders, by_image.pop(image_id, [])))
+        images.append(_record(json_file, entry, image_id, find_image, by_image.pop(image_id, [])))
     _refuse_repeats(json_file, "image id", (image.id for image in images))
     if by_image:
         image_id, rows = next(iter(by_image.items()))
@@ -47,7 +67,7 @@ def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> Ann
     return AnnotationSet(json_file, split, categories, tuple(images))
 
 
-def load_coco_json(json_file: Path) -> dict[str, list[Any]]:
+def load_coco_json(json_file: Path) -> CocoContent:
     """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO."""
     try:
         content = json.loads(json_file.read_bytes())
@@ -65,18 +85,6 @@ def load_coco_json(json_file: Path) -> dict[str, list[Any]]:
             got=f"no list {', '.join(absent)}",
         )
     return lists
-
-
-def find_image(file_name: str, image_folders: Sequence[Path]) -> Path:
-    """Return where the picture is: under its name, else its bare name, in the first folder that has it.
-
-    A picture that is nowhere gets the first path that was tried.
-    """
-    name = PurePosixPath(file_name.replace("\\", "/"))
-    candidates = [folder / name for folder in image_folders]
-    candidates += [folder / name.name for folder in image_folders if len(name.parts) > 1]
-    # unlike Path.is_file it is no error where there are no rights to look
-    return next((path for path in candidates if os.path.isfile(path)), candidates[0])  # noqa: PTH113
 
 
 def read_box(value: object) -> Box | None:
@@ -103,7 +111,7 @@ def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
     """Return a COCO ground truth with the original ids, areas and crowds; `bbox` is x, y, width, height.
 
     Annotation ids are numbered anew, from 1, when one is repeated or 0: pycocotools would score those
-    wrongly. `file_name` is the picture's path.
+    wrongly. `file_name` is the image's path.
     """
     ids = [int(i) for image in annotation_set.images for i in image.annotation_ids]
     if len(set(ids)) < len(ids) or 0 in ids:
@@ -113,9 +121,8 @@ def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
     for image in annotation_set.images:
         images.append({"id": image.id, "file_name": str(image.path), "width": image.width, "height": image.height})
         corners = image.boxes_xyxy.astype(np.float64)
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         for box, label, crowd, area in zip(
-            boxes.tolist(), image.labels.tolist(), image.crowd.tolist(), image.areas.tolist(), strict=True
+            to_xywh(corners).tolist(), image.labels.tolist(), image.crowd.tolist(), image.areas.tolist(), strict=True
         ):
             annotations.append(
                 {
@@ -134,7 +141,7 @@ def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
 def write_coco(annotation_set: AnnotationSet, json_file: Path) -> None:
     """Write the annotations as COCO json, whole or not at all. Raises StorageError.
 
-    File names are relative to the deepest folder that holds all pictures: bare names when they share one.
+    File names are relative to the deepest folder that holds all images: bare names when they share one.
     """
     content = coco_dict(annotation_set)
     folders = {str(image.path.parent) for image in annotation_set.images}
@@ -147,6 +154,62 @@ def write_coco(annotation_set: AnnotationSet, json_file: Path) -> None:
 def write_coco_json(content: Mapping[str, Any], json_file: Path) -> None:
     """Write a COCO ground truth, whole or not at all. Raises StorageError."""
     write_file(json_file, json.dumps(content, ensure_ascii=False).encode())
+
+
+def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:
+    files = {split: folder / "annotations" / f"instances_{split}.json" for split in sets}
+    for split, file in files.items():
+        write_coco(sets[split], file)
+    return files
+
+
+WRITER = Writer("images/{split}", _write_splits)
+
+
+def _annotations_folder(folder: Path) -> dict[str, SplitFiles]:
+    files = sorted((folder / "annotations").glob("instances_*.json"))
+    names = [file.stem.removeprefix("instances_") for file in files]
+    return by_split(
+        (name, SplitFiles(file, _image_folders(folder, name))) for name, file in zip(names, files, strict=True)
+    )
+
+
+def _beside_images(folder: Path) -> dict[str, SplitFiles]:
+    files = sorted(folder.glob("*/_annotations.coco.json"))
+    return by_split((file.parent.name, SplitFiles(file, (file.parent,))) for file in files)
+
+
+def _named_in_yaml(path: Path) -> dict[str, SplitFiles]:
+    file = find_data_yaml(path)
+    content = read_data_yaml(file) if file else {}
+    if file is None or "names" in content:
+        return {}
+    splits = {}
+    for name, entry in content.items():
+        if not isinstance(entry, dict) or set(entry) != {"annotations", "images"}:
+            raise DataError(
+                f"the split {name!r} is not described",
+                file=file,
+                expected="{annotations: FILE.json, images: FOLDER}, or names: for a YOLO data set",
+                got=entry,
+            )
+        folder = file.parent / str(entry["images"])
+        splits[str(name)] = SplitFiles(file.parent / str(entry["annotations"]), (folder,))
+    return splits
+
+
+def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
+    """Return the folders in which images of a split may lie, the root last.
+
+    `name` may end in a year, or go on behind the split: the images of val_repaired are those of val.
+    """
+    brief = re.sub(r"\d{4}$", "", name)
+    start = re.match("train|valid|val|test", name)
+    guesses = [*dict.fromkeys([name, f"{brief}2017", brief, *([start.group()] if start else [])])]
+    places = [*guesses, *(f"images/{guess}" for guess in guesses), "images"]
+    folders = Folders()
+    found = [folders.entry(root, place) for place in places]
+    return (*dict.fromkeys(folder for folder in found if folder and folder.is_dir()), root)
 
 
 def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...]:
@@ -199,7 +262,7 @@ def _record(
     json_file: Path,
     entry: Mapping[str, Any],
     image_id: int,
-    image_folders: Sequence[Path],
+    find_image: ImageFinder,
     rows: Sequence[tuple[Box, int, bool, float, int]],
 ) -> ImageRecord:
     if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
@@ -211,7 +274,7 @@ def _record(
     boxes, labels, crowd, areas, annotation_ids = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     return ImageRecord(
         id=image_id,
-        path=find_image(entry["file_name"], image_folders),
+        path=find_image(entry["file_name"]),
         width=entry["width"],
         height=entry["height"],
         boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
@@ -237,5 +300,5 @@ def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn
         file=json_file,
         expected=expected,
         got=shown if len(shown) <= 200 else f"{shown[:200]}...",
-        hint="ctnet data check lists every problem, --fix mends the mechanical ones",
+        hint="ctnet data check lists every problem, --fix FILE repairs the mechanical ones",
     )

@@ -1,162 +1,101 @@
-"""Which splits a path holds, in which layout, and where their pictures lie; reads folder listings only."""
+"""What a data layout is to the rest of ctnet: one row of the table."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from ctnet.config.load import read_yaml
-from ctnet.errors import ConfigError, DataError
+from ctnet.errors import DataError
+from ctnet.types import AnnotationSet
 
-_DATA_YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
-_ORDER = ("train", "val", "test")
-SPLIT_FOLDERS = ("train", "valid", "val", "test")
-"""names of folders that hold pictures and Pascal VOC's XML of one split each, as exporters write them"""
-_LOOKED_FOR = (
-    "annotations/instances_*.json",
-    "train/_annotations.coco.json",
-    "Annotations/ with ImageSets/Main/*.txt",
-    "*.xml beside pictures, there or in train/ and val/",
-    *_DATA_YAMLS,
-)
+CocoContent = dict[str, list[Any]]
+"""the lists images, annotations and categories of a COCO ground truth, as far as they can be understood"""
+Tolerate = Callable[[DataError], None]
+"""takes the error of a line, file or image that is then left out"""
+
+_SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 class SplitFiles(NamedTuple):
-    """Where one split lies: `file` is a COCO json, a VOC folder or a YOLO data.yaml."""
+    """Where one split lies on disk.
 
-    layout: Literal["coco", "voc", "yolo"]
+    `file` is what the layout's reader opens and messages name: a file, a folder or an archive. Images are looked for
+    in `image_folders`, in that order, where the layout does not state their paths. `key` is the split's own name where
+    that differs from ctnet's (`valid`, `Train`); `serves_any` marks a file that states no split: it is whichever split
+    is asked for.
+    """
+
     file: Path
     image_folders: tuple[Path, ...] = ()
+    key: str = ""
+    serves_any: bool = False
 
 
-class NoLayout(DataError):
-    """A folder that is no data set, though it may hold pictures."""
+class Writer(NamedTuple):
+    """How a layout is written.
 
-
-def find_splits(path: Path) -> dict[str, SplitFiles]:
-    """Return the splits of a folder or file by name. Raises NoLayout when none is recognised, or another DataError.
-
-    A json file is one split, named after the file; Roboflow's `valid` is called `val`.
+    `write(sets, folder)` writes the annotations of all splits, whose images lie in `folder / image_folder`
+    already (`{split}` in it stands for the name), and returns by split the file that `ctnet data convert` prints.
     """
-    if path.suffix.lower() == ".json" and path.is_file():
-        return _json_file(path)
-    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
-        return _yaml_file(path)
-    if not path.is_dir():
-        raise DataError("there is no such folder or file", got=path, expected="a data set")
-    splits = _coco_folder(path) or _roboflow_folder(path) or _voc_folder(path)
-    data_yaml = next((path / name for name in _DATA_YAMLS if (path / name).is_file()), None)
-    if not splits:
-        splits = _yaml_file(data_yaml) if data_yaml else _xml_beside_pictures(path)
-    if not splits:
-        raise NoLayout("the folder has no layout that is known", folder=path, looked_for=", ".join(_LOOKED_FOR))
-    return {name: splits[name] for name in sorted(splits, key=_rank)}
+
+    image_folder: str
+    write: Callable[[Mapping[str, AnnotationSet], Path], dict[str, Path]]
 
 
-def pick_split(path: Path, splits: dict[str, SplitFiles], split: str) -> SplitFiles:
-    """Return the files of a split; a json file given by itself serves as any. Raises DataError."""
-    if path.suffix.lower() == ".json":
-        return next(iter(splits.values()))
-    if split not in splits:
-        raise DataError(f"there is no split {split!r}", data=path, got=split, expected=" or ".join(splits))
-    return splits[split]
+@dataclass(frozen=True)
+class Layout:
+    """A data layout: how it is recognised, read, checked and written.
 
+    `find(path)` gets a folder, file or archive that exists and returns its splits by name, none when it is of another
+    layout; it reads listings and small files only, and raises DataError for a set of this layout that is not usable.
+    `sought` are the names that it looks for, for the message when no layout fits.
 
-def json_image_folders(file: Path) -> tuple[Path, ...]:
-    """Return the folders in which the pictures of a COCO json may lie when nothing else is known of them."""
-    root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    return (*_image_folders(root, file.stem.removeprefix("instances_")), file.parent)
+    `read(files, split, tolerate)` returns one split and raises DataError for what cannot be understood; `tolerate`,
+    if given, takes such errors instead, and what they are about is left out.
 
-
-def read_data_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping of a YAML that describes data. Raises DataError."""
-    try:
-        return read_yaml(path)
-    except ConfigError as error:
-        raise DataError(error.message, hint=error.hint, **error.facts) from None
-
-
-def _rank(split: str) -> tuple[int, str]:
-    """Sort train before val before test before the rest."""
-    return (_ORDER.index(split) if split in _ORDER else len(_ORDER)), split
-
-
-def _coco_folder(folder: Path) -> dict[str, SplitFiles]:
-    files = sorted((folder / "annotations").glob("instances_*.json"))
-    names = [file.stem.removeprefix("instances_") for file in files]
-    short = [re.sub(r"\d{4}$", "", name) for name in names]
-    unique = len(set(short)) == len(short)
-    return {
-        brief if unique else name: SplitFiles("coco", file, _image_folders(folder, name))
-        for brief, name, file in zip(short, names, files, strict=True)
-    }
-
-
-def _roboflow_folder(folder: Path) -> dict[str, SplitFiles]:
-    files = sorted(folder.glob("*/_annotations.coco.json"))
-    return {
-        "val" if file.parent.name == "valid" else file.parent.name: SplitFiles("coco", file, (file.parent,))
-        for file in files
-    }
-
-
-def _json_file(file: Path) -> dict[str, SplitFiles]:
-    name = file.stem.removeprefix("instances_")
-    return {name: SplitFiles("coco", file, json_image_folders(file))}
-
-
-def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
-    """Return the folders in which pictures of a split may lie, the root last.
-
-    `name` may end in a year, or go on behind the split: the pictures of val_mended are those of val.
+    The checks and the repair work on COCO content. Without `content` it is made of what `read` understands; a layout
+    whose files hold more than `read` accepts returns it from `content(files)`, and its sets can be repaired.
     """
-    brief = re.sub(r"\d{4}$", "", name)
-    start = re.match("train|valid|val|test", name)
-    guesses = [*dict.fromkeys([name, f"{brief}2017", brief, *([start.group()] if start else [])])]
-    folders = [root / guess for guess in guesses] + [root / "images" / guess for guess in guesses]
-    return (*(folder for folder in [*folders, root / "images"] if folder.is_dir()), root)
+
+    name: str
+    title: str
+    sought: tuple[str, ...]
+    find: Callable[[Path], dict[str, SplitFiles]]
+    read: Callable[[SplitFiles, str, Tolerate | None], AnnotationSet]
+    content: Callable[[SplitFiles], CocoContent] | None = None
+    writer: Writer | None = None
 
 
-def _voc_folder(folder: Path) -> dict[str, SplitFiles]:
-    candidates = [folder, *sorted(folder.glob("VOC20*")), *sorted(folder.glob("VOCdevkit/VOC20*"))]
-    roots = [root for root in candidates if (root / "Annotations").is_dir()]
-    if len(roots) > 1:
-        raise DataError("several Pascal VOC folders", expected="the path of one", got=", ".join(map(str, roots)))
-    if not roots:
-        return {}
-    (root,) = roots
-    if not (root / "ImageSets").is_dir():
-        return {"train": SplitFiles("voc", root)} if any((root / "Annotations").glob("*.xml")) else {}
-    # Main/ also lists the pictures of each class (aeroplane_train.txt); those are no splits.
-    lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-    return {file.stem: SplitFiles("voc", root) for file in lists if "_" not in file.stem}
+class Split(NamedTuple):
+    """One split of a data set, in the layout that it is in."""
+
+    name: str
+    layout: Layout
+    files: SplitFiles
+
+    def read(self, tolerate: Tolerate | None = None) -> AnnotationSet:
+        """Return the annotations. Raises DataError; see `Layout` for `tolerate`."""
+        return self.layout.read(self.files, self.name, tolerate)
 
 
-def _xml_beside_pictures(folder: Path) -> dict[str, SplitFiles]:
-    """Return the splits of folders such as train/ and valid/, or else the folder itself as the split to train on."""
-    found = {name: folder / name for name in SPLIT_FOLDERS if any((folder / name).glob("*.xml"))}
-    if found:
-        return {"val" if name == "valid" else name: SplitFiles("voc", path) for name, path in found.items()}
-    return {"train": SplitFiles("voc", folder)} if any(folder.glob("*.xml")) else {}
+def by_split(found: Iterable[tuple[str, SplitFiles]]) -> dict[str, SplitFiles]:
+    """Return the files by ctnet's name of each split, with the name on disk as `key`.
+
+    `Train`, `valid` and `train2017` become train, val and train, unless two splits would then have one name.
+    """
+    named = [(_plain_name(name), name, files) for name, files in found]
+    counts = Counter(plain for plain, _, _ in named)
+    return {plain if counts[plain] == 1 else name: files._replace(key=name) for plain, name, files in named}
 
 
-def _yaml_file(file: Path) -> dict[str, SplitFiles]:
-    content = read_data_yaml(file)
-    if "names" in content:
-        splits = {name: SplitFiles("yolo", file) for name in _ORDER if content.get(name)}
-        if not splits:
-            raise DataError("the data set has no split", file=file, expected="train: FOLDER, val: FOLDER")
-        return splits
-    splits = {}
-    for name, entry in content.items():
-        if not isinstance(entry, dict) or set(entry) != {"annotations", "images"}:
-            raise DataError(
-                f"the split {name!r} is not described",
-                file=file,
-                expected="{annotations: FILE.json, images: FOLDER}, or names: for a YOLO data set",
-                got=entry,
-            )
-        folder = file.parent / str(entry["images"])
-        splits[str(name)] = SplitFiles("coco", file.parent / str(entry["annotations"]), (folder,))
-    return splits
+def _plain_name(name: str) -> str:
+    without_year = re.sub(r"(?<=\D)\d{4}$", "", name)
+    plain = _SPLIT_NAMES.get(without_year.lower())
+    return plain or without_year

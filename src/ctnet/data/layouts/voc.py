@@ -1,24 +1,30 @@
-"""Pascal VOC: one XML a picture, pictures in JPEGImages, splits in ImageSets/Main; or XML beside the pictures."""
+"""Pascal VOC: one XML an image, images in JPEGImages, splits in ImageSets/Main; or XML beside the images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 from xml.etree import ElementTree
 
 import numpy as np
 
+from ctnet.data.image import IMAGE_SUFFIXES
 from ctnet.data.image_size import read_image_size
-from ctnet.data.layouts.layout import SPLIT_FOLDERS
+from ctnet.data.layouts.layout import SplitFiles, Tolerate, Writer, by_split
+from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_path
+from ctnet.data.layouts.records import Records
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
+from ctnet.files import write_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
+_SPLIT_FOLDERS = ("train", "valid", "val", "test")
+"""names of folders that hold images and XML of one split each, as exporters write them"""
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_PICTURES = ("JPEGImages", "images")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
+_IMAGE_FOLDERS = ("JPEGImages", "images")
+_XML = (".xml",)
 
 Row = tuple[str, tuple[float, ...]]
 
@@ -26,81 +32,119 @@ Row = tuple[str, tuple[float, ...]]
 class _Files(NamedTuple):
     """What a split consists of."""
 
-    names: list[str]  # of its pictures, without suffix
+    names: list[str]  # of its images, without suffix
     listed_in: Path
     annotations: Path  # folders
-    pictures: Path
+    images: Path
     everywhere: list[Path]  # XML files of all splits
 
 
-def read_voc(folder: Path, split: str, tolerate: Callable[[DataError], None] | None = None) -> AnnotationSet:
-    """Return the pictures that `ImageSets/Main/{split}.txt` lists, boxes exactly as written.
+def find(path: Path) -> dict[str, SplitFiles]:
+    """Return the splits of a folder with Annotations, alone or in VOCdevkit, or with XML beside the images."""
+    candidates = [path, *sorted(path.glob("VOC20*")), *sorted(path.glob("VOCdevkit/VOC20*"))] if path.is_dir() else []
+    roots = [root for root in candidates if _annotations_folder(root)]
+    if len(roots) > 1:
+        raise DataError("several Pascal VOC folders", expected="the path of one", got=", ".join(map(str, roots)))
+    if not roots:
+        return _beside_images(path) if path.is_dir() else {}
+    (root,) = roots
+    lists = _lists_folder(root)
+    if lists is None:
+        annotations = _annotations_folder(root)
+        return {"train": SplitFiles(root)} if annotations and files_below(annotations, _XML, nested=True) else {}
+    # Main/ also lists the images of each class (aeroplane_train.txt); those are no splits.
+    return by_split((file.stem, SplitFiles(root)) for file in files_below(lists, (".txt",)) if "_" not in file.stem)
 
-    A folder without lists is one split, and one without `Annotations` has its XML beside the pictures. Categories are
+
+def read_voc(folder: Path, split: str, tolerate: Tolerate | None = None, key: str = "") -> AnnotationSet:
+    """Return the images that `ImageSets/Main/{split}.txt` lists, boxes exactly as written.
+
+    A folder without lists is one split, and one without `Annotations` has its XML beside the images. Categories are
     the names of all annotation files in alphabetical order, so that every split has the same; ids count from 1, as do
-    those of pictures and boxes. Objects marked difficult are kept.
+    those of images and boxes. Objects marked difficult are kept.
 
-    Raises DataError, naming the file, for what cannot be understood. With `tolerate` such files and their pictures are
-    left out instead, each told to it.
+    Raises DataError, naming the file, for what cannot be understood. With `tolerate` such files and their images are
+    left out and it gets each error. `key` is the name of the split's list where that differs.
     """
     tolerant = Tolerant(tolerate)
-    files = _files(folder, split)
+    files = _files(folder, key or split)
     read = {file: tolerant(partial(_read, file)) for file in files.everywhere}
     class_names = sorted({name for annotated in read.values() if annotated for name, _ in annotated.objects})
     label_of = {name: label for label, name in enumerate(class_names)}
-    images: list[ImageRecord] = []
-    first_box = 1
+    records, folders, find_image = Records(), Folders(), ImageFinder((files.images,))
     for image_id, name in enumerate(files.names, start=1):
-        file = files.annotations / f"{name}.xml"
-        annotated = read[file] if file in read else tolerant(partial(_no_annotations, files.listed_in, name))
-        if annotated is None:
+        file = folders.with_stem(files.annotations, name, _XML)
+        annotated = read[file] if file in read else tolerant(partial(_no_annotations, files, name))
+        if file is None or annotated is None:
             continue
-        path, objects = _picture(files.pictures, name, annotated.stated_name), annotated.objects
+        path, objects = _image(find_image, name, annotated.stated_name), annotated.objects
         size = annotated.size_hw or tolerant(partial(read_image_size, path))
         if size is None:
             continue
-        height, width = size
         boxes = np.array([box for _, box in objects], np.float32).reshape(-1, 4)
-        images.append(
-            ImageRecord(
-                id=image_id,
-                path=path,
-                width=width,
-                height=height,
-                boxes_xyxy=boxes,
-                labels=np.array([label_of[class_name] for class_name, _ in objects], np.int64),
-                crowd=np.zeros(len(objects), np.bool_),
-                areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
-                annotation_ids=np.arange(first_box, first_box + len(objects), dtype=np.int64),
-            )
-        )
-        first_box += len(objects)
+        labels = np.array([label_of[class_name] for class_name, _ in objects], np.int64)
+        records.add(path, size, boxes, labels, image_id)
     categories = tuple(Category(label + 1, name) for name, label in label_of.items())
-    return AnnotationSet(folder, split, categories, tuple(images))
+    return AnnotationSet(folder, split, categories, tuple(records.images))
+
+
+def _annotations_folder(folder: Path) -> Path | None:
+    found = Folders().entry(folder, "Annotations")
+    return found if found and found.is_dir() else None
+
+
+def _lists_folder(folder: Path) -> Path | None:
+    """Return the folder of lists, one a split; sets that were labelled for parts of persons have them in Layout."""
+    lists = (folder / "ImageSets" / name for name in ("Main", "Layout"))
+    return next((place for place in lists if place.is_dir()), None)
+
+
+def _beside_images(folder: Path) -> dict[str, SplitFiles]:
+    """Return the splits of folders such as train/ and valid/, or else the folder itself as the split to train on."""
+    found = [name for name in _SPLIT_FOLDERS if files_below(folder / name, _XML)]
+    if found:
+        return by_split((name, SplitFiles(folder / name)) for name in found)
+    return {"train": SplitFiles(folder)} if files_below(folder, _XML) else {}
 
 
 def _files(folder: Path, split: str) -> _Files:
-    annotations = folder / "Annotations"
-    if not annotations.is_dir():
-        own = sorted(folder.glob("*.xml"))
-        family = [folder.parent / name for name in SPLIT_FOLDERS] if folder.name in SPLIT_FOLDERS else [folder]
-        everywhere = [file for member in family for file in sorted(member.glob("*.xml"))]
+    annotations = _annotations_folder(folder)
+    if annotations is None:
+        own = files_below(folder, _XML)
+        family = [folder.parent / name for name in _SPLIT_FOLDERS] if folder.name in _SPLIT_FOLDERS else [folder]
+        everywhere = [file for member in family for file in files_below(member, _XML)]
         return _Files([file.stem for file in own], folder, folder, folder, everywhere)
-    everywhere = sorted(annotations.glob("*.xml"))
-    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    pictures = next((folder / name for name in _PICTURES if (folder / name).is_dir()), folder)
-    if not (folder / "ImageSets").is_dir():
-        return _Files([file.stem for file in everywhere], annotations, annotations, pictures, everywhere)
+    everywhere = files_below(annotations, _XML, nested=True)
+    folders = Folders()
+    images = next((found for name in _IMAGE_FOLDERS if (found := folders.entry(folder, name))), folder)
+    lists = _lists_folder(folder)
+    if lists is None:
+        names = [file.relative_to(annotations).with_suffix("").as_posix() for file in everywhere]
+        return _Files(names, annotations, annotations, images, everywhere)
+    split_file = lists / f"{split}.txt"
     try:
-        lines = split_file.read_text(encoding="utf-8").splitlines()
+        lines = split_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot read the list of pictures", file=split_file, got=error) from None
-    names = [line.split()[0] for line in lines if line.strip()]
-    return _Files(names, split_file, annotations, pictures, everywhere)
+        raise DataError("cannot read the list of images", file=split_file, got=error) from None
+    known = {file.relative_to(annotations).with_suffix("").as_posix() for file in everywhere}
+    names = [_listed_name(line.strip(), known) for line in lines if line.strip()]
+    return _Files(names, split_file, annotations, images, everywhere)
+
+
+def _listed_name(line: str, known: set[str]) -> str:
+    """Return the name in a line of a list: it may hold blanks, have a suffix, or be followed by a column."""
+    path = plain_path(line)
+    first = path.split()[0]
+    readings = (path, first, *(name.rpartition(".")[0] for name in (path, first) if _has_image_suffix(name)))
+    return next((name for name in readings if name in known), readings[-1] if _has_image_suffix(first) else first)
+
+
+def _has_image_suffix(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 class _Annotated(NamedTuple):
-    """What one XML says: its objects, and if it does, (height, width) and the picture's name."""
+    """What one XML says: its objects, and if it does, (height, width) and the image's name."""
 
     objects: list[Row]
     size_hw: tuple[int, int] | None
@@ -112,8 +156,13 @@ def _read(file: Path) -> _Annotated:
     return _Annotated(_objects(file, root), _size(file, root), (root.findtext("filename") or "").strip())
 
 
-def _no_annotations(split_file: Path, name: str) -> NoReturn:
-    raise DataError("a listed picture has no annotations", file=split_file, got=f"{name}: no {name}.xml")
+def _no_annotations(files: _Files, name: str) -> NoReturn:
+    raise DataError(
+        "a listed image has no annotations",
+        file=files.listed_in,
+        got=f"{name}: no {name}.xml",
+        sought=files.annotations / f"{name}.xml",
+    )
 
 
 def _parse(file: Path) -> ElementTree.Element:
@@ -167,9 +216,43 @@ def _size(file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-def _picture(pictures: Path, name: str, stated: str) -> Path:
-    """Return the path of a picture: the listed name with any suffix, else what the XML calls it."""
-    candidates = [pictures / f"{name}{suffix}" for suffix in _SUFFIXES]
-    if stated:
-        candidates.append(pictures / Path(stated).name)
-    return next((path for path in candidates if path.is_file()), candidates[0])
+def _image(find_image: ImageFinder, name: str, stated: str) -> Path:
+    """Return the path of an image: the listed name with any suffix, else what the XML calls it."""
+    found = find_image.with_stem(name)
+    if found is None and stated:
+        path = find_image(stated)
+        found = path if path.is_file() else None
+    return found or find_image(f"{name}.jpg")
+
+
+def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:
+    """Write the list and the XML files of every split."""
+    files = {}
+    for split, annotation_set in sets.items():
+        names = [category.name for category in annotation_set.categories]
+        for image in annotation_set.images:
+            write_file(folder / "Annotations" / f"{image.path.stem}.xml", _to_xml(image, names))
+        files[split] = folder / "ImageSets" / "Main" / f"{split}.txt"
+        write_file(files[split], "".join(f"{image.path.stem}\n" for image in annotation_set.images).encode())
+    return files
+
+
+def _to_xml(image: ImageRecord, names: list[str]) -> bytes:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = image.path.name
+    _add(root, "size", {"width": image.width, "height": image.height, "depth": 3})
+    for label, box in zip(image.labels.tolist(), image.boxes_xyxy.tolist(), strict=True):
+        element = _add(root, "object", {"name": names[label], "difficult": 0})
+        _add(element, "bndbox", {corner: f"{value:.8g}" for corner, value in zip(_CORNERS, box, strict=True)})
+    ElementTree.indent(root)
+    return bytes(ElementTree.tostring(root, encoding="utf-8"))
+
+
+def _add(parent: ElementTree.Element, tag: str, values: Mapping[str, object]) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, tag)
+    for name, value in values.items():
+        ElementTree.SubElement(element, name).text = str(value)
+    return element
+
+
+WRITER = Writer("JPEGImages", _write_splits)
