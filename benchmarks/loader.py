@@ -18,7 +18,7 @@ from train_step import step
 from ctnet.config import load_recipe
 from ctnet.data import sample
 from ctnet.data.dataset import open_dataset
-from ctnet.data.demo import demo_folder
+from ctnet.data.demo import data_or_demo
 from ctnet.data.image import read_image
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import open_device
@@ -47,7 +47,7 @@ def main() -> None:
     )
     side = values.image_size
     recipe = load_recipe("centernet_resdcn18", []).recipe
-    annotations = open_dataset(values.data or demo_folder(), "train")
+    annotations = open_dataset(data_or_demo(values.data), "train")
     samples = TrainingSamples(annotations, (side, side), STRIDE, recipe.augment, 0, 128)
     picture = np.mean([record.width * record.height for record in annotations.images]) ** 0.5
     torch.set_num_threads(1)  # a worker has one

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ctnet.bench import machine
-from ctnet.devices import open_device
+from ctnet.devices import open_device, survey
 
 
 def test_a_machine_is_described_as_json(monkeypatch):
@@ -16,7 +16,7 @@ def test_a_machine_is_described_as_json(monkeypatch):
     assert found["threads"] == torch.get_num_threads()
     assert found["instruction_sets"][0] == torch.backends.cpu.get_cpu_capability()
     assert found["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
-    monkeypatch.setattr(machine, "installed_version", lambda name: None)
+    monkeypatch.setattr(survey, "installed_version", lambda name: None)
     assert machine.describe_machine(open_device("cpu"))["versions"]["openvino"] is None
 
 

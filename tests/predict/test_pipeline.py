@@ -122,13 +122,16 @@ def test_the_batch_size_changes_nothing_but_the_batches(tmp_path, batch_size):
         write_picture(tmp_path / f"{i}.png", value=40 * i, shape=(20 + i, 31, 3))
     detector, done = Brightness(), []
     frames = open_sources([str(tmp_path)])
-    document = run_predict(detector, frames, None, 0.3, settings=batches_of(batch_size), on_progress=done.append)
+    settings = batches_of(batch_size)
+    document = run_predict(
+        detector, frames, None, 0.3, settings=settings, progress=lambda n, total: done.append((n, total))
+    )
     assert document == predict([tmp_path], None)
     assert [len(p["detections"]) for p in document["pictures"]] == [0, 0, 1, 1, 1, 1, 1]
     size = batch_size or Recipe().evaluation.batch_size
     assert {limit for _, limit in detector.batches} == {size}
     assert [n for n, _ in detector.batches] == [size] * (7 // size) + ([7 % size] if 7 % size else [])
-    assert done[-1] == 7
+    assert done[-1] == (7, 7)
 
 
 def test_without_drawing_only_the_document_is_written_and_without_a_folder_nothing(tmp_path):

@@ -26,7 +26,7 @@ from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, Diverged
-from ctnet.types import AnnotationSet
+from ctnet.types import AnnotationSet, Progress
 
 PRECISIONS = {"auto": "auto", "fp32": "off", "bf16": "bf16", "fp16": "fp16"}
 """by what is typed after --precision, what `train.amp` calls it"""
@@ -130,9 +130,9 @@ def take_runs(
     recipes: Sequence[tuple[str, Recipe]],
     lrs: Sequence[float],
     tell: Callable[[str], None],
-    show: Callable[[int], None],
+    progress: Progress,
 ) -> list[Run]:
-    """Return the runs of (device, recipe) pairs, a step for each learning rate; `show` is told the steps done.
+    """Return the runs of (device, recipe) pairs, a step for each learning rate; `progress` counts the steps.
 
     Devices are opened before the first step and take turns from step to step. Raises what `open_device` and
     `SeededRun.step` do, and BenchError when a process dies.
@@ -146,7 +146,7 @@ def take_runs(
         for number, lr in enumerate(lrs, 1):
             for remote, found in zip(remotes, losses, strict=True):
                 found.append(remote.call("step", number, lr))
-            show(number)
+            progress(number, len(lrs))
         return [
             Run(**about, inputs=remote.call("inputs"), losses=tuple(found))
             for about, remote, found in zip(abouts, remotes, losses, strict=True)

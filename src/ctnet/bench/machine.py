@@ -12,9 +12,8 @@ from ctnet._version import __version__
 from ctnet.bench.timing import Iterations, durations, take_turns
 from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
-from ctnet.devices.survey import installed_version
+from ctnet.devices.survey import package_versions
 
-PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,7 +34,7 @@ def describe_machine(device: OpenDevice) -> dict[str, Any]:
         "device_name": _device_name(device.torch_device),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {"ctnet": __version__, **{name: installed_version(name) for name in PACKAGES}},
+        "versions": {"ctnet": __version__, **package_versions()},
     }
 
 

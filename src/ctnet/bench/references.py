@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctnet.errors import ConfigError
+from ctnet.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,4 @@ def reference_named(name: str) -> Reference:
         if reference.name == name:
             return reference
     names = [reference.name for reference in REFERENCES]
-    close = difflib.get_close_matches(name, names, n=1)
-    raise ConfigError(
-        f"no published figures named {name!r}", known=", ".join(names), nearest=close[0] if close else None
-    )
+    raise ConfigError(f"no published figures named {name!r}", known=", ".join(names), nearest=nearest(name, names))

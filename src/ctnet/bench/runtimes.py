@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from ctnet.devices import OpenDevice, PrecisionName
-from ctnet.errors import ConfigError
+from ctnet.errors import ConfigError, nearest
 from ctnet.export.formats import ExportFormat, format_named
 
 RUNTIMES: Mapping[str, str | None] = {
@@ -38,9 +37,8 @@ def parse_runtimes(text: str) -> tuple[str, ...]:
     names = _words(text, "--runtimes")
     for name in names:
         if name not in RUNTIMES:
-            close = difflib.get_close_matches(name, RUNTIMES, n=1)
-            nearest = close[0] if close else None
-            raise ConfigError(f"unknown runtime {name!r}", known=", ".join(RUNTIMES), nearest=nearest)
+            known = ", ".join(RUNTIMES)
+            raise ConfigError(f"unknown runtime {name!r}", known=known, nearest=nearest(name, RUNTIMES))
     return names
 
 

@@ -318,9 +318,9 @@ def _refuse_options_before(context: typer.Context) -> None:
 def open_training(path: str | None, split: str) -> AnnotationSet:
     """Return the pictures to train on, those of the demo without a path; warnings are told."""
     from ctnet.data.dataset import check_usable, open_dataset
-    from ctnet.data.demo import demo_folder
+    from ctnet.data.demo import data_or_demo
 
-    annotations = open_dataset(path or demo_folder(), split)
+    annotations = open_dataset(data_or_demo(path), split)
     for warning in check_usable(annotations):
         tell(f"warning: {warning}")
     return annotations

@@ -93,6 +93,7 @@ def align(
     from ctnet.bench.align import PRECISIONS, parse_devices, parse_precisions, peak_rate, rates, take_runs
     from ctnet.bench.curves import Alignment, align_document, require_same_inputs
     from ctnet.bench.curves_plot import loss_plot
+    from ctnet.config import changed
 
     if not 0 < tolerance < float("inf"):
         raise ConfigError("--tolerance is a part above 0", got=tolerance, expected="0.05")
@@ -106,11 +107,10 @@ def align(
         recipe, before, steps = _recipe(arguments, data, image_size, batch_size), [], steps or 100
     annotations = open_training(recipe.data.path, recipe.data.train_split)
     recipes = [
-        (name, recipe.model_copy(update={"train": recipe.train.model_copy(update={"amp": PRECISIONS[asked]})}))
-        for name, asked in zip(names, precisions, strict=True)
+        (name, changed(recipe, {"train.amp": PRECISIONS[asked]})) for name, asked in zip(names, precisions, strict=True)
     ]
     lrs = rates(recipe, len(annotations.images), steps)
-    with progress_bar("align", steps) as show:
+    with progress_bar("align") as show:
         runs = [*before, *take_runs(annotations, recipes, lrs, tell, show)]
     alignment = None
     if len(runs) == 2:
@@ -194,6 +194,7 @@ def _recorded(file: Path, names: list[str], data: Path | None, changes: list[str
     """Return the recipe and the run of a file, the recipe with this machine's path of the data."""
     from ctnet.bench.curves import KIND, recorded_run
     from ctnet.bench.gates import read_baseline
+    from ctnet.config import changed
 
     if changes:
         raise ConfigError(
@@ -203,5 +204,5 @@ def _recorded(file: Path, names: list[str], data: Path | None, changes: list[str
         raise ConfigError("--against is the first device: --devices takes one", got=",".join(names))
     recipe, run = recorded_run(read_baseline(file, KIND), file)
     if data is not None:
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(data)})})
+        recipe = changed(recipe, {"data.path": str(data)})
     return recipe, run

@@ -123,10 +123,9 @@ def _score(
 
 def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:
     from ctnet.data.dataset import open_dataset
-    from ctnet.data.demo import demo_folder
+    from ctnet.data.demo import data_or_demo
 
-    path = data or (Path(recipe.data.path) if recipe.data.path else demo_folder())
-    return open_dataset(path, split or recipe.data.val_split)
+    return open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
 
 
 def _print_tables(document: Mapping[str, Any]) -> None:

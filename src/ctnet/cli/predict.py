@@ -75,7 +75,7 @@ def predict(
     )
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     try:
-        with progress_bar("predict", frames.count_frames()) as show:
+        with progress_bar("predict") as show:
             document = run_predict(detector, frames, folder, score, draw, settings, show)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():

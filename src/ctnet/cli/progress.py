@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-
-class Show(Protocol):
-    """Moves the bar; a total not known at the start may come with any call."""
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Tell how many are done."""
+if TYPE_CHECKING:
+    from ctnet.types import Progress
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None = None) -> Iterator[Show]:
-    """Yield a function that is told how many of `total` are done; it shows nothing unless on a terminal."""
+def progress_bar(description: str) -> Iterator[Progress]:
+    """Yield a function that moves the bar, which is shown on a terminal only."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total)
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
 
-        def show(done: int, total: int | None = None) -> None:
+        def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
         yield show

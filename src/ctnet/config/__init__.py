@@ -1,5 +1,6 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
+from ctnet.config.change import changed
 from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names, recipe_titles
 from ctnet.config.schema import (
     Augment,
@@ -24,6 +25,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Train",
+    "changed",
     "load_recipe",
     "recipe_from_dict",
     "recipe_names",

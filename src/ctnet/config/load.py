@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ctnet.config.schema import Recipe
-from ctnet.errors import ConfigError
+from ctnet.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
@@ -193,11 +192,8 @@ def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
 
 
 def _nearest(key: str, names: list[str]) -> str | None:
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    if not close:
-        by_last = {name.rsplit(".", 1)[-1]: name for name in names}
-        close = [by_last[c] for c in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)]
-    return close[0] if close else None
+    by_last = {name.rsplit(".", 1)[-1]: name for name in names}
+    return nearest(key, names, 0.5) or by_last.get(nearest(key.rsplit(".", 1)[-1], by_last) or "")
 
 
 def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:

@@ -73,6 +73,11 @@ def write_demo(
     return folder
 
 
+def data_or_demo(path: str | Path | None) -> Path:
+    """Return the path of a data set: the one given, else the demo set's. Raises StorageError."""
+    return Path(path).expanduser() if path else demo_folder()
+
+
 def demo_folder() -> Path:
     """Return the folder of the default demo set, rendered on first use. Raises StorageError.
 

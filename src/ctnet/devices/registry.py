@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -12,7 +11,7 @@ import torch
 from ctnet.devices.base import Device
 from ctnet.devices.host_math import settle_host_math
 from ctnet.devices.vendor import first_line
-from ctnet.errors import ConfigError, DeviceUnavailable
+from ctnet.errors import ConfigError, DeviceUnavailable, nearest
 
 GROUP = "ctnet.devices"
 
@@ -117,8 +116,7 @@ def load_plugin(name: str) -> Device:
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=name))
     if not points:
         names = device_names()
-        close = difflib.get_close_matches(name, names, n=3)
-        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=", ".join(close) or None)
+        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=nearest(name, names))
     if len({point.value for point in points}) > 1:
         claims = ", ".join(sorted(f"{_package(point)} ({point.value})" for point in points))
         raise ConfigError(f"two plug-ins are called {name!r}", packages=claims, hint="uninstall one of them")

@@ -17,8 +17,9 @@ from ctnet.errors import CtnetError
 
 PACKAGES = (
     "torch", "torch-npu", "torch-sdaa", "triton", "numpy", "opencv-python-headless", "albumentations", "pycocotools",
-    "pydantic", "safetensors", "tensorboard",
+    "pydantic", "safetensors", "tensorboard", "onnxruntime", "openvino",
 )  # fmt: skip
+"""of which results, speeds and faults may depend"""
 NUMBER_VARIABLES = {
     "CTNET_CPU_ISA": "forces the instruction set of the processor's kernels",
     "OMP_NUM_THREADS": "threads of the processor: the order of sums",
@@ -55,7 +56,7 @@ def survey() -> dict[str, Any]:
         "processor": processor(),
         "torch": torch_build(),
         "devices": devices,
-        "packages": {name: installed_version(name) for name in PACKAGES},
+        "packages": package_versions(),
         "extras": _extras(),
         "limits": limits(),
         "variables": {
@@ -64,6 +65,11 @@ def survey() -> dict[str, Any]:
             if name in os.environ
         },
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the version of each package that matters to results, None for one that is not installed."""
+    return {name: installed_version(name) for name in PACKAGES}
 
 
 def installed_version(package: str) -> str | None:

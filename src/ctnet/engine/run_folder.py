@@ -17,7 +17,7 @@ from ctnet.config.load import to_yaml
 from ctnet.config.schema import Recipe
 from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
-from ctnet.devices.survey import installed_version
+from ctnet.devices.survey import package_versions
 from ctnet.errors import ConfigError
 from ctnet.files import new_numbered_folder, write_file
 from ctnet.types import AnnotationSet
@@ -36,15 +36,6 @@ _BEFORE_SAVING = {
     "checkpoints",
 }
 _ENVIRONMENT = "ctnet.env/1"
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "opencv-python-headless",
-    "albumentations",
-    "pycocotools",
-    "pydantic",
-    "safetensors",
-)
 
 
 def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
@@ -113,7 +104,7 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
             "versions": dict(probe.versions),
             "switches": device.plugin.switches(),
         },
-        "packages": {name: installed_version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "data": {
             split: {
                 "source": str(annotations.source),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.config import Recipe, recipe_from_dict
+from ctnet.config import Recipe, changed, recipe_from_dict
 from ctnet.data.dataset import check_usable, has_split, open_dataset
-from ctnet.data.demo import demo_folder
+from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import default_workers
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import choose_precision
@@ -112,11 +112,11 @@ def resume(
     """
     folder, content = world.share(lambda: _read_run(run_to_resume(run)))
     recipe = recipe_from_dict(content["recipe"], str(folder / LAST))
-    recipe = _set_train(recipe, batch_size=_rebatched(recipe, content.get("world_size", 1), world.size))
+    recipe = changed(recipe, {"train.batch_size": _rebatched(recipe, content.get("world_size", 1), world.size)})
     if max_steps is not None:
         if max_steps <= content["step"]:
             raise ConfigError("the run has come further already", run=folder, step=content["step"], max_steps=max_steps)
-        recipe = _set_train(recipe, max_steps=max_steps)
+        recipe = changed(recipe, {"train.max_steps": max_steps})
     path = data or Path(content["data"])
     train_set, val_set = world.together(lambda: _open_sets(path, recipe, reporter))
     if [list(c) for c in train_set.categories] != [list(c) for c in content["categories"]]:
@@ -153,16 +153,12 @@ def _rebatched(recipe: Recipe, before: int, now: int) -> int:
     return pictures // now
 
 
-def _set_train(recipe: Recipe, **values: object) -> Recipe:
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
-
-
 def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
     """Return where the recipe's pictures are, those to train on, and those to evaluate on if there are any.
 
     Raises DataError when they cannot be used.
     """
-    path = Path(recipe.data.path).expanduser() if recipe.data.path else demo_folder()
+    path = data_or_demo(recipe.data.path)
     return path, *_open_sets(path, recipe, reporter)
 
 

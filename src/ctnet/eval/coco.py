@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ctnet.data.box_form import to_xywh
 from ctnet.data.layouts.coco import coco_dict
-from ctnet.errors import DataError
+from ctnet.errors import DataError, listed
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet, Category, Detections, Int64, counted_names
 from ctnet.weights.class_names import are_placeholders
@@ -115,7 +116,7 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
     """
     if are_placeholders(detector) and len(detector) == len(data):
         order = (
-            f"the weights do not name their classes: taken in the data set's order, {_names([c.name for c in data])}"
+            f"the weights do not name their classes: taken in the data set's order, {listed([c.name for c in data])}"
         )
         return Alignment(np.arange(len(data)), (order,))
     label_of = {key: label for label, key in enumerate(counted_names(data))}
@@ -123,8 +124,8 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
     if not (labels >= 0).any():
         raise DataError(
             "the detector and the data set share no class",
-            detector=_names([category.name for category in detector]),
-            data=_names([category.name for category in data]),
+            detector=listed([category.name for category in detector]),
+            data=listed([category.name for category in data]),
             hint="classes are matched by name; rename the categories of one of them",
         )
     known = set(counted_names(detector))
@@ -132,9 +133,9 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
     unscored = [key[0] for key, label in zip(counted_names(detector), labels, strict=True) if label < 0]
     warnings = []
     if unseen:
-        warnings.append(f"the detector does not know {_names(unseen)}: every such object counts as missed")
+        warnings.append(f"the detector does not know {listed(unseen)}: every such object counts as missed")
     if unscored:
-        warnings.append(f"the data set has no {_names(unscored)}: such detections are not scored")
+        warnings.append(f"the data set has no {listed(unscored)}: such detections are not scored")
     return Alignment(labels, tuple(warnings))
 
 
@@ -153,7 +154,7 @@ def results_list(detections: Mapping[int, Detections], categories: Sequence[Cate
     rows = []
     for image_id, found in detections.items():
         corners = found.boxes_xyxy.astype(np.float64)
-        boxes_xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(2).tolist()
+        boxes_xywh = to_xywh(corners).round(2).tolist()
         scores = found.scores.astype(np.float64).round(5).tolist()
         for box, score, label in zip(boxes_xywh, scores, found.labels.tolist(), strict=True):
             rows.append({"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score})
@@ -211,7 +212,3 @@ def _per_class(
         }
         for label, category in enumerate(annotation_set.categories)
     }
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

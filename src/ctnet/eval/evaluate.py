@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from ctnet.data.loader import Mapped, explaining_deaths, raising, start_worker, 
 from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, relabel
 from ctnet.models.detector import Detector
 from ctnet.models.inference import RenderedView, detect_stream, render_views
-from ctnet.types import AnnotationSet, Detections
+from ctnet.types import AnnotationSet, Detections, Progress
 
 
 def _render(
@@ -41,7 +40,7 @@ def evaluate(
     annotations: AnnotationSet,
     settings: Evaluation,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[int, Detections]:
@@ -78,7 +77,7 @@ def score(
     annotations: AnnotationSet,
     settings: Evaluation,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
     """Return the metrics, the detections in the set's labels, and what is to be said about the classes.
 

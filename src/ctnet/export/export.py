@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ctnet.config import recipe_from_dict
+from ctnet.config import changed, recipe_from_dict
 from ctnet.data.image import Image, read_image
 from ctnet.errors import ConfigError, StorageError
 from ctnet.export.about import About, Precision
@@ -153,14 +153,13 @@ def describe(weights: Weights, options: ExportOptions) -> About:
     if size == "recipe":
         multiple = recipe.model.size_multiple
         size = enlarged(recipe.data.image_size, recipe.evaluation.enlarge, multiple)
-    data, evaluation = recipe.data, recipe.evaluation
+    values: dict[str, object] = {}
     if size is not None:
-        data = data.model_copy(update={"image_size": size})
-        evaluation = evaluation.model_copy(update={"keep_res": False, "enlarge": 1.0, "scales": (1.0,)})
+        values |= {"data.image_size": size}
+        values |= {"evaluation.keep_res": False, "evaluation.enlarge": 1.0, "evaluation.scales": (1.0,)}
     if options.output == "decoded":
-        evaluation = evaluation.model_copy(update={"flip": False})
-    changed = recipe.model_copy(update={"data": data, "evaluation": evaluation})
-    adapted = recipe_from_dict(changed.model_dump(), "export")
+        values |= {"evaluation.flip": False}
+    adapted = recipe_from_dict(changed(recipe, values).model_dump(), "export")
     return About(
         adapted, weights.categories, options.output, options.batch, size, options.precision, dict(weights.info)
     )

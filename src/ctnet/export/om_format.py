@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ctnet.config import changed
 from ctnet.errors import ToolFailed, WeightsError
 from ctnet.export import atc
 from ctnet.export.about import About, read_about
@@ -61,9 +62,8 @@ def om_names(path: Path, options: OmOptions) -> dict[str, int]:
 def om_about(about: About, options: OmOptions, batch: int) -> About:
     """Return what an OM says about itself; with AIPP its pictures are pixels, which nothing is left to be done to."""
     if options.aipp:
-        pixels = {"color_order": "bgr", "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-        data = about.recipe.data.model_copy(update=pixels)
-        about = replace(about, recipe=about.recipe.model_copy(update={"data": data}), pixels=True)
+        pixels = {"data.color_order": "bgr", "data.mean": (0.0, 0.0, 0.0), "data.std": (1 / 255, 1 / 255, 1 / 255)}
+        about = replace(about, recipe=changed(about.recipe, pixels), pixels=True)
     return replace(about, batch=batch, precision=options.precision)
 
 

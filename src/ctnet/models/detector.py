@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ctnet.config import Evaluation, Recipe
+from ctnet.config import Evaluation, Recipe, changed
 from ctnet.devices import OpenDevice, PrecisionName, open_device
 from ctnet.models.inference import detect_stream, render_views
 from ctnet.types import Category, Detections
@@ -60,8 +60,7 @@ class Detector:
 
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
         """Return a detector over the same network that shows it pictures at another (height, width)."""
-        data = self.recipe.data.model_copy(update={"image_size": image_size})
-        recipe = self.recipe.model_copy(update={"data": data})
+        recipe = changed(self.recipe, {"data.image_size": image_size})
         return Detector(self.model, recipe, self.categories, self.device, self.precision, self.precision_reason)
 
 

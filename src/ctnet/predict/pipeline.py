@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from ctnet.data.image import Image
 from ctnet.files import write_file
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
-from ctnet.types import Category, Detections
+from ctnet.types import Category, Detections, Progress
 
 
 class Detects(Protocol):
@@ -40,16 +40,17 @@ def run_predict(
     score: float,
     draw: bool = True,
     settings: Evaluation | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each picture goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `settings` None takes those of the recipe. `on_progress` gets the number of frames done. What
+    nothing is written. `settings` None takes those of the recipe. What
     interrupts the work finds the pictures done so far in the file, `complete` being false. Raises StorageError when the
     disk refuses.
     """
     settings = settings or detector.recipe.evaluation
+    total = frames.count_frames() if progress else 0
     pictures: list[dict[str, Any]] = []
     document = {
         "schema": "ctnet.predict/1",
@@ -69,8 +70,8 @@ def run_predict(
                     if drawings:
                         entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector.categories))
                     pictures.append(entry)
-                if on_progress:
-                    on_progress(len(pictures))
+                if progress:
+                    progress(len(pictures), max(total, len(pictures)))
         document["complete"] = True
     finally:
         document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ctnet.data.demo import demo_folder
+from ctnet.data.demo import data_or_demo
 from ctnet.data.image import IMAGE_SUFFIXES, Image, read_image
 from ctnet.data.layouts.table import NoLayout, find_splits
 from ctnet.errors import DataError
@@ -66,7 +66,7 @@ def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Pat
     A set without the split gives its first one. Raises DataError when the path holds neither a data set nor pictures,
     or a data set that cannot be read.
     """
-    files = _pictures_of_set(path or demo_folder(), split) or list(open_sources([str(path)]).files)
+    files = _pictures_of_set(data_or_demo(path), split) or list(open_sources([str(path)]).files)
     return files[:: max(1, len(files) // count)][:count]
 
 

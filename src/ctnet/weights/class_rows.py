@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from ctnet.errors import listed
 from ctnet.types import Category, counted_names
 from ctnet.weights.class_names import are_placeholders
-
-_SHOWN = 8  # names in a sentence
 
 
 def rows_by_class(
@@ -41,7 +40,7 @@ def rows_by_class(
         changed[name] = rows.flatten(0, 1)
     kept = [ours[label].name for label in source_of]
     fresh = [category.name for label, category in enumerate(ours) if label not in source_of]
-    parts = [f"{what}: {_some(part)}" for what, part in (("kept", kept), ("start afresh", fresh)) if part]
+    parts = [f"{what}: {listed(part)}" for what, part in (("kept", kept), ("start afresh", fresh)) if part]
     return changed, [f"classes of the weights by name; {'; '.join(parts)}"]
 
 
@@ -56,7 +55,3 @@ def _class_tensors(network: nn.Module) -> Iterator[tuple[str, int]]:
     for (_, head), name in last.items():
         for part in ("weight", "bias"):
             yield f"{name}.{part}", 1 if head == "heatmap_logits" else 2
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import Model, Recipe, load_recipe
+from ctnet.config import Model, changed, load_recipe
 from ctnet.errors import WeightsError
 from ctnet.models.build import build_network
 from ctnet.weights.class_names import categories_of
@@ -89,10 +89,10 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         recipe, categories = recipe_and_categories(about, source)
     else:
         recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
-        recipe = recipe.model_copy(update={"name": Path(str(source)).stem})
+        recipe = changed(recipe, {"name": Path(str(source)).stem})
         categories = categories_of(reading.num_classes, _class_names(meta))
     info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
-    recipe = recipe.model_copy(update={"model": reading.model})
+    recipe = changed(recipe, {"model": reading.model})
     return Weights(reading.tensors, recipe, categories, info, reading.file_names, reading.notes)
 
 
@@ -197,10 +197,9 @@ def with_config(weights: Weights, config: str) -> Weights:
     Raises ConfigError for an unknown one.
     """
     other = load_recipe(config).recipe
-    network = weights.recipe.model.model_copy(update={"stride_in_1x1": other.model.stride_in_1x1})
+    network = changed(weights.recipe.model, {"stride_in_1x1": other.model.stride_in_1x1})
     if other.model.backbone != network.backbone:
         raise WeightsError(
             "the recipe is for another network", config=config, expected=network.backbone, got=other.model.backbone
         )
-    recipe: Recipe = other.model_copy(update={"model": network})
-    return replace(weights, recipe=recipe)
+    return replace(weights, recipe=changed(other, {"model": network}))

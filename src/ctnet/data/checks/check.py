@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +128,9 @@ def _in_a_line(error: DataError) -> str:
     return f"{error.message}: {facts}" if facts else error.message
 
 
-def _look(tables: list[Tables], images: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:
-    total = sum(len(table.images) for table in tables)
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
-    return [(table, look_at_images(table.images, images, advance)) for table in tables]
+def _look(tables: list[Tables], decode: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:
+    looks = iter(look_at_images([image for table in tables for image in table.images], decode, progress))
+    return [(table, list(islice(looks, len(table.images)))) for table in tables]
 
 
 def _missing_classes(tables: Sequence[Tables]) -> Iterator[Finding]:

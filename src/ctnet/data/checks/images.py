@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from ctnet.data.checks.findings import Finding, found
 from ctnet.data.image import decode_image, suffixes_of
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import DataError
+from ctnet.types import Progress
 
 FORBIDDEN = "image-forbidden"
 
@@ -30,19 +31,14 @@ class Look(NamedTuple):
     digest: bytes = b""
 
 
-def look_at_images(
-    images: Sequence[ImageEntry], decode: bool = True, advance: Callable[[], None] | None = None
-) -> list[Look]:
-    """Return what each image file is; without `decode` only whether it is there and has bytes.
-
-    `advance` is called once an image.
-    """
+def look_at_images(images: Sequence[ImageEntry], decode: bool = True, progress: Progress | None = None) -> list[Look]:
+    """Return what each image file is; without `decode` only whether it is there and has bytes."""
     looks = []
     with ThreadPoolExecutor(usable_cores()) as pool:
         for look in pool.map(_look if decode else _glance, images):
             looks.append(look)
-            if advance:
-                advance()
+            if progress:
+                progress(len(looks), len(images))
     return looks
 
 

@@ -16,6 +16,7 @@ from ctnet.data.layouts.layout import CocoContent, SplitFiles
 from ctnet.data.layouts.names import ImageFinder
 from ctnet.data.layouts.table import find_splits
 from ctnet.errors import ConfigError, DataError
+from ctnet.types import Progress
 
 Entry = dict[str, Any]
 Looks = dict[int, tuple[ImageEntry, Look]]
@@ -24,7 +25,7 @@ _SAME_SIZE = 0.01
 """an image that differs by so little from what is stated is the one that boxes were drawn on"""
 
 
-def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) -> list[str]:
+def fix(path: str | Path, out: Path, progress: Progress | None = None) -> list[str]:
     """Write a repaired copy of a COCO json to `out` and return, as sentences, what was done.
 
     Images that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
@@ -38,7 +39,7 @@ def fix(path: str | Path, out: Path, advance: Callable[[], None] | None = None) 
     """
     files, content = _only_json(Path(path).expanduser(), out)
     tables, _ = tabulate(content, files.file, files.image_folders, "")
-    looks = look_at_images(tables.images, advance=advance)
+    looks = look_at_images(tables.images, progress=progress)
     if not any(look.width for look in looks):
         raise DataError(
             f"none of {len(looks)} images can be read",
