@@ -156,3 +156,36 @@ def test_nothing_is_written_when_an_image_is_missing(tmp_path, demo):
     with pytest.raises(DataError):
         convert(demo, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo", "coco"])
+def test_every_layout_is_written_and_read_again(tmp_path, demo, to):
+    written = convert(demo, tmp_path / "out", to=to)
+    for split in ("train", "val"):
+        old, new = open_dataset(demo, split), open_dataset(tmp_path / "out", split)
+        assert written[split].source.is_file()
+        assert [image.path.name for image in new.images] == [image.path.name for image in old.images]
+        for before, after in zip(old.images, new.images, strict=True):
+            assert read_image(after.path).tolist() == read_image(before.path).tolist()
+            np.testing.assert_allclose(after.boxes_xyxy, before.boxes_xyxy, atol=1e-3)
+            names = [[s.categories[label].name for label in i.labels] for s, i in ((old, before), (new, after))]
+            assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_crowd_regions_are_left_out_with_a_warning_where_a_layout_has_none(tmp_path, demo, to):
+    file = demo / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    warnings = []
+    convert(demo, tmp_path / "out", to=to, warn=warnings.append)
+    assert warnings == ["train: 1 crowd regions left out, which only COCO can describe"]
+    assert open_dataset(tmp_path / "out", "train").num_boxes == len(content["annotations"]) - 1
+
+
+def test_unknown_layouts_are_refused_with_the_nearest(tmp_path, demo):
+    for wrong in ({"to": "yoolo"}, {"source": "yoolo"}):
+        with pytest.raises(ConfigError) as caught:
+            convert(demo, tmp_path / "out", **wrong)
+        assert caught.value.facts["nearest"] == "yolo"
