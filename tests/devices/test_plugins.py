@@ -132,12 +132,12 @@ import torch
 from contextlib import nullcontext
 from ctnet.devices.base import Probe
 from ctnet.devices.torch_device import TorchDevice, register
-from ctnet.ops import deform_conv, upsample
+from ctnet.ops import deform_conv_reference, upsample
 
 def swapped(input, offset, weight, bias, mask, *sampling):
     n, _, h, w = offset.shape
     flipped = offset.reshape(n, -1, 2, h, w).flip(2).reshape(offset.shape)
-    return deform_conv.forward(input, flipped, weight, bias, mask, *sampling)
+    return deform_conv_reference.forward(input, flipped, weight, bias, mask, *sampling)
 
 def no_gradient(grad_output, input, weight, stride, padding):
     return torch.zeros_like(input), torch.zeros_like(weight)

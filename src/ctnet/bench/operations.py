@@ -14,25 +14,14 @@ from ctnet.config import Model
 from ctnet.models.build import build_network
 from ctnet.models.heads import Heads
 from ctnet.nn import DeformConv2d
+from ctnet.ops.table import flop_formulas
 
 
 def operations(network: nn.Module, x: Tensor) -> int:
     """Return the operations (a multiply-add is two) of all convolutions, deformable ones as if they were ordinary."""
-    deformable = 0
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal deformable
-        assert isinstance(module, DeformConv2d)
-        deformable += 2 * output.numel() * module.weight[0].numel()
-
-    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, DeformConv2d)]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
         network(x)
-    for hook in hooks:
-        hook.remove()
-    # the counter sees the products inside a deformable convolution only where the reference runs them in the open
-    inside: int = sum(count for op, count in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
-    return int(counter.get_total_flops()) - inside + deformable
+    return int(counter.get_total_flops())
 
 
 def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, int]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,13 +16,7 @@ from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.errors import ConfigError
-
-OPERATORS = (
-    "deform_conv2d", "deform_conv2d_backward", "depthwise_upsample", "depthwise_upsample_backward", "decode_peaks",
-    "nms", "soft_nms",
-)  # fmt: skip
-"""the operators of `ctnet.ops` that run on every device, by kernels of its own or else by references; `batch_norm`
-and `max_pool2d` beside them are used only where a device brings them"""
+from ctnet.ops.table import OPERATORS, REQUIRED
 
 Kernels = dict[str, Callable[..., object]]
 _REGISTERED: dict[tuple[str, str], Callable[..., object]] = {}
@@ -63,7 +59,7 @@ class TorchDevice:
 
     def register_kernels(self) -> dict[str, str]:
         """Register nothing: the references run."""
-        return dict.fromkeys(OPERATORS, "reference (this device brings none of its own)")
+        return dict.fromkeys(REQUIRED, "reference (this device brings none of its own)")
 
     def arrange(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
         """Return the network with channels-last weights if asked for and if the device has them."""
@@ -153,8 +149,28 @@ class Card(TorchDevice):
         self.module.set_rng_state(state)
 
 
+def kernels_in(package: str) -> Kernels:
+    """Return the kernels in the folder of a device, by operator: the functions that the table names, where they exist.
+
+    `package` is the folder as a package, such as `ctnet.devices.cpu`.
+    """
+    found: Kernels = {}
+    for name, row in OPERATORS.items():
+        file, function = row.kernel.split(".")
+        if find_spec(f"{package}.{file}") is not None:
+            kernel = getattr(import_module(f"{package}.{file}"), function, None)
+            found |= {} if kernel is None else {name: kernel}
+    return found
+
+
 def register(dispatch_key: str, kernels: Kernels) -> None:
-    """Put kernels behind operators for a dispatch key, once. Raises RuntimeError where another plug-in's are."""
+    """Register kernels of operators for a dispatch key, each once.
+
+    Raises RuntimeError where another plug-in has registered one, and for a name that the table of operators lacks.
+    """
+    unknown = sorted(set(kernels) - set(OPERATORS))
+    if unknown:
+        raise RuntimeError(f"ctnet has no operator {unknown[0]}; it has {', '.join(OPERATORS)}")
     for name, kernel in kernels.items():
         if (dispatch_key, name) not in _REGISTERED:
             torch.library.impl(f"ctnet::{name}", dispatch_key, kernel)

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctnet.ops.batch_norm import batch_norm, has_kernel
+from ctnet.ops.batch_norm import batch_norm
+from ctnet.ops.table import OPERATORS
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -38,7 +39,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.training
             and self.momentum is not None
             and not torch.compiler.is_compiling()
-            and has_kernel(input)
+            and OPERATORS["batch_norm"].runs_for(input)
             and input.is_contiguous(memory_format=torch.channels_last)
             and input.numel() > input.shape[1]
             and (shortcut is None or (shortcut.dtype == input.dtype and shortcut.shape == input.shape))

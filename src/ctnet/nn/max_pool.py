@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctnet.ops.dispatch import has_kernel
 from ctnet.ops.max_pool import max_pool2d
+from ctnet.ops.table import OPERATORS
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -28,7 +28,6 @@ class MaxPool2d(nn.MaxPool2d):
         return (
             self.training
             and not torch.compiler.is_compiling()
-            and input.dtype != torch.float16
-            and has_kernel("max_pool2d", input)
+            and OPERATORS["max_pool2d"].runs_for(input)
             and input.is_contiguous(memory_format=torch.channels_last)
         )

@@ -1,7 +1,7 @@
 """Batch normalisation in training (Ioffe and Szegedy, 2015), with the shortcut and the ReLU that may follow it.
 
-One operator reads and writes a map fewer times than three would. Where nobody brings a kernel torch's own three are the
-better choice, and `has_kernel` says so.
+One operator reads and writes a map fewer times than three would. Where a device has no kernel for it, `ctnet.nn` calls
+torch's three operators instead.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from ctnet.ops import dispatch
 
 torch.library.define(
     "ctnet::batch_norm",
@@ -22,11 +20,6 @@ torch.library.define(
     "(Tensor grad_output, Tensor input, Tensor output, Tensor weight, Tensor bias, Tensor mean, Tensor variance, "
     "bool relu, bool adds, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
 )
-
-
-def has_kernel(input: Tensor) -> bool:
-    """Say whether a device plug-in has registered a kernel for maps like this one: of any type but fp16."""
-    return dispatch.has_kernel("batch_norm", input) and input.dtype != torch.float16
 
 
 def batch_norm(

@@ -1,6 +1,6 @@
 """Max-pooling in training, which remembers where each largest value came from in a byte instead of eight.
 
-Where nobody brings a kernel torch's own is the better choice, and `has_kernel` says so.
+Where a device has no kernel for it, `ctnet.nn` calls torch's own operator instead.
 """
 
 from __future__ import annotations

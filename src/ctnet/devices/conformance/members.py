@@ -9,7 +9,7 @@ import torch
 
 from ctnet.devices.conformance.result import Check, Skip, need
 from ctnet.devices.registry import OpenDevice
-from ctnet.devices.torch_device import OPERATORS
+from ctnet.ops.table import REQUIRED
 
 _BYTES = 8 << 20
 _NO_KERNEL = "reference"
@@ -73,12 +73,12 @@ def _precisions(device: OpenDevice) -> str:
 
 def _kernels(device: OpenDevice) -> str:
     told = device.plugin.register_kernels()
-    need(set(OPERATORS) <= set(told), f"nothing is said about {sorted(set(OPERATORS) - set(told))}")
-    own = [name for name in OPERATORS if not told[name].startswith(_NO_KERNEL)]
+    need(set(REQUIRED) <= set(told), f"nothing is said about {sorted(set(REQUIRED) - set(told))}")
+    own = [name for name in REQUIRED if not told[name].startswith(_NO_KERNEL)]
     for name in own:
         registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"ctnet::{name}", device.plugin.dispatch_key)
         need(registered, f"{name}: no kernel is registered for {device.plugin.dispatch_key}")
-    return f"{len(own)} of its own, {len(OPERATORS) - len(own)} references"
+    return f"{len(own)} of its own, {len(REQUIRED) - len(own)} references"
 
 
 def _memory(device: OpenDevice) -> str:

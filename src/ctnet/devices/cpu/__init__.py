@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from ctnet.devices.base import Probe
-from ctnet.devices.cpu import batch_norm, boxes, deform_conv, max_pool, peaks, upsample
 from ctnet.devices.cpu.native import select
-from ctnet.devices.torch_device import Kernels, TorchDevice, register
+from ctnet.devices.torch_device import TorchDevice, kernels_in, register
 
 
 class CpuDevice(TorchDevice):
@@ -44,19 +43,7 @@ class CpuDevice(TorchDevice):
         return dict.fromkeys(KERNELS, f"{status.isa} ({status.reason})")
 
 
-KERNELS: Kernels = {
-    "deform_conv2d": deform_conv.forward,
-    "deform_conv2d_backward": deform_conv.backward,
-    "depthwise_upsample": upsample.forward,
-    "depthwise_upsample_backward": upsample.backward,
-    "batch_norm": batch_norm.forward,
-    "batch_norm_backward": batch_norm.backward,
-    "max_pool2d": max_pool.forward,
-    "max_pool2d_backward": max_pool.backward,
-    "decode_peaks": peaks.decode_peaks,
-    "nms": boxes.nms,
-    "soft_nms": boxes.soft_nms,
-}
+KERNELS = kernels_in(__name__)
 
 
 def device() -> CpuDevice:

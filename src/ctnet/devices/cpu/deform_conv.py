@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctnet.devices.cpu.native import TYPES, DeformShape, library, pointer, strides
-from ctnet.ops import deform_conv as reference
+from ctnet.ops import deform_conv_reference as reference
 
 _TILE_BYTES = 4 << 20
 _LARGEST_MAP = 2**31 - 1  # pixels, which the kernels count in 32 bits

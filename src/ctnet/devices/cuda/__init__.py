@@ -8,8 +8,9 @@ import torch
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import OPERATORS, Card, Kernels, register
+from ctnet.devices.torch_device import Card, Kernels, kernels_in, register
 from ctnet.devices.vendor import first_line
+from ctnet.ops.table import REQUIRED
 
 _OLDEST = (8, 0)
 """compute capability from which Triton multiplies bf16 and TF32"""
@@ -49,7 +50,7 @@ class CudaDevice(Card):
         """Put the Triton kernels behind the operators where Triton works, and soft suppression on the host."""
         missing = _why_no_triton()
         if missing is not None:
-            return dict.fromkeys(OPERATORS, f"reference ({missing})")
+            return dict.fromkeys(REQUIRED, f"reference ({missing})")
         register(self.dispatch_key, kernels())
         deterministic = "the reference under torch.use_deterministic_algorithms"
         return {
@@ -88,17 +89,10 @@ def _why_no_triton() -> str | None:
 
 def kernels() -> Kernels:
     """Return the kernels by operator. Raises ImportError without Triton."""
-    from ctnet.devices.cuda import boxes, deform_conv, deform_conv_backward, peaks, upsample
+    from ctnet.devices.cuda import deform_conv_backward
 
-    return {
-        "deform_conv2d": deform_conv.forward,
-        "deform_conv2d_backward": deform_conv_backward.backward,
-        "depthwise_upsample": upsample.forward,
-        "depthwise_upsample_backward": upsample.backward,
-        "decode_peaks": peaks.decode_peaks,
-        "nms": boxes.nms,
-        "soft_nms": host.soft_nms,
-    }
+    backward = {"deform_conv2d_backward": deform_conv_backward.backward}  # in a file of its own
+    return {**kernels_in(__name__), **backward, "soft_nms": host.soft_nms}
 
 
 def device() -> CudaDevice:

@@ -10,9 +10,8 @@ from torch import nn
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.npu import deform_conv, peaks, upsample
 from ctnet.devices.npu.scaler import TO_LOG, portable
-from ctnet.devices.torch_device import Card, Kernels, register
+from ctnet.devices.torch_device import Card, kernels_in, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
 
@@ -68,14 +67,7 @@ class NpuDevice(Card):
 
     def register_kernels(self) -> dict[str, str]:
         """Put the vendor's deformable convolution, peaks of fixed sizes and suppression on the host in place."""
-        kernels: Kernels = {
-            "deform_conv2d": deform_conv.forward,
-            "deform_conv2d_backward": deform_conv.backward,
-            "depthwise_upsample": upsample.forward,
-            "depthwise_upsample_backward": upsample.backward,
-            "decode_peaks": peaks.decode_peaks,
-        }
-        register(self.dispatch_key, kernels | host.KERNELS)
+        register(self.dispatch_key, kernels_in(__name__) | host.KERNELS)
         return {
             "deform_conv2d": "torch_npu (npu_deformable_conv2d, in float32)",
             "deform_conv2d_backward": "torch_npu (npu_deformable_conv2dbk, in float32)",

@@ -14,9 +14,10 @@ from torch import nn
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import OPERATORS, Card, register
+from ctnet.devices.torch_device import Card, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
+from ctnet.ops.table import REQUIRED
 
 _INSTALL = "it comes with the vendor's images, not from PyPI"
 
@@ -66,7 +67,7 @@ class SdaaDevice(Card):
     def register_kernels(self) -> dict[str, str]:
         """Put suppression on the host; the references do the rest: the vendor has no kernels for these operators."""
         register(self.dispatch_key, host.KERNELS)
-        reference = dict.fromkeys(OPERATORS, "reference (the vendor has no kernel)")
+        reference = dict.fromkeys(REQUIRED, "reference (the vendor has no kernel)")
         return reference | dict.fromkeys(host.KERNELS, host.REASON)
 
     def compile(self, network: nn.Module) -> nn.Module:
