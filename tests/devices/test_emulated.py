@@ -15,7 +15,7 @@ from ctnet.devices.npu import NpuDevice
 from ctnet.devices.sdaa import SdaaDevice
 from ctnet.errors import ConfigError
 from ctnet.weights.ctnet_file import save_weights
-from ctnet.weights.opening import filled_network, open_weights
+from ctnet.weights.opening import load_network, open_weights
 from lively import lively
 
 EMULATED = Path(__file__).parents[1] / "emulated"
@@ -50,7 +50,7 @@ def write_lively(run, path):
     """Write a network like the run's that answers each cell differently: in what has learned little, cells tie."""
     weights = open_weights(run / "checkpoints" / "best.safetensors")
     torch.manual_seed(5)
-    network = lively(filled_network(weights, run)[0], (64, 64))
+    network = lively(load_network(weights, run)[0], (64, 64))
     save_weights(path, replace(weights, tensors=network.state_dict()))
 
 

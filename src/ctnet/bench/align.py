@@ -20,7 +20,7 @@ from ctnet.devices import open_device
 from ctnet.devices.registry import load_plugin
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.schedule import lr_factor, peak_lr
-from ctnet.engine.start import start_sizes
+from ctnet.engine.initial_sizes import start_sizes
 from ctnet.engine.state import new_state, seed_generators
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates

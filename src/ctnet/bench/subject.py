@@ -17,7 +17,7 @@ from ctnet.export.runtime import RuntimeNetwork, open_exported
 from ctnet.models.inference import enlarged
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights
-from ctnet.weights.opening import filled_network, open_weights
+from ctnet.weights.opening import load_network, open_weights
 
 CLASSES = 80  # of COCO, where nothing says how many
 RANDOM = "random weights"
@@ -74,7 +74,7 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
         return _exported_subject(weights, format, image_size)
     opened = open_weights(weights, config)
     recipe = _at_one_size(opened.recipe, image_size)
-    network, notes = filled_network(opened, weights)
+    network, notes = load_network(opened, weights)
     filled = replace(opened, recipe=recipe)
     return Subject(recipe, opened.categories, str(weights), filled, network, notes=tuple(notes))
 

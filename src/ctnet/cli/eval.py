@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_file, writable_folder
 from ctnet.cli.progress import progress_bar
-from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
+from ctnet.cli.test_settings import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe

@@ -105,7 +105,7 @@ def export_command(
     """
     from ctnet.export.export import choose_options, export
     from ctnet.export.formats import format_named
-    from ctnet.weights.opening import filled_network, open_weights
+    from ctnet.weights.opening import load_network, open_weights
 
     target = format_named(format)
     target.require(precision)
@@ -118,7 +118,7 @@ def export_command(
         calibration=_calibration(calibrate, calibrate_count, data, loaded.recipe, precision),
         soc_version=soc_version, dialect=dialect, aipp=aipp,
     )  # fmt: skip
-    network, notes = filled_network(loaded, weights, allow_partial=allow_partial)
+    network, notes = load_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
         typer.echo(note, err=True)
     shown = _pictures(pictures, loaded.recipe) if check else []

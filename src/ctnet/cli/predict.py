@@ -13,7 +13,7 @@ import typer
 
 from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_folder
 from ctnet.cli.progress import progress_bar
-from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
+from ctnet.cli.test_settings import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 from ctnet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -62,13 +62,13 @@ def convert(
 
     from ctnet.weights.convert import SUFFIXES
     from ctnet.weights.convert import convert as write
-    from ctnet.weights.opening import filled_network, open_weights
+    from ctnet.weights.opening import load_network, open_weights
 
     target = out or Path(f"{file.stem}.{to}{SUFFIXES[to]}" if to != "ctnet" else f"{file.stem}{SUFFIXES[to]}")
     if target.exists():
         raise ConfigError("the file exists already", file=target, hint="--out names another")
     weights = open_weights(file, config)
-    network, notes = filled_network(weights, file, allow_partial=allow_partial)
+    network, notes = load_network(weights, file, allow_partial=allow_partial)
     notes += write(replace(weights, tensors=network.state_dict()), to, target)
     for note in notes:
         typer.echo(f"note: {note}", err=True)

@@ -17,7 +17,7 @@ from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
-from ctnet.engine.start import start_sizes
+from ctnet.engine.initial_sizes import start_sizes
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation

@@ -52,7 +52,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
     return load_recipe(FINE_TUNING, overrides, flags, brought=(f"--weights {path}", brought)).recipe
 
 
-def filled_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
+def load_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
     """Return the network with these weights and notes on what a user should know about them.
 
     Its tensors are those of `weights`, not copies. With `allow_partial` what the file lacks stays random and what it
