@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctnet.bench import inference
-from ctnet.bench.inference import Contestant, Measured, Plan, deviation, measure_inference, reason
+from ctnet.bench.inference import Contestant, InferencePlan, Measured, deviation, measure_inference, reason
 from ctnet.bench.runners import InferenceRunner
 from ctnet.bench.subject import open_subject
 from ctnet.bench.timing import Iterations
@@ -40,7 +40,7 @@ def measure(small_files, pictures, monkeypatch):
 
     def run(*runtimes, file="small.safetensors", batches=(1, 3), precision="fp32") -> Measured:
         subject = open_subject(None, small_files / file, None)
-        plan = Plan(runtimes, batches, precision, FEW)
+        plan = InferencePlan(runtimes, batches, precision, FEW)
         told = []
         return measure_inference(subject, plan, open_device("cpu"), pictures, told.append)
 

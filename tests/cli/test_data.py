@@ -32,7 +32,7 @@ def run(*arguments):
 def test_check_of_sound_data_ends_with_0_and_a_table(demo):
     result = run("check", demo)
     assert result.exit_code == 0
-    assert "6 pictures" in result.stdout
+    assert "6 images" in result.stdout
     assert "disc" in result.stdout
     assert "0 errors" in result.stdout
 
@@ -90,7 +90,7 @@ def test_fix_writes_a_mended_copy_and_says_what_it_did(broken):
 def test_convert_writes_a_folder_that_opens(demo, tmp_path):
     result = run("convert", demo, "--out", tmp_path / "copy", "--link")
     assert result.exit_code == 0
-    assert "train, 6 pictures" in result.stdout
+    assert "train, 6 images" in result.stdout
     assert open_dataset(tmp_path / "copy", "train").num_boxes == open_dataset(demo, "train").num_boxes
 
 

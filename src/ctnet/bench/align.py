@@ -18,18 +18,17 @@ from ctnet.config import Recipe
 from ctnet.data.loader import EpochOrder, raising, training_loader
 from ctnet.devices import open_device
 from ctnet.devices.registry import load_plugin
+from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.schedule import lr_factor, peak_lr
-from ctnet.engine.initial_sizes import start_sizes
 from ctnet.engine.state import new_state, seed_generators
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, Diverged
+from ctnet.precision import PrecisionName, parse_precision
 from ctnet.types import AnnotationSet
 
-PRECISIONS = {"auto": "auto", "fp32": "off", "bf16": "bf16", "fp16": "fp16"}
-"""by what is typed after --precision, what `train.amp` calls it"""
 _WITHOUT_END = 2**31  # epochs: the steps that are asked for may be more than the recipe's
 
 
@@ -43,12 +42,9 @@ def parse_devices(text: str) -> list[str]:
     return names
 
 
-def parse_precisions(text: str, devices: int) -> list[str]:
+def parse_precisions(text: str, devices: int) -> list[PrecisionName]:
     """Return what each device computes in, from one name for all or one for each. Raises ConfigError."""
-    names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown:
-        raise ConfigError(f"unknown precision {unknown[0]!r}", known=", ".join(PRECISIONS))
+    names = [parse_precision(name.strip()) for name in text.split(",")]
     if len(names) not in (1, devices):
         raise ConfigError("--precision takes one for all devices or one for each", got=text, devices=devices)
     return names * devices if len(names) == 1 else names
@@ -75,7 +71,7 @@ class SeededRun:
         seed_generators(recipe.seed)
         classes = len(annotations.categories)
         state = new_state(recipe, classes, self._device, self._precision, peak_rate(recipe))
-        start_sizes(state.network, samples)
+        initialise_sizes(state.network, samples)
         self._weights = sum(float(p.detach().cpu().double().abs().sum()) for p in state.network.parameters())
         self._updater = Updater(state, recipe, self._device, self._precision, World())
         self._checksum = 0

@@ -38,7 +38,7 @@ Outputs = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class InferencePlan:
     """What to measure: runtimes, rising batch sizes, precision, and how often."""
 
     runtimes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Measured:
 
 
 def measure_inference(
-    subject: Subject, plan: Plan, device: OpenDevice, pictures: Sequence[Path], tell: Tell
+    subject: Subject, plan: InferencePlan, device: OpenDevice, pictures: Sequence[Path], tell: Tell
 ) -> Measured:
     """Return how fast each runtime is over the pictures, which are repeated to fill a batch.
 

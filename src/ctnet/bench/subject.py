@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ctnet.bench.operations import operations_per_image, random_network
-from ctnet.config import Recipe, load_recipe, recipe_from_dict
+from ctnet.config import DEFAULT_RECIPE, Recipe, load_recipe, recipe_from_dict
 from ctnet.errors import ConfigError
 from ctnet.export.formats import ExportFormat, format_of
 from ctnet.export.runtime import RuntimeNetwork, open_exported
@@ -61,7 +61,7 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
     Without weights it is the recipe's network with random ones. Raises ConfigError, WeightsError, MissingExtra.
     """
     if weights is None:
-        recipe = _at_one_size(load_recipe(config or "centernet_resdcn18").recipe, image_size)
+        recipe = _at_one_size(load_recipe(config or DEFAULT_RECIPE).recipe, image_size)
         categories = tuple(Category(i, f"class {i}") for i in range(CLASSES))
         network = random_network(recipe.model, CLASSES)
         filled = Weights(network.state_dict(), recipe, categories)
@@ -99,7 +99,7 @@ def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, i
 
 def _at_one_size(recipe: Recipe, image_size: tuple[int, int] | None) -> Recipe:
     content = recipe.model_dump()
-    test_size = enlarged(recipe.data.image_size, recipe.evaluation.enlarge, recipe.model.size_multiple)
+    test_size = enlarged(recipe.data.image_size, recipe.evaluation.test_scale, recipe.model.size_multiple)
     content["data"]["image_size"] = image_size or test_size
-    content["evaluation"].update(keep_res=False, enlarge=1.0, scales=(1.0,), flip=False)
+    content["evaluation"].update(keep_res=False, test_scale=1.0, scales=(1.0,), flip=False)
     return recipe_from_dict(content, "--image-size")

@@ -1,4 +1,4 @@
-"""ctnet data: look a data set over, bring it into COCO layout, see it, or draw the demo set."""
+"""ctnet data: check a data set, convert it to COCO layout, view it, or draw the demo set."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ctnet.cli.arguments import parse_image_size
+from ctnet.cli.options import AsJson
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, CtnetError
 
@@ -24,7 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets;
 
 DataPath = Annotated[
     Path,
-    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, a COCO .json, or a YAML", metavar="PATH"),
+    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML", metavar="PATH"),
 ]
 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -42,17 +43,17 @@ class Source(str, Enum):
 @app.command(epilog="Example: ctnet data check my_data    Exit codes: 0 no errors, 3 errors found")
 def check(
     path: DataPath,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    as_json: AsJson = False,
     fix: Annotated[
         Path | None,
-        typer.Option(help="Also write a mended copy of the COCO json here; the exit code stays", metavar="FILE"),
+        typer.Option(help="Also write a repaired copy of the COCO json; the exit code stays", metavar="FILE"),
     ] = None,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every picture")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every image")] = True,
     image_size: Annotated[
-        str, typer.Option(metavar="N|HxW", help="Network input, for boxes too small or too close")
+        str, typer.Option(metavar="N|HxW", help="Network input in pixels, for boxes that are too small or too close")
     ] = "512",
 ) -> None:
-    """List what is wrong with a data set before any time is spent on training."""
+    """List the errors and oddities of a data set before training."""
     from ctnet.data import check as data_check
     from ctnet.data import mend
     from ctnet.data.check_boxes import Limits
@@ -60,20 +61,20 @@ def check(
     size = parse_image_size(image_size)
     assert size is not None
     limits = Limits(image_size=size)
-    with progress_bar("pictures") as show:
+    with progress_bar("images") as show:
         report = data_check.check(path, images=images, limits=limits, progress=show)
     done, refused = None, None
     try:
         done = mend.fix(path, fix) if fix else None
     except CtnetError as error:
-        refused = error  # told behind what was found
+        refused = error  # raised after the findings are printed
     if as_json:
         fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
         typer.echo(json.dumps({**report.to_dict(), **fixed}))
     else:
         _print_report(report)
         if done is not None:
-            typer.echo(f"{fix}: {'; '.join(done) or 'nothing to mend'}")
+            typer.echo(f"{fix}: {'; '.join(done) or 'nothing to repair'}")
     if refused is not None:
         raise refused
     if report.count("error"):
@@ -85,17 +86,17 @@ def convert(
     path: DataPath,
     out: Annotated[Path, typer.Option(help="New folder for annotations/ and images/", metavar="DIR")],
     source: Annotated[
-        Source, typer.Option("--from", help="What PATH is; xyxy: a COCO json whose boxes are corners")
+        Source, typer.Option("--from", help="Layout of PATH; xyxy: a COCO json whose boxes are corners")
     ] = Source.auto,
-    link: Annotated[bool, typer.Option("--link", help="Link the pictures instead of copying them")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Link the images instead of copying them")] = False,
 ) -> None:
     """Write a data set as a COCO folder."""
     from ctnet.data.convert import convert as convert_data
 
-    with progress_bar("pictures") as show:
+    with progress_bar("images") as show:
         written = convert_data(path, out, source.value, link=link, progress=show)
     for split, converted in written.items():
-        counts = f"{len(converted.images)} pictures, {converted.num_boxes} boxes"
+        counts = f"{len(converted.images)} images, {converted.num_boxes} boxes"
         typer.echo(f"{converted.source}: {split}, {counts}")
 
 
@@ -103,13 +104,11 @@ def convert(
 def view(
     path: DataPath,
     split: Annotated[str, typer.Option(help="Split to show")] = "train",
-    out: Annotated[
-        Path | None, typer.Option(help="Picture to write; view_SPLIT.png by default", metavar="FILE")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, max=400, help="Pictures on the sheet")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other pictures")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Image to write (default: view_SPLIT.png)", metavar="FILE")] = None,
+    count: Annotated[int, typer.Option(min=1, max=400, help="Images on the sheet")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images")] = 0,
 ) -> None:
-    """Write a sheet of pictures with their annotated boxes: the fastest way to see that boxes fit."""
+    """Write a contact sheet of images with their annotated boxes."""
     from ctnet.data.dataset import open_dataset
     from ctnet.data.draw import annotation_sheet
     from ctnet.data.image import write_image
@@ -122,11 +121,9 @@ def view(
 
 @app.command(epilog="Example: ctnet data demo --out shapes --images-train 1000")
 def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
-    ] = None,
-    images_train: Annotated[int | None, typer.Option(min=1, help="Pictures to train on (default: 360)")] = None,
-    images_val: Annotated[int | None, typer.Option(min=1, help="Pictures to evaluate on (default: 80)")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder (default: the cached demo set)", metavar="DIR")] = None,
+    images_train: Annotated[int | None, typer.Option(min=1, help="Images to train on (default: 360)")] = None,
+    images_val: Annotated[int | None, typer.Option(min=1, help="Images to evaluate on (default: 80)")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings (default: 0)")] = None,
 ) -> None:
     """Draw a small data set of shapes and print its folder."""
@@ -137,14 +134,14 @@ def demo(
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     if out is None:
         if given:
-            raise ConfigError("the cached demo set is what it is", hint="add --out DIR for one of your own")
+            raise ConfigError("the cached demo set has fixed settings", hint="add --out DIR for a set of your own")
         typer.echo(demo_folder())
         return
     require_new_folder(out)
     try:
         typer.echo(write_demo(out, **given))
     except KeyboardInterrupt:
-        shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is none
+        shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is unusable
         raise
 
 
@@ -164,7 +161,7 @@ def _print_report(report: CheckReport) -> None:
 
 
 def _split_table(split: SplitSummary) -> Table:
-    title = f"{split.split}: {split.images} pictures, {split.boxes} boxes"
+    title = f"{split.split}: {split.images} images, {split.boxes} boxes"
     table = Table("class", "boxes", title=title, title_justify="left")
     for name, count in split.classes.items():
         table.add_row(escape(name), str(count))

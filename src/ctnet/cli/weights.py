@@ -13,24 +13,34 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctnet.cli.arguments import AllowPartial, Config
+from ctnet.cli.options import OUTPUT, AllowPartial, AsJson, Config
 from ctnet.errors import ConfigError, WeightsError
 
 app = typer.Typer(help="Inspect and convert checkpoints of ctnet and other projects.", no_args_is_help=True)
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint, told apart by its content")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint; the format is detected by content")]
+To = Annotated[
+    Literal["ctnet", "centernet", "mmdet"],
+    typer.Option(help="Project whose code will read the file", rich_help_panel=OUTPUT),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="New file (default: the name of FILE, here)", rich_help_panel=OUTPUT),
+]
 SHOWN = 8  # names of a kind without --all
 
 
 @app.command(epilog="Example: ctnet weights inspect ctdet_coco_dla_2x.pth")
 def inspect(
     file: File,
-    all_names: Annotated[bool, typer.Option("--all", help="Name every tensor that does not fit")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    all_names: Annotated[
+        bool, typer.Option("--all", help="Name every tensor that does not fit", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint holds: format, network, classes, tensors, and what fits what.
+    """Show what a checkpoint holds: format, network, classes, tensors, and which of them fit the network.
 
-    Nothing in the file is executed. Exit codes: 0 all of it finds its place, 3 unreadable, unknown or not whole.
+    Nothing in the file is executed. Exit codes: 0 every tensor fits, 3 unreadable, unknown or incomplete.
     """
     from ctnet.weights.inspect import inspect_file
 
@@ -46,22 +56,21 @@ def inspect(
 @app.command(epilog="Example: ctnet weights convert ctdet_coco_dla_2x.pth --to ctnet")
 def convert(
     file: File,
-    to: Annotated[Literal["ctnet", "centernet", "mmdet"], typer.Option(help="Whose code is to read it")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: FILE's name here)")] = None,
+    to: To,
+    out: Out = None,
     config: Config = None,
     allow_partial: AllowPartial = False,
 ) -> None:
     """Write a checkpoint in the names and container of ctnet, CenterNet or mmdet.
 
-    The file must fit its network tensor by tensor; with --allow-partial what is missing is random and what is left
-    over is dropped. The new file carries the recipe, so the way back loses nothing.
+    The file must fit its network tensor by tensor; --allow-partial initialises missing tensors randomly and drops
+    the others. The new file carries the recipe, so converting it back loses nothing.
 
-    Exit codes: 0 done, 2 wrong flag, 3 unusable weights or no such network there.
+    Exit codes: 0 done, 2 wrong option, 3 unusable weights, or the project has no such network.
     """
     from dataclasses import replace
 
-    from ctnet.weights.convert import SUFFIXES
-    from ctnet.weights.convert import convert as write
+    from ctnet.weights.convert import SUFFIXES, convert_weights
     from ctnet.weights.opening import load_network, open_weights
 
     target = out or Path(f"{file.stem}.{to}{SUFFIXES[to]}" if to != "ctnet" else f"{file.stem}{SUFFIXES[to]}")
@@ -69,7 +78,7 @@ def convert(
         raise ConfigError("the file exists already", file=target, hint="--out names another")
     weights = open_weights(file, config)
     network, notes = load_network(weights, file, allow_partial=allow_partial)
-    notes += write(replace(weights, tensors=network.state_dict()), to, target)
+    notes += convert_weights(replace(weights, tensors=network.state_dict()), to, target)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(target)
@@ -105,12 +114,12 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    """Return the settings of a recipe's `model` section that say which network it is."""
+    """Return the backbone and those settings of a `model` section that are not the defaults."""
     from ctnet.config import Model
 
     defaults = Model().model_dump(mode="json")
-    told = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
-    return " ".join([model["backbone"], *told])
+    changed = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
+    return " ".join([model["backbone"], *changed])
 
 
 def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> None:

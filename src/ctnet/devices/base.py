@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+from ctnet.precision import PrecisionName
+
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

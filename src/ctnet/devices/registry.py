@@ -42,7 +42,7 @@ def open_device(spec: str = "auto") -> OpenDevice:
     name, colon, index_text = spec.partition(":")
     if colon and not index_text.isdecimal():
         raise ConfigError("a device looks like NAME or NAME:INDEX", got=spec)
-    return _open(name, int(index_text or 0), "asked for")
+    return _open(name, int(index_text or 0), "as requested")
 
 
 def _open(name: str, index: int, reason: str) -> OpenDevice:
@@ -71,7 +71,7 @@ def open_for_rank(spec: str, local_rank: int, processes: int) -> OpenDevice:
     plugin = device_for_processes(spec, processes)
     shared = plugin.ddp_device_ids(0) is None
     opened = open_device(plugin.name if shared else f"{plugin.name}:{local_rank}")
-    return OpenDevice(opened.plugin, opened.torch_device, _best_name()[1] if spec == "auto" else "asked for")
+    return OpenDevice(opened.plugin, opened.torch_device, _best_name()[1] if spec == "auto" else "as requested")
 
 
 def device_for_processes(spec: str, processes: int) -> Device:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ctnet.devices.base import REDUCED, PrecisionName, Prepared
+from ctnet.devices.base import Prepared
 from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm
+from ctnet.devices.precision import choose_dtype
 from ctnet.devices.reduced import ReducedPrecision
-from ctnet.errors import ConfigError
 from ctnet.ops.table import OPERATORS, REQUIRED
+from ctnet.precision import PrecisionName
 
 Kernels = dict[str, Callable[..., object]]
 _REGISTERED: dict[tuple[str, str], Callable[..., object]] = {}
@@ -69,7 +70,7 @@ class TorchDevice:
 
     def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
         """Fold norms into convolutions, set memory format and precision, and compile if asked to."""
-        dtype, reason = self._inference_dtype(precision)
+        dtype, reason = choose_dtype(self, precision)
         ready: nn.Module = self.arrange(fold_batch_norm(network), channels_last=True).to(where)
         if dtype is not None:
             assert isinstance(ready, fx.GraphModule)
@@ -82,16 +83,6 @@ class TorchDevice:
     def compile(self, network: nn.Module) -> nn.Module:
         """Return the network compiled by torch, its weights frozen."""
         return Compiled(network)
-
-    def _inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
-        if precision == "fp32":
-            return None, "asked for"
-        if precision == "auto":
-            return self.fast_dtype()
-        dtype = REDUCED[precision]
-        if dtype not in self.autocast_dtypes():
-            raise ConfigError(f"{self.name} does not compute in {precision}", hint="use --precision auto or fp32")
-        return dtype, "asked for"
 
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return float32: what every device has."""

@@ -11,13 +11,13 @@ from typing import Any
 from ctnet.config import Recipe, recipe_from_dict
 from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import demo_folder
-from ctnet.data.loader import default_workers
+from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
+from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
-from ctnet.engine.initial_sizes import start_sizes
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
@@ -81,7 +81,7 @@ def _fetch(backbone: str | None, world: World) -> None:
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
     """Fill the network from the data and from the files that the options name; return what went in."""
-    fresh = start_sizes(state.network, training_samples(train_set, recipe))
+    fresh = initialise_sizes(state.network, training_samples(train_set, recipe))
     sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
@@ -205,7 +205,7 @@ def _build(
     lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
     state = new_state(recipe, len(train_set.categories), device, precision, lr, synchronised=synchronised)
-    workers = default_workers(world.place.local_size) if recipe.data.workers is None else recipe.data.workers
+    workers = worker_count(recipe.data.workers, world.place.local_size)
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")

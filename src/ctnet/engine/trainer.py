@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ctnet.config import Recipe
-from ctnet.data.loader import Batch, EpochOrder, default_workers, explaining_deaths, raising, training_loader
+from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
@@ -151,7 +151,7 @@ class Trainer:
         order = replace(self.order, first_epoch=epoch, first_batch=step * accumulate)
         data = self.recipe.data
         samples = training_samples(self.annotations, self.recipe)
-        workers = default_workers(self.world.place.local_size) if data.workers is None else data.workers
+        workers = worker_count(data.workers, self.world.place.local_size)
         plugin = self.device.plugin
         objects = data.max_objects if plugin.static_shapes else None
         loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
@@ -276,7 +276,7 @@ class Trainer:
                 pictures=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
                 batch=path,
                 last_state=self.folder / "checkpoints" / "last.pt",
-                hint="lower --lr, lengthen schedule.warmup, or use --amp off",
+                hint="lower --lr, lengthen schedule.warmup, or use --precision fp32",
             )
         )
 

@@ -16,7 +16,7 @@ from ctnet.engine.stop import Stopped
 from ctnet.engine.world import World
 from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent, relabel
 from ctnet.eval.evaluate import evaluate
-from ctnet.eval.protocol import describe, sentence
+from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
 from ctnet.models.detector import prepare_detector
 from ctnet.types import AnnotationSet, Category, Detections
@@ -41,7 +41,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         images = len(self.annotations.images) if self.annotations else 0
-        self.protocol = describe(self.recipe, self.recipe.evaluation, images)
+        self.protocol = protocol_of(self.recipe, self.recipe.evaluation, images)
         self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None  # on rank 0
         if self.annotations is not None:
             self._alignment = align_categories(self.categories, self.annotations.categories)
@@ -94,10 +94,8 @@ class Validation:
         """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
         assert self.annotations is not None
         annotations = self.annotations
-        amp = self.recipe.train.amp
-        detector = prepare_detector(
-            state.evaluated_network, self.recipe, self.categories, self.device, "fp32" if amp == "off" else amp
-        )
+        precision = self.recipe.train.amp
+        detector = prepare_detector(state.evaluated_network, self.recipe, self.categories, self.device, precision)
         self.protocol["precision"] = detector.precision
 
         def progress(done: int, total: int) -> None:

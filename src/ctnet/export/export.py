@@ -71,7 +71,7 @@ def export(
     has no form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
     """
     format.require(options.precision)
-    about = describe(weights, options)
+    about = about_export(weights, options)
     started = time.monotonic()
     with _beside(path) as folder:
         draft, plain = folder / path.name, folder / "float32" / path.name
@@ -146,17 +146,17 @@ def choose_options(
     return ExportOptions(output, size, None, "fp32", dcn, om)
 
 
-def describe(weights: Weights, options: ExportOptions) -> About:
+def about_export(weights: Weights, options: ExportOptions) -> About:
     """Return what the file will say about itself: the recipe, adapted to what the graph can do."""
     recipe = weights.recipe
     size = options.size
     if size == "recipe":
         multiple = recipe.model.size_multiple
-        size = enlarged(recipe.data.image_size, recipe.evaluation.enlarge, multiple)
+        size = enlarged(recipe.data.image_size, recipe.evaluation.test_scale, multiple)
     data, evaluation = recipe.data, recipe.evaluation
     if size is not None:
         data = data.model_copy(update={"image_size": size})
-        evaluation = evaluation.model_copy(update={"keep_res": False, "enlarge": 1.0, "scales": (1.0,)})
+        evaluation = evaluation.model_copy(update={"keep_res": False, "test_scale": 1.0, "scales": (1.0,)})
     if options.output == "decoded":
         evaluation = evaluation.model_copy(update={"flip": False})
     changed = recipe.model_copy(update={"data": data, "evaluation": evaluation})

@@ -48,7 +48,7 @@ def save_weights(path: Path, weights: Weights) -> None:
     about = {
         "schema": SCHEMA,
         "ctnet": __version__,
-        **describe(weights),
+        **metadata_of(weights),
         "info": dict(weights.info),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
@@ -101,7 +101,7 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def describe(weights: Weights) -> dict[str, Any]:
+def metadata_of(weights: Weights) -> dict[str, Any]:
     """Return recipe and categories as JSON, as `recipe_and_categories` reads them."""
     return {
         "recipe": weights.recipe.model_dump(mode="json"),
