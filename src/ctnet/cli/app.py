@@ -30,12 +30,13 @@ app = typer.Typer(
     help="Train, evaluate and use centre-point detectors on any accelerator.\n\n"
     "ctnet train                       a first detector on the built-in demo set\n\n"
     "ctnet train --data PATH           your own data, COCO, Pascal VOC or YOLO\n\n"
-    "ctnet predict --weights FILE PICTURE...",
+    "ctnet predict --weights FILE IMAGE...",
     epilog="Exit codes: 0 done, 1 bug, 2 wrong command or config, 3 data or weights unusable, "
     "4 missing device, package, memory or disk space, 5 training diverged, 6 a process of the run died or hung, "
     "130/143 interrupted after saving.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 app.command()(train)
 app.command("eval")(evaluate_command)
@@ -59,7 +60,7 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit"),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit"),
     ] = False,
 ) -> None:
     pass
