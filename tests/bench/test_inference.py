@@ -123,7 +123,7 @@ def test_a_runtime_for_the_processor_refuses_a_card(small_files, pictures, tmp_p
     contestant = Contestant("onnxruntime")
     contestant.open(partial(inference._entry, subject, "onnxruntime", "auto", card, pictures, tmp_path))
     assert isinstance(contestant.failure, ConfigError)
-    assert "runs on the processor" in contestant.failure.message
+    assert "runs on the CPU" in contestant.failure.message
 
 
 def test_deviation_is_relative_to_the_range_and_infinite_for_nonsense():

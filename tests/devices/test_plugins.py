@@ -38,7 +38,7 @@ def test_a_plug_in_is_found_by_its_entry_point_and_told_by_doctor(ctnet, plugin)
     assert code == 0
     found = json.loads(out)["devices"]["testdevice"]
     assert (found["count"], found["reason"], found["ddp_backend"]) == (1, "a test", "gloo")
-    assert set(found["kernels"].values()) == {"reference (this device brings none of its own)"}
+    assert set(found["kernels"].values()) == {"reference (this device has no kernels)"}
 
 
 @pytest.mark.parametrize(("name", "package"), [("npu", "torch_npu"), ("sdaa", "torch_sdaa")])

@@ -164,7 +164,7 @@ def test_plain_torchrun_works(small_set, tmp_path):
     [
         (("--nproc", "2", "train.batchsize=3"), 2, "train.batch_size"),
         (("--nproc", "0"), 2, "from 1 on, or auto"),
-        (("--nproc", "2", "--device", "cpu:0"), 2, "a card of its own"),
+        (("--nproc", "2", "--device", "cpu:0"), 2, "needs its own device"),
         (("--nproc", "2", "--data", "nowhere"), 3, "nowhere"),
         (("--nproc", "2", "--nnodes", "2"), 2, "--rdzv-endpoint"),
         (("--nproc", "2", "--nnodes", "2", "--node-rank", "2"), 2, "--node-rank"),

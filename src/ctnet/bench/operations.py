@@ -1,4 +1,4 @@
-"""What a network has to compute, and networks to time when there are no weights."""
+"""Operation counts of networks, and networks with random weights to time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def operations(network: nn.Module, x: Tensor) -> int:
 
 
 def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, int]) -> int:
-    """Return the operations of the recipe's network on one picture of (height, width). Nothing is computed."""
+    """Return the operations of the recipe's network on one image of (height, width). Nothing is computed."""
     with FakeTensorMode():
         return operations(build_network(model, num_classes).eval(), torch.empty(1, 3, *image_size))
 
@@ -33,7 +33,7 @@ def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, 
 def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
     """Return the recipe's network with random weights that let numbers flow as after training.
 
-    Deformable layers look a fraction of a cell aside, heads have large weights and norms the statistics of smooth
+    Deformable layers have offsets of a fraction of a cell, heads have large weights and norms the statistics of smooth
     noise, so that nothing vanishes or explodes in any precision. The state of torch's generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):

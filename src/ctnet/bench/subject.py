@@ -19,16 +19,16 @@ from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights
 from ctnet.weights.opening import load_network, open_weights
 
-CLASSES = 80  # of COCO, where nothing says how many
+CLASSES = 80  # as COCO, where no weights give the number
 RANDOM = "random weights"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A recipe that shows every picture at one size, and what fills its network.
+    """A recipe with one input size, and the weights of its network.
 
     `network` is torch's in float32 with the tensors of `weights`, or both are None and `exported` is a file and its
-    format. `notes` is what a reader of the figures should know.
+    format. `notes` are remarks for the reader of the figures.
     """
 
     recipe: Recipe
@@ -41,11 +41,11 @@ class Subject:
 
     @cached_property
     def operations_per_image(self) -> int:
-        """The operations of the convolutions for one picture."""
+        """The operations of the convolutions for one image."""
         return operations_per_image(self.recipe.model, len(self.categories), self.recipe.data.image_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the subject as JSON values."""
         return {
             "recipe": self.recipe.name,
             "source": self.source,
@@ -56,7 +56,7 @@ class Subject:
 
 
 def open_subject(config: str | None, weights: Path | None, image_size: tuple[int, int] | None) -> Subject:
-    """Return what is to be measured, at `image_size` or the recipe's test size, unflipped and at one scale.
+    """Return the subject of a measurement, at `image_size` or the recipe's test size, unflipped and at one scale.
 
     Without weights it is the recipe's network with random ones. Raises ConfigError, WeightsError, MissingExtra.
     """
@@ -65,7 +65,7 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
         categories = tuple(Category(i, f"class {i}") for i in range(CLASSES))
         network = random_network(recipe.model, CLASSES)
         filled = Weights(network.state_dict(), recipe, categories)
-        note = f"{recipe.name} with {RANDOM} and {CLASSES} classes: speeds mean something, detections do not"
+        note = f"{recipe.name} with {RANDOM} and {CLASSES} classes: speeds are meaningful, detections are not"
         return Subject(recipe, categories, RANDOM, filled, network, notes=(note,))
     format = format_of(weights)
     if format is not None:
@@ -85,14 +85,14 @@ def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, i
     about = detector.model.runtime.about
     if about.size is not None and image_size not in (None, about.size):
         raise ConfigError(
-            "the exported graph takes pictures of one size", expected="x".join(map(str, about.size)),
+            "the exported graph has a fixed input size", expected="x".join(map(str, about.size)),
             got="x".join(map(str, image_size or ())), hint="leave --image-size out, or export with another",
         )  # fmt: skip
-    notes = [f"{file.name} is measured as it is; whether it equals torch was the export's question"]
+    notes = [f"{file.name} is measured without comparing it with torch; ctnet export has compared it"]
     if about.output == "decoded":
-        notes.append("its graph decodes by itself: that time is in forward")
+        notes.append("its graph decodes: that time is part of forward")
     if about.batch is not None:
-        notes.append(f"it takes {about.batch} pictures at a time: other batches are cut up or filled")
+        notes.append(f"its batch is {about.batch}: other batches are split or padded")
     recipe = _at_one_size(about.recipe, about.size or image_size)
     return Subject(recipe, about.categories, str(file), exported=(file, format), notes=tuple(notes))
 

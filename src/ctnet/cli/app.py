@@ -67,9 +67,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; every way out has its exit code."""
-    # A device's package is imported by its plug-in, which can say what is wrong with it. When torch imports it, a
-    # package that lacks its driver ends every command.
+    """Run the command line; every ending has its exit code."""
+    # Plug-ins import the packages of devices and report what is wrong with them. Imported by torch, a package without
+    # its driver would end every command.
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
@@ -77,7 +77,7 @@ def main() -> None:
     except CtnetError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(error.exit_code)
-    except SystemExit as end:  # typer makes these of interrupts and of readers of a pipe that have seen enough
+    except SystemExit as end:  # typer raises it for interrupts and for closed pipes
         if isinstance(end.__context__, BrokenPipeError):
             sys.exit(0)
         if end.code == 130:

@@ -337,7 +337,7 @@ def open_training(path: str | None, split: str) -> AnnotationSet:
 
 
 def subject_of(recipe: str, classes: int, image_size: tuple[int, int], **more: object) -> dict[str, Any]:
-    """Return what is measured, JSON-ready."""
+    """Return the subject of a measurement as JSON values."""
     return {"recipe": recipe, "classes": classes, "image_size": list(image_size), **more}
 
 

@@ -172,7 +172,7 @@ def _print(document: Mapping[str, Any], labels: list[str]) -> None:
 
 
 def _table(document: Mapping[str, Any], labels: list[str]) -> Table:
-    """Return some of the steps, evenly spaced, with the largest error's and the one where the curves part."""
+    """Return evenly spaced steps, the step of the largest error and the first above the tolerance."""
     rows, gate = document["rows"], document["gate"]
     shown = {round(part * len(rows) / SHOWN_STEPS) for part in range(1, SHOWN_STEPS + 1)} | {1}
     if gate is not None:
@@ -200,7 +200,7 @@ def _recipe(arguments: list[str] | None, data: Path | None, image_size: str | No
 
 
 def _recorded(file: Path, names: list[str], data: Path | None, changes: list[str]) -> tuple[Recipe, Run]:
-    """Return the recipe and the run of a file, the recipe with this machine's path of the data."""
+    """Return the recipe and the run of a file, with `data` as the path of the data if it is given."""
     from ctnet.bench.curves import KIND, recorded_run
     from ctnet.bench.gates import read_baseline
 

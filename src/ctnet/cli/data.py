@@ -32,7 +32,7 @@ _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 class Source(str, Enum):
-    """What `data convert` reads."""
+    """Layouts that `data convert` reads."""
 
     auto = "auto"
     voc = "voc"

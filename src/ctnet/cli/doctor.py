@@ -67,7 +67,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     build = f"CUDA {torch['cuda']}" if torch["cuda"] else "no CUDA"
     lines = [
         f"ctnet {found['ctnet']}, Python {found['python']}, {found['platform']}",
-        f"processor {cpu['name']}, {cpu['cores']} cores, {' '.join(cpu['instructions']) or cpu['architecture']}",
+        f"CPU {cpu['name']}, {cpu['cores']} cores, {' '.join(cpu['instructions']) or cpu['architecture']}",
         f"torch {torch['version']}, {build}, {', '.join(with_libraries)}, {torch['threads']} threads",
         "",
         "devices",

@@ -118,7 +118,7 @@ def evaluate_command(
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
     _write(save_results, report, annotation_set, detections, metrics, document)
     if against:
-        # of another precision than was requested, float32 is what the file is measured against
+        # float32 is the measure of the other file unless a precision was requested
         other_precision = "fp32" if precision == "auto" else precision
         document["against"] = _score_other(
             against, device, other_precision, detector, annotation_set, settings, workers
@@ -133,7 +133,7 @@ def _write(
     results: Path | None, report: Path | None, annotation_set: AnnotationSet, detections: Mapping[int, Detections],
     metrics: CocoMetrics, document: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Write the files that were asked for."""
+    """Write the requested files."""
     from ctnet.eval.coco import write_results
     from ctnet.eval.report import write_report
 
@@ -160,7 +160,7 @@ def _score_other(
 def _score(
     detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return what `score` returns, showing how far it is."""
+    """Return what `score` returns; show the progress."""
     from ctnet.eval.evaluate import score
 
     with progress_bar("evaluate") as show:

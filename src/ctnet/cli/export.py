@@ -206,7 +206,10 @@ def _calibration(
 def _comparison(
     pictures: list[Image], data: Path | None, recipe: Recipe
 ) -> Callable[[Path, Path], AgainstFloat32] | None:
-    """Return what an int8 file is measured by beside its float32 one. Raises DataError for an unusable data set."""
+    """Return how an int8 file is compared with its float32 file, None without images.
+
+    Raises DataError for an unusable data set.
+    """
     from ctnet.bench.int8 import compare_int8
     from ctnet.data.dataset import check_usable, open_dataset
 

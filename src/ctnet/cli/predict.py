@@ -128,9 +128,9 @@ def _run(
 def _table(document: Mapping[str, Any]) -> str:
     """Return a line per image or video with its number of objects by class, at most `SHOWN` of them."""
     counts: dict[str, Counter[str]] = {}
-    for picture in document["pictures"]:
-        counter = counts.setdefault(picture["file"], Counter())
-        counter.update(found["category_name"] for found in picture["detections"])
+    for image in document["pictures"]:
+        counter = counts.setdefault(image["file"], Counter())
+        counter.update(found["category_name"] for found in image["detections"])
     width = max((len(file) for file in list(counts)[:SHOWN]), default=0)
     lines = [
         f"{file:<{width}}  " + (", ".join(f"{n} {name}" for name, n in counter.most_common()) or "nothing")

@@ -14,12 +14,12 @@ class Show(Protocol):
     """Moves the bar; a total not known at the start may come with any call."""
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """Tell how many are done."""
+        """Set the number of finished items."""
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None = None) -> Iterator[Show]:
-    """Yield a function that is told how many of `total` are done; it shows nothing unless on a terminal."""
+    """Yield a function that sets how many of `total` are done; nothing is shown unless stderr is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

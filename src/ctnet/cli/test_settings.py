@@ -55,7 +55,7 @@ def with_test_settings(detector: Detector, requested: RequestedSettings) -> tupl
         content["evaluation"]["scales"] = requested.scales.split(",")
     if requested.image_size is not None:
         content["data"]["image_size"] = parse_image_size(requested.image_size)
-        content["evaluation"]["test_scale"] = 1.0  # the size asked for is the size that is tested
+        content["evaluation"]["test_scale"] = 1.0  # test at exactly this size
     recipe = recipe_from_dict(content, "command line")
     if recipe.data.image_size != detector.recipe.data.image_size:
         detector = detector.with_image_size(recipe.data.image_size)

@@ -182,7 +182,7 @@ def _flags(
     data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
     lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what the options set, by option and dotted key; None where one was not given."""
+    """Return the values of options by option and dotted key; None where an option is not given."""
     return {
         "--data data.path": data,
         "--image-size data.image_size": parse_image_size(image_size),
@@ -216,7 +216,7 @@ def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile:
 
 
 def _run_here(start: Start, device: str, place: Place, timeout: float, as_json: bool) -> None:
-    """Run in this process, alone or as one of several, and print the summary where one leads."""
+    """Train in this process, alone or as one of several; rank 0 prints the summary."""
     from ctnet.engine.world import joined
 
     with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):

@@ -1,4 +1,4 @@
-"""ctnet weights: what a checkpoint holds, and checkpoints in other projects' names."""
+"""ctnet weights: show what a checkpoint holds, convert it to the names of other projects."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
         + ", ".join(f"{count} {name}" for name, count in document["types"].items()),
     }
     if document["kind"] == "detector":
-        pictures, classes = document["pictures"], document["classes"]
+        images, classes = document["pictures"], document["classes"]
         names = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
-        height, width = pictures["image_size"]
+        height, width = images["image_size"]
         resolution = "kept resolution" if document["evaluation"]["keep_res"] else f"{height}x{width}"
-        mean, std = (", ".join(f"{v:.3f}" for v in pictures[key]) for key in ("mean", "std"))
+        mean, std = (", ".join(f"{v:.3f}" for v in images[key]) for key in ("mean", "std"))
         facts["classes"] = f"{len(classes)}: {names}"
-        facts["pictures"] = f"{pictures['color_order'].upper()}, {resolution}, mean {mean}, std {std}"
+        facts["images"] = f"{images['color_order'].upper()}, {resolution}, mean {mean}, std {std}"
     for name, fact in facts.items():
         console.print(f"[bold]{name:<9}[/] {escape(fact)}")
     table = Table("part", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -133,5 +133,9 @@ def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> Non
             console.print(f"{len(names)} {escape(kind)}: {escape(', '.join(names[:shown]))}{rest}")
     for note in document["notes"]:
         console.print(f"note: {escape(note)}")
-    use = {"detector": "ctnet predict --weights FILE PICTURE", "backbone": "ctnet train CONFIG --backbone-weights FILE"}
-    console.print(f"use it: {use[document['kind']]}" if document["fits"] else "it does not fit as it is")
+    path = document["file"]
+    use = {
+        "detector": f"ctnet predict --weights {path} IMAGE",
+        "backbone": f"ctnet train --data PATH --backbone-weights {path}",
+    }
+    console.print(f"next: {use[document['kind']]}" if document["fits"] else "the tensors do not all fit the network")

@@ -1,4 +1,4 @@
-"""Devices: cpu, cuda, npu, sdaa and whatever a plug-in adds, behind one small contract."""
+"""Devices: cpu, cuda, npu, sdaa and those of plug-ins, behind one small contract."""
 
 from ctnet.devices.base import REDUCED, Device, Prepared, Probe
 from ctnet.devices.precision import choose_dtype

@@ -10,7 +10,7 @@ from ctnet.ops.table import OPERATORS
 
 
 class MaxPool2d(nn.MaxPool2d):
-    """torch's, with a square window; in training by a device's kernel where there is one."""
+    """torch's layer with a square window; in training it calls the kernel of the device if there is one."""
 
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
         super().__init__(kernel, stride, padding)
@@ -24,7 +24,7 @@ class MaxPool2d(nn.MaxPool2d):
         return output
 
     def by_kernel(self, input: Tensor) -> bool:
-        """Say whether the kernel computes this call. A compiler has its own."""
+        """Say whether the kernel computes this call. torch.compile has its own."""
         return (
             self.training
             and not torch.compiler.is_compiling()

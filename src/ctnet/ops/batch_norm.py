@@ -31,7 +31,7 @@ def batch_norm(
     relu: bool = False,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (N,C,H,W) by the statistics of this batch, then these: mean and biased variance (C,), at least float32.
+    """Return (N,C,H,W) normalised by the statistics of this batch, its mean and biased variance (C,), at least float32.
 
     `relu((input - mean) / sqrt(variance + eps) * weight + bias + shortcut)`, stored channels-last. The first result is
     differentiable in all tensors, the statistics in none.

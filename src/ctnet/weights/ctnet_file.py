@@ -94,7 +94,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises WeightsError when it is missing, broken or not ctnet's.
     """
-    # a run goes on for days with these tensors: they must not hang on the file
+    # load into memory (no mmap): training outlives the file
     state = load_torch_zip(path, in_file=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")

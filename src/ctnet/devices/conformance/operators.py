@@ -116,7 +116,7 @@ def _deform(device: OpenDevice, case: _Deform, dtype: torch.dtype | None) -> str
             leaves["input"], leaves["offset"], leaves["weight"], leaves.get("bias"), *sampling, leaves.get("mask")
         )
     need(result.dtype == (dtype or torch.float32), f"the result is {result.dtype}")
-    # what the device is given, rounded as it is, multiplied exactly
+    # the rounded inputs of the device, multiplied exactly
     exact = {
         name: (t if dtype is None or name in ("offset", "mask") else t.to(dtype)).double() for name, t in inputs.items()
     }

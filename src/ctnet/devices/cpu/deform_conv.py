@@ -1,7 +1,7 @@
 """Deformable convolution by the compiled kernels.
 
-They sample the columns of a tile of cells and multiply them, forward by the weight, on the way back by the output's
-gradient. A tile is small enough to stay in a cache between the two, so the columns of a whole map never exist.
+They sample the columns of a tile of cells and multiply them by the weight (forward) or by the gradient of the output
+(backward). A tile stays in a cache between the two, so the columns of a whole map never exist in memory.
 """
 
 from __future__ import annotations

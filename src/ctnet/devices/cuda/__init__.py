@@ -1,4 +1,4 @@
-"""The cuda device: NVIDIA cards through torch's own build."""
+"""The cuda device: NVIDIA GPUs through torch's own build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OLDEST = (8, 0)
 
 
 class CudaDevice(Card):
-    """NVIDIA cards. Convolutions choose their algorithm by measuring; products and convolutions may use TF32."""
+    """NVIDIA GPUs. Convolutions choose their algorithm by measuring; products and convolutions may use TF32."""
 
     name = torch_type = "cuda"
     dispatch_key = "CUDA"
@@ -26,17 +26,17 @@ class CudaDevice(Card):
     fused_optimizer = True
 
     def probe(self) -> Probe:
-        """Count the cards that torch sees."""
+        """Count the GPUs that torch sees."""
         if torch.version.cuda is None:
             return Probe(0, "this torch build has no CUDA support")
         count = torch.cuda.device_count()
         if count == 0:
-            return Probe(0, "torch finds no card or no driver", versions={"CUDA": torch.version.cuda})
+            return Probe(0, "torch finds no GPU or no driver", versions={"CUDA": torch.version.cuda})
         versions = {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
         return Probe(count, "", tuple(torch.cuda.get_device_name(i) for i in range(count)), versions)
 
     def open(self, index: int) -> torch.device:
-        """Claim a card; allow TF32 and let cuDNN pick algorithms by measuring."""
+        """Claim a GPU; allow TF32 and let cuDNN pick algorithms by measuring."""
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -47,7 +47,7 @@ class CudaDevice(Card):
         return {"TF32 in products and convolutions": "allowed", "cudnn.benchmark": "on"}
 
     def register_kernels(self) -> dict[str, str]:
-        """Put the Triton kernels behind the operators where Triton works, and soft suppression on the host."""
+        """Register the Triton kernels where Triton works, and soft-NMS on the CPU."""
         missing = _why_no_triton()
         if missing is not None:
             return dict.fromkeys(REQUIRED, f"reference ({missing})")
@@ -66,8 +66,8 @@ class CudaDevice(Card):
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return bf16 from Ampere on, fp16 before."""
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16, "the card multiplies bf16"
-        return torch.float16, "the card has no bf16; fp16 with loss scaling"
+            return torch.bfloat16, "the GPU multiplies bf16"
+        return torch.float16, "the GPU has no bf16; fp16 with loss scaling"
 
 
 def _why_no_triton() -> str | None:
@@ -80,7 +80,7 @@ def _why_no_triton() -> str | None:
         if torch.cuda.is_available():
             capability = torch.cuda.get_device_capability()
             if capability < _OLDEST:
-                return f"Triton's kernels need compute capability 8.0, the card has {capability[0]}.{capability[1]}"
+                return f"Triton's kernels need compute capability 8.0, the GPU has {capability[0]}.{capability[1]}"
             trial.run()
     except Exception as error:  # no compiler, no headers, a driver that does not suit, ...
         return f"Triton does not work here: {first_line(error)}"

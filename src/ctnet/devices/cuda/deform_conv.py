@@ -31,7 +31,7 @@ def forward(
 def _tile(cells: int, filters: int, groups: int) -> dict[str, int]:
     """Return cells and filters of a tile.
 
-    As many filters as there are, for each tile of them samples its cells anew, unless the card would stand idle.
+    As many filters as there are, for each tile of them samples its cells anew, unless the GPU would stand idle.
     """
     rows, columns = 64, block(filters, 16, 128)
 
