@@ -45,8 +45,11 @@ def test_a_loss_that_is_always_lower_does_not_pass():
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (run(2.0, 2.0, device="npu:1"), "forward pass differs; python -m ctnet.devices.conformance --device npu looks"),
-        (run(1.0, 9.0, device="npu:1"), "forward passes agree at first"),
+        (
+            run(2.0, 2.0, device="npu:1"),
+            "forward pass of an operator differs; python -m ctnet.devices.conformance --device npu finds it",
+        ),
+        (run(1.0, 9.0, device="npu:1"), "forward passes agree: compare gradients"),
         (run(2.0, 2.0, precision="bf16"), "--precision fp32"),
     ],
     ids=["at once", "later", "other precision"],
