@@ -176,7 +176,7 @@ def test_mistakes_are_told_before_any_process_starts(ctnet, monkeypatch, argumen
     def refuse(*_):
         raise AssertionError("processes were started")
 
-    monkeypatch.setattr("ctnet.engine.launch.elastic_launch", refuse)
+    monkeypatch.setattr("ctnet.engine.processes.launch.elastic_launch", refuse)
     found, _, err = ctnet("train", *arguments)
     assert (found, words in err) == (code, True), err
     assert err.count("error:") == 1

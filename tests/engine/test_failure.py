@@ -8,12 +8,12 @@ import sys
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from ctnet.engine.failure import cause
-from ctnet.engine.place import Place, find_place
+from ctnet.engine.processes.failure import cause
+from ctnet.engine.processes.rank_info import Place, find_place
 from ctnet.errors import ConfigError, RankCrashed, RankFailed
 
 RAISING = """
-from ctnet.engine.failure import reporting
+from ctnet.engine.processes.failure import reporting
 from ctnet.errors import *
 with reporting():
     raise {}

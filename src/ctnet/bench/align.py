@@ -20,11 +20,11 @@ from ctnet.devices import open_device
 from ctnet.devices.registry import load_plugin
 from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.schedule import lr_factor, peak_lr
 from ctnet.engine.state import new_state, seed_generators
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates
-from ctnet.engine.world import World
 from ctnet.errors import ConfigError, Diverged
 from ctnet.precision import PrecisionName, parse_precision
 from ctnet.types import AnnotationSet

@@ -16,10 +16,10 @@ from ctnet.config import Recipe
 from ctnet.data.loader import collate
 from ctnet.devices import OpenDevice, open_device
 from ctnet.engine.precision import choose_precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.state import new_state
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples
-from ctnet.engine.world import World
 from ctnet.types import AnnotationSet
 
 LR = 1e-6  # the rate does not affect the time; a small one keeps the loss finite

@@ -19,9 +19,9 @@ from ctnet.precision import PrecisionName, parse_precision
 if TYPE_CHECKING:
     from ctnet.config import Recipe
     from ctnet.devices import OpenDevice
-    from ctnet.engine.place import Place
+    from ctnet.engine.processes.rank_info import Place
+    from ctnet.engine.processes.world import World
     from ctnet.engine.report import Reporter
-    from ctnet.engine.world import World
 
 _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
 
@@ -145,7 +145,7 @@ def train(
         _refuse_changes(arguments, flags, files)
     if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
         raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
-    from ctnet.engine.failure import reporting
+    from ctnet.engine.processes.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
     with reporting() as place:
@@ -217,7 +217,7 @@ def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile:
 
 def _run_here(start: Start, device: str, place: Place, timeout: float, as_json: bool) -> None:
     """Train in this process, alone or as one of several; rank 0 prints the summary."""
-    from ctnet.engine.world import joined
+    from ctnet.engine.processes.world import joined
 
     with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):
         summary = start(reporter, opened, world)
@@ -237,7 +237,7 @@ def _launch(
     out: Path | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Start the processes with this command line, without the launcher's options and with the run folder."""
-    from ctnet.engine.launch import Plan, folder_to_fill, folder_to_resume, launch
+    from ctnet.engine.processes.launch import Plan, folder_to_fill, folder_to_resume, launch
 
     if place.size > 1:
         raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")

@@ -16,8 +16,8 @@ from ctnet.data.loader import Batch
 from ctnet.devices import OpenDevice
 from ctnet.engine.host_memory import keep_freed_memory
 from ctnet.engine.precision import Precision
+from ctnet.engine.processes.world import World, spread
 from ctnet.engine.state import TrainingState
-from ctnet.engine.world import World, spread
 from ctnet.losses import Counts, centernet_loss, count
 
 

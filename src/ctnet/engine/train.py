@@ -15,13 +15,13 @@ from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
 from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
-from ctnet.engine.world import World
 from ctnet.errors import ConfigError, CtnetError, DataError
 from ctnet.eval.coco import align_categories
 from ctnet.files import write_file

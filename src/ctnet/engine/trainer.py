@@ -17,6 +17,7 @@ from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, tra
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.profile import StepProfiler
 from ctnet.engine.report import Log, NoLog, Reporter, RunLog
 from ctnet.engine.samples import write_target_sheet
@@ -26,7 +27,6 @@ from ctnet.engine.state import TrainingState, keep_numbered, save_state
 from ctnet.engine.step import StepResult, Updater
 from ctnet.engine.stop import Stopped, StopRequest
 from ctnet.engine.validation import Validation
-from ctnet.engine.world import World
 from ctnet.errors import CtnetError, Diverged, Interrupted, ToldElsewhere
 from ctnet.models.build import STRIDE
 from ctnet.types import AnnotationSet

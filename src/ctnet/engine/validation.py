@@ -9,11 +9,11 @@ from typing import Any
 
 from ctnet.config import Recipe
 from ctnet.devices import OpenDevice
+from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
 from ctnet.engine.samples import write_prediction_sheet
 from ctnet.engine.state import TrainingState
 from ctnet.engine.stop import Stopped
-from ctnet.engine.world import World
 from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent, relabel
 from ctnet.eval.evaluate import evaluate
 from ctnet.eval.protocol import protocol_of, sentence

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ctnet.engine.place import ERROR_FILE, Place, find_place
+from ctnet.engine.processes.rank_info import ERROR_FILE, Place, find_place
 from ctnet.errors import ConfigError, CtnetError, Interrupted, LostRanks, RankCrashed, RankFailed, ToldElsewhere
 
 

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.devices import OpenDevice, open_device, open_for_rank
 from ctnet.devices.machine import usable_cores
-from ctnet.engine.place import Place
+from ctnet.engine.processes.rank_info import Place
 from ctnet.errors import ConfigError, CtnetError, LostRanks, SilentRanks, ToldElsewhere
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ctnet.config import Recipe
 from ctnet.devices import device_for_processes
-from ctnet.engine.failure import cause
-from ctnet.engine.place import ROLE
+from ctnet.engine.processes.failure import cause
+from ctnet.engine.processes.rank_info import ROLE
 from ctnet.engine.report import Silence
 from ctnet.engine.run_folder import new_run_folder, run_to_resume
 from ctnet.engine.train import open_data
