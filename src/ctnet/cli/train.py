@@ -19,7 +19,7 @@ from ctnet.precision import PrecisionName, parse_precision
 if TYPE_CHECKING:
     from ctnet.config import Recipe
     from ctnet.devices import OpenDevice
-    from ctnet.engine.processes.rank_info import Place
+    from ctnet.engine.processes.rank_info import RankInfo
     from ctnet.engine.processes.world import World
     from ctnet.engine.report import Reporter
 
@@ -148,16 +148,18 @@ def train(
     from ctnet.engine.processes.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
-    with reporting() as place:
+    with reporting() as rank_info:
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
-            _launch((nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), place, device, recipe, out, run)
+            _launch(
+                (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), rank_info, device, recipe, out, run
+            )
             return
         if recipe is None:
             start = _resumed(run, data, max_steps, profile)
         else:
             start = _new(recipe, out, weights, backbone_weights, profile)
-        _run_here(start, device, place, timeout, as_json)
+        _run_here(start, device, rank_info, timeout, as_json)
 
 
 def _recipe(
@@ -215,13 +217,13 @@ def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile:
     )
 
 
-def _run_here(start: Start, device: str, place: Place, timeout: float, as_json: bool) -> None:
+def _run_here(start: Start, device: str, rank_info: RankInfo, timeout: float, as_json: bool) -> None:
     """Train in this process, alone or as one of several; rank 0 prints the summary."""
-    from ctnet.engine.processes.world import joined
+    from ctnet.engine.processes.world import process_group
 
-    with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):
+    with _reporter(leads=rank_info.leads) as reporter, process_group(device, rank_info, timeout) as (world, opened):
         summary = start(reporter, opened, world)
-    if place.leads:
+    if rank_info.leads:
         _print_summary(summary, as_json)
 
 
@@ -233,15 +235,15 @@ def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
 
 
 def _launch(
-    options: tuple[str, int, int, str | None, int, float], place: Place, device: str, recipe: Recipe | None,
+    options: tuple[str, int, int, str | None, int, float], rank_info: RankInfo, device: str, recipe: Recipe | None,
     out: Path | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Start the processes with this command line, without the launcher's options and with the run folder."""
-    from ctnet.engine.processes.launch import Plan, folder_to_fill, folder_to_resume, launch
+    from ctnet.engine.processes.launch import LaunchPlan, folder_to_fill, folder_to_resume, launch
 
-    if place.size > 1:
+    if rank_info.size > 1:
         raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
-    plan = Plan(*options)
+    plan = LaunchPlan(*options)
     plan.check()
     plan.processes(device)
     if recipe is None:

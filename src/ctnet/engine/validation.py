@@ -88,7 +88,7 @@ class Validation:
             self._latest = (state.step, found, metrics)
             return metrics.numbers()
 
-        return self.world.share(score)
+        return self.world.broadcast_from_rank0(score)
 
     def _detect(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[int, Detections]:
         """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
@@ -103,13 +103,13 @@ class Validation:
             on_picture()
 
         def detect() -> dict[int, Detections] | None:
-            place, settings = self.world.place, self.recipe.evaluation
+            rank_info, settings = self.world.rank_info, self.recipe.evaluation
             try:
-                return evaluate(detector, annotations, settings, self.workers, progress, place.rank, place.size)
+                return evaluate(detector, annotations, settings, self.workers, progress, rank_info.rank, rank_info.size)
             except Stopped:
                 return None
 
-        parts = self.world.gather(self.world.together(detect))
+        parts = self.world.gather(self.world.run_on_all_ranks(detect))
         found: dict[int, Detections] = {}
         for part in parts:
             if part is None:
@@ -133,8 +133,8 @@ class Validation:
         if self.annotations is None:
             return None
         best_file = folder / "checkpoints" / "best.safetensors"
-        if self.world.share(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
-            tensors = self.world.share(lambda: dict(read_weights(best_file).tensors))
+        if self.world.broadcast_from_rank0(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
+            tensors = self.world.broadcast_from_rank0(lambda: dict(read_weights(best_file).tensors))
             load_exactly(state.evaluated_network, tensors, best_file)
             self._measure(state, on_picture=lambda: None)
         if self._latest is None:
