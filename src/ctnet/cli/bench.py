@@ -9,25 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size, split_arguments
 from ctnet.cli.bench_table import print_document
-from ctnet.cli.options import (
-    MEASURE,
-    OUTPUT,
-    WEIGHTS,
-    Arguments,
-    AsJson,
-    BaselineFile,
-    BatchSizes,
-    BenchOut,
-    Device,
-    ImageSize,
-    MaxRegress,
-    Precision,
-    SubjectData,
-    Timed,
-    Warmup,
-)
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,33 +26,29 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure inference, training steps and loading, against this machine's limit and a baseline.")
 
 ConfigName = Annotated[
-    str | None,
-    typer.Option(metavar="CONFIG", help="Recipe (default: centernet_res18_lateral)", rich_help_panel=WEIGHTS),
+    str | None, options.WeightsOption(metavar="CONFIG", help="Recipe (default: centernet_res18_lateral)")
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option(
-        "--weights", metavar="FILE", rich_help_panel=WEIGHTS,
+    options.WeightsOption(
+        "--weights",
+        metavar="FILE",
         help="Weights, or an exported file for its own runtime alone (default: random weights)",
     ),
-]  # fmt: skip
+]
 Runtimes = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", rich_help_panel=MEASURE,
+    options.MeasureOption(
+        metavar="LIST",
         help="Of torch, compiled, onnxruntime, openvino, pt2, executorch (default: all but the last two)",
     ),
-]  # fmt: skip
-ReferenceName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Show published figures beside: 310p", rich_help_panel=OUTPUT)
 ]
+ReferenceName = Annotated[str | None, options.OutputOption(metavar="NAME", help="Show published figures beside: 310p")]
 LoaderBatch = Annotated[
-    int | None,
-    typer.Option("--batch-size", min=1, help="Images in a batch (default: the recipe's)", rich_help_panel=MEASURE),
+    int | None, options.MeasureOption("--batch-size", min=1, help="Images in a batch (default: the recipe's)")
 ]
 LoaderCounts = Annotated[
-    str | None,
-    typer.Option(metavar="LIST", help="Loader processes (default: 0 and those of training)", rich_help_panel=MEASURE),
+    str | None, options.MeasureOption(metavar="LIST", help="Loader processes (default: 0 and those of training)")
 ]
 
 IMAGES = 32  # distinct ones; larger batches repeat some
@@ -79,19 +59,19 @@ def bench(
     context: typer.Context,
     config: ConfigName = None,
     weights: WeightsFile = None,
-    data: SubjectData = None,
-    image_size: ImageSize = None,
-    device: Device = "auto",
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
+    device: options.Device = "auto",
     runtimes: Runtimes = None,
-    precision: Precision = "auto",
-    batch_sizes: BatchSizes = "1,4,8,16,32",
-    warmup: Warmup = 3,
-    iterations: Timed = 20,
-    baseline: BaselineFile = None,
-    max_regress: MaxRegress = None,
+    precision: options.Precision = "auto",
+    batch_sizes: options.BatchSizes = "1,4,8,16,32",
+    warmup: options.Warmup = 3,
+    iterations: options.Timed = 20,
+    baseline: options.BaselineFile = None,
+    max_regress: options.MaxRegress = None,
     reference: ReferenceName = None,
-    out: BenchOut = None,
-    as_json: AsJson = False,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure inference by runtime and batch size: images/s, latency and its parts, memory, share of the limit.
 
@@ -158,17 +138,17 @@ def _measure_inference(
 
 @app.command()
 def train(
-    arguments: Arguments = None,
-    data: SubjectData = None,
-    image_size: ImageSize = None,
-    device: Device = "auto",
-    batch_sizes: BatchSizes = "8",
-    warmup: Warmup = 3,
-    iterations: Timed = 20,
-    baseline: BaselineFile = None,
-    max_regress: MaxRegress = None,
-    out: BenchOut = None,
-    as_json: AsJson = False,
+    arguments: options.Arguments = None,
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
+    device: options.Device = "auto",
+    batch_sizes: options.BatchSizes = "8",
+    warmup: options.Warmup = 3,
+    iterations: options.Timed = 20,
+    baseline: options.BaselineFile = None,
+    max_regress: options.MaxRegress = None,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure a training step without loading: forward, loss, backward, update.
 
@@ -199,17 +179,17 @@ def train(
 
 @app.command("data")
 def data_command(
-    arguments: Arguments = None,
-    data: SubjectData = None,
-    image_size: ImageSize = None,
+    arguments: options.Arguments = None,
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
     batch_size: LoaderBatch = None,
     workers: LoaderCounts = None,
-    warmup: Warmup = 3,
-    iterations: Timed = 20,
-    baseline: BaselineFile = None,
-    max_regress: MaxRegress = None,
-    out: BenchOut = None,
-    as_json: AsJson = False,
+    warmup: options.Warmup = 3,
+    iterations: options.Timed = 20,
+    baseline: options.BaselineFile = None,
+    max_regress: options.MaxRegress = None,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure the loader: training samples a second, by its number of processes.
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ctnet.cli import options
 from ctnet.cli.arguments import split_training_arguments
 from ctnet.cli.bench import open_training, recipe_flags, subject_of, tell, write_out
-from ctnet.cli.options import DATA, DEVICE, MEASURE, OUTPUT, Arguments, AsJson, BenchOut, ImageSize, SubjectData
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError
 
@@ -27,47 +27,35 @@ if TYPE_CHECKING:
 
 SHOWN_STEPS = 10  # of the table, about
 
-BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images in a batch (default: the recipe's)", rich_help_panel=DATA)
-]
+BatchSize = Annotated[int | None, options.DataOption(min=1, help="Images in a batch (default: the recipe's)")]
 Devices = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", rich_help_panel=DEVICE,
-        help="Two to compare, or one to record (default: cpu,auto; with --against auto)",
+    options.DeviceOption(
+        metavar="LIST", help="Two to compare, or one to record (default: cpu,auto; with --against auto)"
     ),
-]  # fmt: skip
+]
 Precisions = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST", rich_help_panel=DEVICE, help="auto, fp32 (or off), bf16 or fp16: one for all, or one for each"
-    ),
+    str, options.DeviceOption(metavar="LIST", help="auto, fp32 (or off), bf16 or fp16: one for all, or one for each")
 ]
-Steps = Annotated[
-    int | None,
-    typer.Option(min=1, rich_help_panel=MEASURE, help="Updates to compare (default: 100, or as recorded)"),
-]
-Tolerance = Annotated[
-    float, typer.Option(metavar="PART", rich_help_panel=OUTPUT, help="Exit 3 if the mean relative error is larger")
-]
+Steps = Annotated[int | None, options.MeasureOption(min=1, help="Updates to compare (default: 100, or as recorded)")]
+Tolerance = Annotated[float, options.OutputOption(metavar="PART", help="Exit 3 if the mean relative error is larger")]
 Against = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", rich_help_panel=DEVICE, help="Compare with the JSON of a run on another machine"),
+    Path | None, options.DeviceOption(metavar="FILE", help="Compare with the JSON of a run on another machine")
 ]
 
 
 def align(
-    arguments: Arguments = None,
-    data: SubjectData = None,
-    image_size: ImageSize = None,
+    arguments: options.Arguments = None,
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
     batch_size: BatchSize = None,
     against: Against = None,
     devices: Devices = None,
     precision: Precisions = "fp32",
     steps: Steps = None,
     tolerance: Tolerance = 0.05,
-    out: BenchOut = None,
-    as_json: AsJson = False,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train the same steps on two devices and compare their losses, as a table and a plot.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctnet.cli.options import OUTPUT, AsJson
+from ctnet.cli import options
 
 _REPORT = """# ctnet bug report
 
@@ -33,12 +33,10 @@ _REPORT = """# ctnet bug report
 
 
 def doctor(
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
     bug_report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Write a Markdown file to complete and attach to a bug report", rich_help_panel=OUTPUT
-        ),
+        options.OutputOption(metavar="FILE", help="Write a Markdown file to complete and attach to a bug report"),
     ] = None,
 ) -> None:
     """Show devices, the kernel behind each operator and why, precision, versions, limits and variables.

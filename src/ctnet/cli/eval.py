@@ -14,24 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ctnet.cli import options
 from ctnet.cli.arguments import writable_file, writable_folder
-from ctnet.cli.options import (
-    DATA,
-    OUTPUT,
-    AllowPartial,
-    AsJson,
-    BatchSize,
-    Compile,
-    Config,
-    Device,
-    Flip,
-    KeepRes,
-    Nms,
-    Precision,
-    Scales,
-    TestImageSize,
-    Weights,
-)
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
 
@@ -44,55 +28,48 @@ if TYPE_CHECKING:
 
 
 DataPath = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Data set (default: the recipe's, else the demo set)", rich_help_panel=DATA),
+    Path | None, options.DataOption(metavar="PATH", help="Data set (default: the recipe's, else the demo set)")
 ]
-Split = Annotated[
-    str | None, typer.Option(help="Split to score (default: the recipe's val_split)", rich_help_panel=DATA)
-]
-Workers = Annotated[int, typer.Option(min=0, help="Loader processes", rich_help_panel=DATA)]
+Split = Annotated[str | None, options.DataOption(help="Split to score (default: the recipe's val_split)")]
+Workers = Annotated[int, options.DataOption(min=0, help="Loader processes")]
 SaveResults = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", callback=writable_file, help="Write the detections as COCO results", rich_help_panel=OUTPUT
-    ),
+    options.OutputOption(metavar="FILE", callback=writable_file, help="Write the detections as COCO results"),
 ]
 Against = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", rich_help_panel=OUTPUT,
-        help="Score these weights too and print both, such as the weights behind an exported file",
+    options.OutputOption(
+        metavar="FILE", help="Score these weights too and print both, such as the weights behind an exported file"
     ),
-]  # fmt: skip
+]
 Report = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", callback=writable_folder, rich_help_panel=OUTPUT,
-        help="Write curves, confusion matrix and the worst images as a page",
+    options.OutputOption(
+        metavar="DIR", callback=writable_folder, help="Write curves, confusion matrix and the worst images as a page"
     ),
-]  # fmt: skip
+]
 
 
 def evaluate_command(
-    weights: Weights,
+    weights: options.Weights,
     data: DataPath = None,
     split: Split = None,
-    device: Device = "auto",
-    batch_size: BatchSize = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
     workers: Workers = 0,
-    flip: Flip = None,
-    scales: Scales = None,
-    keep_res: KeepRes = None,
-    nms: Nms = None,
-    image_size: TestImageSize = None,
+    flip: options.Flip = None,
+    scales: options.Scales = None,
+    keep_res: options.KeepRes = None,
+    nms: options.Nms = None,
+    image_size: options.TestImageSize = None,
     against: Against = None,
     save_results: SaveResults = None,
     report: Report = None,
-    precision: Precision = "auto",
-    compile: Compile = False,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
-    as_json: AsJson = False,
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score a detector on annotated images, by the COCO metrics.
 

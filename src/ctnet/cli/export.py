@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size
-from ctnet.cli.options import OUTPUT, WEIGHTS, AllowPartial, AsJson, Config
 from ctnet.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from ctnet.export.export import Exported
     from ctnet.export.verify import AgainstFloat32
 
-GRAPH, INT8, OM, VERIFY = "Graph", "int8", "om (Ascend)", "Verification"
+GraphOption, Int8Option, OmOption, VerifyOption = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Graph", "int8", "om (Ascend)", "Verification")
+)
 
 PICTURES = 4  # on which file and torch are compared
 CALIBRATED = 100  # more images change AP by less than another seed does
@@ -30,85 +32,53 @@ Format = Annotated[
     Literal["onnx", "openvino", "pt2", "executorch", "om"],
     typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch or om (Ascend)"),
 ]
-WeightsFile = Annotated[
-    Path, typer.Option(metavar="FILE", help="Weights or checkpoint of a detector", rich_help_panel=WEIGHTS)
-]
+WeightsFile = Annotated[Path, options.WeightsOption(metavar="FILE", help="Weights or checkpoint of a detector")]
 Out = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="New file (default: named as weights and precision)", rich_help_panel=OUTPUT),
+    Path | None, options.OutputOption(metavar="FILE", help="New file (default: named as weights and precision)")
 ]
 ImageSize = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|HxW|dynamic", help="Network input in pixels (default: the test size)", rich_help_panel=GRAPH
-    ),
+    str | None, GraphOption(metavar="N|HxW|dynamic", help="Network input in pixels (default: the test size)")
 ]
 BatchSize = Annotated[
     str | None,
-    typer.Option(
-        metavar="N|dynamic",
-        rich_help_panel=GRAPH,
-        help="Images in a batch of the graph (default: dynamic); om: one number or a list, 1,4,8",
+    GraphOption(
+        metavar="N|dynamic", help="Images in a batch of the graph (default: dynamic); om: one number or a list, 1,4,8"
     ),
 ]
 Decoded = Annotated[
     bool | None,
-    typer.Option(
-        "--decoded/--raw",
-        rich_help_panel=GRAPH,
-        help="Output boxes, scores and labels, or the maps of the heads (default: decoded; om: raw)",
+    GraphOption(
+        "--decoded/--raw", help="Output boxes, scores and labels, or the maps of the heads (default: decoded; om: raw)"
     ),
 ]
 Dcn = Annotated[
-    Literal["native", "decompose"],
-    typer.Option(help="decompose: GridSample for runtimes without DeformConv", rich_help_panel=GRAPH),
+    Literal["native", "decompose"], GraphOption(help="decompose: GridSample for runtimes without DeformConv")
 ]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"] | None,
-    typer.Option(
-        help="Data type of the weights (default: fp32; om: fp16); bf16: onnx; int8: onnx, openvino",
-        rich_help_panel=GRAPH,
-    ),
+    GraphOption(help="Data type of the weights (default: fp32; om: fp16); bf16: onnx; int8: onnx, openvino"),
 ]
 Calibrate = Annotated[
     Path | None,
-    typer.Option(
-        metavar="PATH",
-        help="Images or data set that show value ranges (default: the training data)",
-        rich_help_panel=INT8,
-    ),
+    Int8Option(metavar="PATH", help="Images or data set that show value ranges (default: the training data)"),
 ]
-CalibrateCount = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Number of these images (default: 100)", rich_help_panel=INT8)
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Data set on which to compare AP with float32", rich_help_panel=INT8),
-]
-SocVersion = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Chip, such as Ascend310P3 (default: from npu-smi)", rich_help_panel=OM),
-]
+CalibrateCount = Annotated[int | None, Int8Option(min=1, metavar="N", help="Number of these images (default: 100)")]
+Data = Annotated[Path | None, Int8Option(metavar="PATH", help="Data set on which to compare AP with float32")]
+SocVersion = Annotated[str | None, OmOption(metavar="NAME", help="Chip, such as Ascend310P3 (default: from npu-smi)")]
 Dialect = Annotated[
     Literal["npu", "ai.onnx"] | None,
-    typer.Option(
-        help="npu: opset 18 and the npu domain; ai.onnx: opset 11 for old CANN (default: npu)", rich_help_panel=OM
-    ),
+    OmOption(help="npu: opset 18 and the npu domain; ai.onnx: opset 11 for old CANN (default: npu)"),
 ]
-Aipp = Annotated[bool, typer.Option("--aipp", help="Input bytes, which the chip normalises", rich_help_panel=OM)]
+Aipp = Annotated[bool, OmOption("--aipp", help="Input bytes, which the chip normalises")]
 Pictures = Annotated[
     Path | None,
-    typer.Option(
+    VerifyOption(
         "--pictures",
         metavar="PATH",
-        rich_help_panel=VERIFY,
         help="Images or data set to compare on (default: the recipe's data, else the demo set)",
     ),
 ]
-Verify = Annotated[
-    bool,
-    typer.Option("--verify/--no-verify", help="Compare the file with torch on images", rich_help_panel=VERIFY),
-]
+Verify = Annotated[bool, VerifyOption("--verify/--no-verify", help="Compare the file with torch on images")]
 
 
 def export_command(
@@ -128,9 +98,9 @@ def export_command(
     aipp: Aipp = False,
     pictures: Pictures = None,
     check: Verify = True,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
-    as_json: AsJson = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a detector as a file for another runtime and compare it with torch.
 

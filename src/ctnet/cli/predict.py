@@ -11,22 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctnet.cli import options
 from ctnet.cli.arguments import writable_folder
-from ctnet.cli.options import (
-    OUTPUT,
-    AllowPartial,
-    BatchSize,
-    Compile,
-    Config,
-    Device,
-    Flip,
-    KeepRes,
-    Nms,
-    Precision,
-    Scales,
-    TestImageSize,
-    Weights,
-)
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
 from ctnet.errors import ConfigError, DataError
@@ -39,37 +25,35 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 SourceNames = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Images, folders, videos or quoted globs")]
-Score = Annotated[float, typer.Option(min=0, max=1, help="Minimum score", rich_help_panel=OUTPUT)]
+Score = Annotated[float, options.OutputOption(min=0, max=1, help="Minimum score")]
 Out = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", callback=writable_folder, rich_help_panel=OUTPUT,
+    options.OutputOption(
+        metavar="DIR",
+        callback=writable_folder,
         help="New or empty folder for the results (default: runs/predict/NAME-N)",
     ),
-]  # fmt: skip
-Draw = Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies", rich_help_panel=OUTPUT)]
-AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON document; write files only with --out", rich_help_panel=OUTPUT),
 ]
+Draw = Annotated[bool, options.OutputOption("--draw/--no-draw", help="Draw the detections into copies")]
+AsJson = Annotated[bool, options.OutputOption("--json", help="Print one JSON document; write files only with --out")]
 
 
 def predict(
     sources: SourceNames,
-    weights: Weights,
+    weights: options.Weights,
     score: Score = 0.3,
     out: Out = None,
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    flip: Flip = None,
-    scales: Scales = None,
-    keep_res: KeepRes = None,
-    nms: Nms = None,
-    image_size: TestImageSize = None,
-    precision: Precision = "auto",
-    compile: Compile = False,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    flip: options.Flip = None,
+    scales: options.Scales = None,
+    keep_res: options.KeepRes = None,
+    nms: options.Nms = None,
+    image_size: options.TestImageSize = None,
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
     draw: Draw = True,
     as_json: AsJson = False,
 ) -> None:

@@ -9,10 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
-
+from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size, split_arguments, split_training_arguments, writable_folder
-from ctnet.cli.options import DATA, DEVICE, OPTIMISATION, OUTPUT, PROCESSES, WEIGHTS, Arguments, AsJson, Device
 from ctnet.errors import ConfigError
 from ctnet.precision import PrecisionName, parse_precision
 
@@ -27,82 +25,68 @@ _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--m
 
 DataPath = Annotated[
     str | None,
-    Option(
-        metavar="PATH", rich_help_panel=DATA,
-        help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML (default: the demo set)",
+    options.DataOption(
+        metavar="PATH", help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML (default: the demo set)"
     ),
-]  # fmt: skip
+]
 ImageSize = Annotated[
-    str | None,
-    Option(metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)", rich_help_panel=DATA),
+    str | None, options.DataOption(metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)")
 ]
-Epochs = Annotated[int | None, Option(help="Passes over the training images", rich_help_panel=OPTIMISATION)]
-MaxSteps = Annotated[int | None, Option(help="Stop after this many updates", rich_help_panel=OPTIMISATION)]
+Epochs = Annotated[int | None, options.OptimisationOption(help="Passes over the training images")]
+MaxSteps = Annotated[int | None, options.OptimisationOption(help="Stop after this many updates")]
 BatchSize = Annotated[
-    int | None,
-    Option(help="Images per process and step; the learning rate scales with it", rich_help_panel=OPTIMISATION),
+    int | None, options.OptimisationOption(help="Images per process and step; the learning rate scales with it")
 ]
-LearningRate = Annotated[
-    float | None, Option(help="Learning rate, not scaled by batch size", rich_help_panel=OPTIMISATION)
-]
-Seed = Annotated[int | None, Option(help="Seed of weights, order and augmentation", rich_help_panel=OPTIMISATION)]
+LearningRate = Annotated[float | None, options.OptimisationOption(help="Learning rate, not scaled by batch size")]
+Seed = Annotated[int | None, options.OptimisationOption(help="Seed of weights, order and augmentation")]
 Weights = Annotated[
     Path | None,
-    Option(
-        metavar="FILE", help="Fine-tune this detector: of ctnet, CenterNet, mmdet, MindSpore", rich_help_panel=WEIGHTS
-    ),
+    options.WeightsOption(metavar="FILE", help="Fine-tune this detector: of ctnet, CenterNet, mmdet, MindSpore"),
 ]
 BackboneWeights = Annotated[
     str | None,
-    Option(
-        metavar="FILE|URL", rich_help_panel=WEIGHTS,
+    options.WeightsOption(
+        metavar="FILE|URL",
         help="Initialise the backbone from this file: of torchvision, timm, detectron2, any detector",
     ),
-]  # fmt: skip
+]
 Resume = Annotated[
-    str | None,
-    Option(metavar="RUN", help="Continue a run folder, or the newest with 'last'", rich_help_panel=OUTPUT),
+    str | None, options.OutputOption(metavar="RUN", help="Continue a run folder, or the newest with 'last'")
 ]
 Precision = Annotated[
     PrecisionName | None,
-    Option(
-        "--precision", "--amp", metavar="auto|fp32|bf16|fp16", parser=parse_precision, rich_help_panel=DEVICE,
+    options.DeviceOption(
+        "--precision",
+        "--amp",
+        metavar="auto|fp32|bf16|fp16",
+        parser=parse_precision,
         help="auto (what the device runs fast), fp32 (or off), bf16 or fp16 (default: the recipe's)",
     ),
-]  # fmt: skip
-Profile = Annotated[
-    bool, Option("--profile", help="Write a torch profiler trace of four steps", rich_help_panel=DEVICE)
 ]
+Profile = Annotated[bool, options.DeviceOption("--profile", help="Write a torch profiler trace of four steps")]
 Nproc = Annotated[
     str | None,
-    Option(
-        metavar="N|auto", help="Start N processes on this machine, one per device; auto: all", rich_help_panel=PROCESSES
-    ),
+    options.ProcessOption(metavar="N|auto", help="Start N processes on this machine, one per device; auto: all"),
 ]
-Nnodes = Annotated[int, Option(min=1, help="Number of machines; start the command on each", rich_help_panel=PROCESSES)]
-NodeRank = Annotated[int, Option(help="Index of this machine, from 0", rich_help_panel=PROCESSES)]
+Nnodes = Annotated[int, options.ProcessOption(min=1, help="Number of machines; start the command on each")]
+NodeRank = Annotated[int, options.ProcessOption(help="Index of this machine, from 0")]
 RdzvEndpoint = Annotated[
-    str | None,
-    Option(metavar="HOST:PORT", help="Address of machine 0 where all machines meet", rich_help_panel=PROCESSES),
+    str | None, options.ProcessOption(metavar="HOST:PORT", help="Address of machine 0 where all machines meet")
 ]
 MaxRestarts = Annotated[
-    int,
-    Option(min=0, help="Restart from the last saved state when a process dies, this often", rich_help_panel=PROCESSES),
+    int, options.ProcessOption(min=0, help="Restart from the last saved state when a process dies, this often")
 ]
 Timeout = Annotated[
-    float,
-    Option(min=1, help="Seconds that a process waits for the others before it fails", rich_help_panel=PROCESSES),
+    float, options.ProcessOption(min=1, help="Seconds that a process waits for the others before it fails")
 ]
 Out = Annotated[
     Path | None,
-    Option(
-        metavar="DIR", callback=writable_folder, help="Run folder (default: runs/train/NAME-N)", rich_help_panel=OUTPUT
-    ),
+    options.OutputOption(metavar="DIR", callback=writable_folder, help="Run folder (default: runs/train/NAME-N)"),
 ]
 
 
 def train(
-    arguments: Arguments = None,
+    arguments: options.Arguments = None,
     data: DataPath = None,
     image_size: ImageSize = None,
     epochs: Epochs = None,
@@ -113,7 +97,7 @@ def train(
     weights: Weights = None,
     backbone_weights: BackboneWeights = None,
     resume: Resume = None,
-    device: Device = "auto",
+    device: options.Device = "auto",
     precision: Precision = None,
     profile: Profile = False,
     nproc: Nproc = None,
@@ -123,7 +107,7 @@ def train(
     max_restarts: MaxRestarts = 0,
     timeout: Timeout = 600.0,
     out: Out = None,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a detector and evaluate it.
 

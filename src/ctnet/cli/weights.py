@@ -13,30 +13,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctnet.cli.options import OUTPUT, AllowPartial, AsJson, Config
+from ctnet.cli import options
 from ctnet.errors import ConfigError, WeightsError
 
 app = typer.Typer(help="Inspect and convert checkpoints of ctnet and other projects.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint; the format is detected by content")]
 To = Annotated[
-    Literal["ctnet", "centernet", "mmdet"],
-    typer.Option(help="Project whose code will read the file", rich_help_panel=OUTPUT),
+    Literal["ctnet", "centernet", "mmdet"], options.OutputOption(help="Project whose code will read the file")
 ]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="New file (default: the name of FILE, here)", rich_help_panel=OUTPUT),
-]
+Out = Annotated[Path | None, options.OutputOption(metavar="FILE", help="New file (default: the name of FILE, here)")]
+AllNames = Annotated[bool, options.OutputOption("--all", help="Name every tensor that does not fit")]
 SHOWN = 8  # names of a kind without --all
 
 
 @app.command(epilog="Example: ctnet weights inspect ctdet_coco_dla_2x.pth")
 def inspect(
     file: File,
-    all_names: Annotated[
-        bool, typer.Option("--all", help="Name every tensor that does not fit", rich_help_panel=OUTPUT)
-    ] = False,
-    as_json: AsJson = False,
+    all_names: AllNames = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what a checkpoint holds: format, network, classes, tensors, and which of them fit the network.
 
@@ -58,8 +53,8 @@ def convert(
     file: File,
     to: To,
     out: Out = None,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
 ) -> None:
     """Write a checkpoint in the names and container of ctnet, CenterNet or mmdet.
 

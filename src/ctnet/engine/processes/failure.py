@@ -43,9 +43,8 @@ def _reported_by_other_rank(error: Exception, rank_info: RankInfo) -> bool:
         return False
     if rank_info.launched and rank_info.restart == rank_info.restarts:
         return True  # the launcher reads the report; before a restart it does not
-    return (
-        isinstance(error, ConfigError) and not rank_info.leads
-    )  # every rank parses the same arguments; only rank 0 reports a ConfigError
+    # every rank parses the same arguments; only rank 0 reports a ConfigError
+    return isinstance(error, ConfigError) and not rank_info.leads
 
 
 def _exit_code(error: Exception) -> int:
