@@ -87,6 +87,16 @@ def evaluated(folder, device):
     return ["--weights", weights, "--data", folder / "shapes", "--device", device, *asked]
 
 
+def assert_equal_detections(folder, device):
+    here, there = (json.loads((folder / f"found_{name}.json").read_text()) for name in ("cpu", device))
+    assert len(here) > 200
+    assert len(here) == len(there)
+    for one, other in zip(in_order(here), in_order(there), strict=True):
+        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
+        assert one["score"] == pytest.approx(other["score"], abs=5e-5)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=0.05)
+
+
 @pytest.mark.parametrize("device", ["npu", "sdaa"])
 def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path, device):
     began_on_cpu = tmp_path / "began_on_cpu"
@@ -134,13 +144,7 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
         assert told["switches"]["TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"] == "1"
         assert told["kernels"]["deform_conv2d"].startswith("reference")
 
-    here, there = (json.loads((on_cpu / f"found_{name}.json").read_text()) for name in ("cpu", device))
-    assert len(here) > 200
-    assert len(here) == len(there)
-    for one, other in zip(in_order(here), in_order(there), strict=True):
-        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
-        assert one["score"] == pytest.approx(other["score"], abs=5e-5)
-        assert one["bbox"] == pytest.approx(other["bbox"], abs=0.05)
+    assert_equal_detections(on_cpu, device)
 
     back = session(
         ["train", "--resume", tmp_path / "half", "--device", "cpu", "--max-steps", 6],
