@@ -16,7 +16,7 @@ from peers import grid_sample_deform_conv, onnxruntime_deform_conv, openvino_def
 from torch import Tensor
 
 from ctnet.devices import OpenDevice
-from ctnet.ops import deform_conv, deform_conv2d
+from ctnet.ops import deform_conv2d, deform_conv_reference
 
 # channels, filters, side of the map: layers of DLA-34 and ResNet-DCN at 512 x 512
 SHAPES = ((64, 64, 128), (128, 128, 64), (256, 128, 32), (512, 256, 16), (64, 64, 64))
@@ -56,13 +56,13 @@ def forward(device: OpenDevice, dtype: torch.dtype, shape: Shape, threads: int, 
     x, offset, mask, weight, bias = problem(shape, dtype, device.torch_device)
     exact = [t.double() for t in (x, offset, mask, weight, bias)]
     plain = [[1, 1], [1, 1], [1, 1]]
-    expected = deform_conv.forward(exact[0], exact[1], exact[3], exact[4], exact[2], *plain)
+    expected = deform_conv_reference.forward(exact[0], exact[1], exact[3], exact[4], exact[2], *plain)
     exactly, about = (1e-5, 1e-4) if on_host else (2e-3, 2e-3)  # cards may round float32 to ten bits
     bound = exactly if dtype == torch.float32 else 2e-2
     calls = {
         "ctnet": lambda: deform_conv2d(x, offset, weight, bias, padding=1, mask=mask),
         "conv2d": lambda: F.conv2d(x, weight, bias, padding=1),
-        "reference": lambda: deform_conv.forward(x, offset, weight, bias, mask, *plain),
+        "reference": lambda: deform_conv_reference.forward(x, offset, weight, bias, mask, *plain),
         "grid_sample": lambda: grid_sample_deform_conv(x, offset, mask, weight, bias),
     }
     check("ctnet", calls["ctnet"](), expected, bound)
@@ -102,7 +102,7 @@ def backward(device: OpenDevice, dtype: torch.dtype, shape: Shape, repeats: int)
     return milliseconds(
         {
             "ctnet": lambda: torch.autograd.grad(ours, leaves, grad, retain_graph=True),
-            "reference": lambda: deform_conv.backward(grad, *plain, *pairs),
+            "reference": lambda: deform_conv_reference.backward(grad, *plain, *pairs),
             "grid_sample": lambda: torch.autograd.grad(formulated, leaves, grad, retain_graph=True),
             "conv2d": lambda: torch.autograd.grad(ordinary, [x, weight, bias], grad, retain_graph=True),
         },

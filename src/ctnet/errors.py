@@ -1,20 +1,20 @@
 """Everything a user can get wrong, as one tree; each class carries the exit code of the command line.
 
 CtnetError
-├── ConfigError          2   a wrong flag, key or value
-├── DataError            3   annotations or pictures that cannot be used
+├── ConfigError          2   a wrong option, key or value
+├── DataError            3   annotations or images that cannot be used
 ├── WeightsError         3   a file of weights that does not fit
 ├── BenchError           3   a speed below its baseline, or one that could not be measured or compared
 ├── ToolFailed           3   a vendor's tool refused what it was given
 ├── DeviceUnavailable    4   the device asked for is not here
 ├── MissingExtra         4   an optional package is not installed
 ├── StorageError         4   the disk refused a write
-├── LoaderDied           4   a process that reads pictures was killed
+├── LoaderDied           4   a process that reads images was killed
 ├── Diverged             5   training produced a number that is not finite
 ├── LostRanks            6   other processes of the run are gone
 ├── SilentRanks          6   other processes of the run have been silent for too long
-├── RankFailed           6   a process of the run died; or what it told, with its code
-├── ToldElsewhere            what another process of the run tells, with its code
+├── RankFailed           6   a process of the run died; or the error that it reported, with its code
+├── ReportedByOtherRank      an error that another rank reports, with its code
 └── Interrupted    130/143   Ctrl-C or SIGTERM, after saving
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 
 
 class CtnetError(Exception):
-    """A mistake or a condition outside the program, explained to the person who can mend it.
+    """A mistake or a condition outside the program, explained to the person who can fix it.
 
     `facts` are printed one a line below the message (`file`, `expected`, `got`, ...), the hint last.
     """
@@ -45,13 +45,13 @@ class CtnetError(Exception):
 
 
 class ConfigError(CtnetError):
-    """A wrong flag, key or value."""
+    """A wrong option, key or value."""
 
     exit_code = 2
 
 
 class DataError(CtnetError):
-    """Annotations or pictures that cannot be used."""
+    """Annotations or images that cannot be used."""
 
     exit_code = 3
 
@@ -93,7 +93,7 @@ class StorageError(CtnetError):
 
 
 class LoaderDied(CtnetError):
-    """A process that reads pictures was killed, most often for want of memory."""
+    """A process that reads images was killed, most often for lack of memory."""
 
     exit_code = 4
 
@@ -117,15 +117,15 @@ class SilentRanks(CtnetError):
 
 
 class RankFailed(CtnetError):
-    """A process of a run died, or left with an error that is told again here."""
+    """A process of a run died, or ended with an error that is reported here."""
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 6, **facts: object) -> None:
         super().__init__(message, hint=hint, **facts)
         self.exit_code = exit_code
 
 
-class ToldElsewhere(CtnetError):
-    """An error that another process of the run tells; this one leaves without a word."""
+class ReportedByOtherRank(CtnetError):
+    """Another rank reports this error; this rank exits silently with the same code."""
 
     def __init__(self, error: CtnetError) -> None:
         super().__init__(error.message)
@@ -142,7 +142,7 @@ class RankCrashed(Exception):
 
 
 class Interrupted(CtnetError):
-    """Training was told to stop and has saved its state."""
+    """Training was interrupted and has saved its state."""
 
     def __init__(self, message: str, *, signal_number: int, **facts: object) -> None:
         hint = f"continue with --resume {facts['run']}" if "run" in facts else None

@@ -38,15 +38,18 @@ def test_a_loss_that_is_always_lower_does_not_pass():
     assert found.to_dict()["bias"] == -0.375
     with pytest.raises(BenchError, match=r"mean relative error 0\.38 over 2 steps") as caught:
         found.require()
-    assert caught.value.facts["they_part"] == "at step 2: 2 on cpu fp32, 1 on cpu fp32"
+    assert caught.value.facts["first_above"] == "step 2: 2 on cpu fp32, 1 on cpu fp32"
     assert caught.value.facts["largest"] == "0.5 at step 2"
 
 
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (run(2.0, 2.0, device="npu:1"), "forward pass differs; python -m ctnet.devices.conformance --device npu looks"),
-        (run(1.0, 9.0, device="npu:1"), "forward passes agree at first"),
+        (
+            run(2.0, 2.0, device="npu:1"),
+            "forward pass of an operator differs; python -m ctnet.devices.conformance --device npu finds it",
+        ),
+        (run(1.0, 9.0, device="npu:1"), "forward passes agree: compare gradients"),
         (run(2.0, 2.0, precision="bf16"), "--precision fp32"),
     ],
     ids=["at once", "later", "other precision"],
@@ -59,7 +62,11 @@ def test_where_they_part_says_where_to_look(second, words):
 
 @pytest.mark.parametrize(
     ("changed", "words"),
-    [({"order": 8}, "other pictures"), ({"weights": 5.0001e4}, "other weights"), ({"pixels": 99.7}, "in other ways")],
+    [
+        ({"order": 8}, "different images"),
+        ({"weights": 5.0001e4}, "different weights"),
+        ({"pixels": 99.7}, "differently augmented"),
+    ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_runs_of_something_else_are_not_compared(changed, words):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctnet.bench import inference
-from ctnet.bench.inference import Contestant, Measured, Plan, deviation, measure_inference, reason
+from ctnet.bench.inference import Contestant, InferencePlan, Measured, deviation, measure_inference, reason
 from ctnet.bench.runners import InferenceRunner
 from ctnet.bench.subject import open_subject
 from ctnet.bench.timing import Iterations
@@ -40,7 +40,7 @@ def measure(small_files, pictures, monkeypatch):
 
     def run(*runtimes, file="small.safetensors", batches=(1, 3), precision="fp32") -> Measured:
         subject = open_subject(None, small_files / file, None)
-        plan = Plan(runtimes, batches, precision, FEW)
+        plan = InferencePlan(runtimes, batches, precision, FEW)
         told = []
         return measure_inference(subject, plan, open_device("cpu"), pictures, told.append)
 
@@ -123,7 +123,7 @@ def test_a_runtime_for_the_processor_refuses_a_card(small_files, pictures, tmp_p
     contestant = Contestant("onnxruntime")
     contestant.open(partial(inference._entry, subject, "onnxruntime", "auto", card, pictures, tmp_path))
     assert isinstance(contestant.failure, ConfigError)
-    assert "runs on the processor" in contestant.failure.message
+    assert "runs on the CPU" in contestant.failure.message
 
 
 def test_deviation_is_relative_to_the_range_and_infinite_for_nonsense():

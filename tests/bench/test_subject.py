@@ -19,7 +19,7 @@ def test_a_recipe_is_measured_at_one_size_with_random_weights(config, image_size
     subject = open_subject(config, None, image_size)
     settings = subject.recipe.evaluation
     assert subject.recipe.data.image_size == expected
-    assert (settings.keep_res, settings.flip, settings.scales, settings.enlarge) == (False, False, (1.0,), 1.0)
+    assert (settings.keep_res, settings.flip, settings.scales, settings.test_scale) == (False, False, (1.0,), 1.0)
     assert subject.source == "random weights"
     assert "random weights" in subject.notes[0]
     assert subject.weights.recipe == subject.recipe

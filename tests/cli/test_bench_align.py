@@ -77,7 +77,7 @@ def test_a_run_is_recorded_here_and_compared_there(ctnet, small_set, tmp_path):
     record.write_text(json.dumps(document))
     code, _, err = ctnet("bench", "align", "--against", record, "--devices", "cpu", "--data", moved)
     assert code == 3
-    assert "other pictures" in err
+    assert "different images" in err
 
 
 @pytest.mark.parametrize(

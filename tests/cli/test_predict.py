@@ -160,7 +160,7 @@ def test_what_was_found_before_an_interrupt_is_kept(run, pictures, tmp_path, mon
     monkeypatch.setattr(Whole, "detect", interrupted)
     result = run(pictures, "--batch-size", 1, "--out", "found")
     assert result.exit_code == 130
-    assert "what was found so far is in found" in result.stderr
+    assert "the detections so far are in found" in result.stderr
     document = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert (document["complete"], len(document["pictures"])) == (False, 2)
 

@@ -95,6 +95,6 @@ def test_off_is_a_word_and_false_a_truth_value(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("train: {amp: off, channels_last: false}\n")
     recipe = load_recipe(str(file), ["data.val_split=no", "evaluation.flip=true"]).recipe
-    assert (recipe.train.amp, recipe.train.channels_last) == ("off", False)
+    assert (recipe.train.amp, recipe.train.channels_last) == ("fp32", False)
     assert (recipe.data.val_split, recipe.evaluation.flip) == ("no", True)
-    assert load_recipe("centernet_resdcn18", ["train.amp=off"]).recipe.train.amp == "off"
+    assert load_recipe("centernet_resdcn18", ["train.amp=off"]).recipe.train.amp == "fp32"

@@ -11,7 +11,7 @@ from ctnet.codec.affine import fixed_view, transform_boxes
 from ctnet.config import Augment
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import read_image
-from ctnet.data.loader import Batch, EpochOrder, collate, default_workers, training_loader
+from ctnet.data.loader import Batch, EpochOrder, collate, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
 from ctnet.errors import DataError
 
@@ -185,4 +185,4 @@ def test_a_broken_picture_is_named_with_its_annotations(samples):
 def test_loader_processes_are_no_more_than_the_cores_this_one_may_use(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert [default_workers(), default_workers(2), default_workers(8)] == [3, 1, 1]
+    assert [worker_count(None), worker_count(None, 2), worker_count(None, 8), worker_count(0, 8)] == [3, 1, 1, 0]

@@ -10,7 +10,7 @@ import torch
 
 from ctnet.devices.cpu import boxes, deform_conv, native, peaks
 from ctnet.errors import ConfigError
-from ctnet.ops import deform_conv as reference
+from ctnet.ops import deform_conv_reference as reference
 from ctnet.ops.nms import reference_nms, reference_soft_nms
 
 pytestmark = pytest.mark.skipif(

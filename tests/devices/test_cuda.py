@@ -11,7 +11,7 @@ import torch
 
 import ctnet.ops  # noqa: F401  declares the operators
 from ctnet.devices import cuda
-from ctnet.devices.torch_device import OPERATORS
+from ctnet.ops.table import REQUIRED
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed; it is for Linux")
 SHARED_MEMORY = 99 << 10  # bytes that a program may have on any card from Ampere on
@@ -131,7 +131,7 @@ def test_the_other_kernels_build_for_a_real_chip(build_for):
 def test_without_triton_the_references_run_and_say_why(monkeypatch):
     monkeypatch.setattr(cuda, "find_spec", lambda name: None)
     told = cuda.device().register_kernels()
-    assert told == dict.fromkeys(OPERATORS, "reference (Triton is not installed)")
+    assert told == dict.fromkeys(REQUIRED, "reference (Triton is not installed)")
     assert not torch._C._dispatch_has_kernel_for_dispatch_key("ctnet::nms", "CUDA")
 
 
@@ -147,7 +147,7 @@ def test_a_triton_that_breaks_is_the_reference_with_its_first_line(monkeypatch):
     for capability, reason in (((9, 0), "RuntimeError: Failed to find C compiler."), ((7, 5), "the card has 7.5")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda found=capability: found)
         told = cuda.device().register_kernels()
-        assert set(told) == set(OPERATORS)
+        assert set(told) == set(REQUIRED)
         assert all(text.startswith("reference (") and text.endswith(f"{reason})") for text in told.values())
 
 
@@ -157,14 +157,14 @@ def test_registered_kernels_are_behind_the_operators_of_cuda_alone():
 import torch
 import ctnet.ops  # noqa: F401  declares the operators
 from ctnet.devices import cuda
-from ctnet.devices.torch_device import OPERATORS
+from ctnet.ops.table import REQUIRED
 told = cuda.device().register_kernels()
 has = torch._C._dispatch_has_kernel_for_dispatch_key
-print(*[name for name in OPERATORS if has(f"ctnet::{name}", "CUDA") and not told[name].startswith("reference")])
-print(*[name for name in OPERATORS if has(f"ctnet::{name}", "CPU")])
+print(*[name for name in REQUIRED if has(f"ctnet::{name}", "CUDA") and not told[name].startswith("reference")])
+print(*[name for name in REQUIRED if has(f"ctnet::{name}", "CPU")])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [" ".join(OPERATORS), ""]
+    assert done.stdout.splitlines() == [" ".join(REQUIRED), ""]
 
 
 @pytest.mark.parametrize(

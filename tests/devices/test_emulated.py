@@ -15,7 +15,7 @@ from ctnet.devices.npu import NpuDevice
 from ctnet.devices.sdaa import SdaaDevice
 from ctnet.errors import ConfigError
 from ctnet.weights.ctnet_file import save_weights
-from ctnet.weights.opening import filled_network, open_weights
+from ctnet.weights.opening import load_network, open_weights
 from lively import lively
 
 EMULATED = Path(__file__).parents[1] / "emulated"
@@ -50,7 +50,7 @@ def write_lively(run, path):
     """Write a network like the run's that answers each cell differently: in what has learned little, cells tie."""
     weights = open_weights(run / "checkpoints" / "best.safetensors")
     torch.manual_seed(5)
-    network = lively(filled_network(weights, run)[0], (64, 64))
+    network = lively(load_network(weights, run)[0], (64, 64))
     save_weights(path, replace(weights, tensors=network.state_dict()))
 
 
@@ -85,6 +85,16 @@ def evaluated(folder, device):
     results = folder / f"found_{device}.json"
     asked = ("--precision", "fp32", "--flip", "--json", "--save-results", results)
     return ["--weights", weights, "--data", folder / "shapes", "--device", device, *asked]
+
+
+def assert_equal_detections(folder, device):
+    here, there = (json.loads((folder / f"found_{name}.json").read_text()) for name in ("cpu", device))
+    assert len(here) > 200
+    assert len(here) == len(there)
+    for one, other in zip(in_order(here), in_order(there), strict=True):
+        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
+        assert one["score"] == pytest.approx(other["score"], abs=5e-5)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=0.05)
 
 
 @pytest.mark.parametrize("device", ["npu", "sdaa"])
@@ -134,13 +144,7 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
         assert told["switches"]["TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"] == "1"
         assert told["kernels"]["deform_conv2d"].startswith("reference")
 
-    here, there = (json.loads((on_cpu / f"found_{name}.json").read_text()) for name in ("cpu", device))
-    assert len(here) > 200
-    assert len(here) == len(there)
-    for one, other in zip(in_order(here), in_order(there), strict=True):
-        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
-        assert one["score"] == pytest.approx(other["score"], abs=5e-5)
-        assert one["bbox"] == pytest.approx(other["bbox"], abs=0.05)
+    assert_equal_detections(on_cpu, device)
 
     back = session(
         ["train", "--resume", tmp_path / "half", "--device", "cpu", "--max-steps", 6],

@@ -38,7 +38,7 @@ def test_a_plug_in_is_found_by_its_entry_point_and_told_by_doctor(ctnet, plugin)
     assert code == 0
     found = json.loads(out)["devices"]["testdevice"]
     assert (found["count"], found["reason"], found["ddp_backend"]) == (1, "a test", "gloo")
-    assert set(found["kernels"].values()) == {"reference (this device brings none of its own)"}
+    assert set(found["kernels"].values()) == {"reference (this device has no kernels)"}
 
 
 @pytest.mark.parametrize(("name", "package"), [("npu", "torch_npu"), ("sdaa", "torch_sdaa")])
@@ -132,12 +132,12 @@ import torch
 from contextlib import nullcontext
 from ctnet.devices.base import Probe
 from ctnet.devices.torch_device import TorchDevice, register
-from ctnet.ops import deform_conv, upsample
+from ctnet.ops import deform_conv_reference, upsample
 
 def swapped(input, offset, weight, bias, mask, *sampling):
     n, _, h, w = offset.shape
     flipped = offset.reshape(n, -1, 2, h, w).flip(2).reshape(offset.shape)
-    return deform_conv.forward(input, flipped, weight, bias, mask, *sampling)
+    return deform_conv_reference.forward(input, flipped, weight, bias, mask, *sampling)
 
 def no_gradient(grad_output, input, weight, stride, padding):
     return torch.zeros_like(input), torch.zeros_like(weight)

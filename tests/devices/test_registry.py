@@ -63,7 +63,7 @@ def test_a_plug_in_that_fails_to_load_is_named(monkeypatch):
 
 
 class TwoCards(CpuDevice):
-    """A device with two cards that all compute on the processor."""
+    """A device kind with two devices that compute on the CPU."""
 
     name = "pair"
 
@@ -83,14 +83,14 @@ def test_each_process_opens_a_card_of_its_own(monkeypatch):
     monkeypatch.setattr("ctnet.devices.registry.load_plugin", lambda name: plugin)
     open_for_rank("pair", 1, 2)
     assert plugin.opened == 1
-    with pytest.raises(DeviceUnavailable, match="3 processes need as many pair cards") as caught:
+    with pytest.raises(DeviceUnavailable, match="3 processes need as many pair devices") as caught:
         device_for_processes("pair", 3)
     assert caught.value.facts["found"] == "2"
 
 
 def test_any_number_of_processes_share_the_processor():
     assert open_for_rank("cpu", 6, 7).torch_device == torch.device("cpu")
-    with pytest.raises(ConfigError, match="a card of its own"):
+    with pytest.raises(ConfigError, match="needs its own device"):
         device_for_processes("cpu:0", 2)
 
 

@@ -36,7 +36,7 @@ def test_eight_pictures_are_learned_by_heart_at_any_batch_size(ctnet, tmp_path, 
     code, stdout, stderr = ctnet(
         "train", "--data", data, "--image-size", 128, "--batch-size", batch, "--epochs", 60 * batch // 2, "--json",
         "data.val_split=train", "augment.crop=none", "augment.flip=0", "augment.photometric=0", "train.eval_every=0",
-        "evaluation.enlarge=1",
+        "evaluation.test_scale=1",
     )  # fmt: skip
     assert code == 0, stderr
     assert json.loads(stdout)["AP50"] >= 0.95

@@ -1,4 +1,4 @@
-"""`ctnet train` on real files: what a run leaves behind, and what users get wrong."""
+"""`ctnet train` on real files: what a run leaves behind."""
 
 import csv
 import json
@@ -9,38 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from ctnet import load_detector
 from ctnet.data.image import read_image
 from ctnet.weights.ctnet_file import read_weights
+from tiny import TINY, edit, train_file, val_file
 
 README = Path(__file__).parents[2] / "README.md"
-
-# A narrow neck and small pictures: the code is that of any run, in seconds.
-TINY = (
-    "model.neck=deform", "optimizer.lr=2e-3",
-    "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0",
-    "train.batch_size=4", "augment.photometric=0", "train.log_every=1",
-)  # fmt: skip
-
-
-def edit(annotation_file: Path, change) -> None:
-    content = json.loads(annotation_file.read_text())
-    change(content)
-    annotation_file.write_text(json.dumps(content))
-
-
-def file_names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def train_file(data: Path) -> Path:
-    return next((data / "annotations").glob("*train*.json"))
-
-
-def val_file(data: Path) -> Path:
-    return next((data / "annotations").glob("*val*.json"))
 
 
 def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_set, tmp_path):
@@ -61,7 +36,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
         assert (out / name).stat().st_size > 0, name
     assert list((out / "tensorboard").glob("events*"))
     assert "learning rate" in stderr
-    assert "cells, the median of the objects" in stderr
+    assert "the size head starts from the median box" in stderr
     assert "the effective batch is 4" in stderr
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -247,211 +222,6 @@ def test_a_class_of_val_that_train_lacks_is_a_warning(ctnet, small_set, tmp_path
     code, _, stderr = ctnet("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "run", *TINY)
     assert code == 0, stderr
     assert f"does not know {missing}" in stderr.replace("'", "")
-
-
-def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set, tmp_path):
-    first = ("--data", small_set, "--max-steps", 1, "--out", tmp_path / "first", *TINY, "data.color_order=rgb")
-    assert ctnet("train", *first)[0] == 0
-    weights = tmp_path / "first" / "checkpoints" / "best.safetensors"
-
-    def keep_two(content):
-        ids = [c["id"] for c in content["categories"][:2]]
-        content["categories"] = content["categories"][:2]
-        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in ids]
-
-    for file in (train_file(small_set), val_file(small_set)):
-        edit(file, keep_two)
-    again = ("--data", small_set, "--max-steps", 1, "--weights", weights)
-    follows = ("model.", "optimizer.", "data.image_size")  # from the weights
-    settings = [word for word in TINY if not word.startswith(follows)]
-    code, _, stderr = ctnet("train", *again, "--out", tmp_path / "second", *settings)
-    assert code == 0, stderr
-    assert "the median of the objects" not in stderr  # sizes are those of the weights
-    config = (tmp_path / "second" / "config.yaml").read_text()
-    assert "color_order: rgb" in config
-    assert yaml.safe_load(config)["data"]["image_size"] == [64, 64]
-    assert "lr: 0.002" in config
-    assert "classes of the weights by name; kept: " in stderr
-    assert "start afresh" not in stderr  # both are among the six
-    code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
-    assert code == 3
-    assert "do not fit the network" in stderr
-
-
-def test_training_starts_from_files_of_other_projects(ctnet, small_set, tmp_path, original_file):
-    one = (
-        "--data",
-        small_set,
-        "--max-steps",
-        1,
-        "--image-size",
-        64,
-        "data.workers=0",
-        "train.batch_size=4",
-        "--lr",
-        1e-9,
-    )
-    code, _, err = ctnet("train", "--weights", original_file("resdcn_18"), "--out", tmp_path / "a", *one)
-    assert code == 0, err
-    assert "177 tensors loaded" in err
-    assert "classes of the weights by name; start afresh: " in err
-    started = torch.load(original_file("resdcn_18"), weights_only=True)["state_dict"]
-    trained = read_weights(tmp_path / "a" / "checkpoints" / "best.safetensors").tensors
-    assert torch.allclose(trained["neck.1.deform.weight"], started["deconv_layers.6.weight"], atol=1e-6)
-
-    trunk = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.bias": torch.ones(1000)})
-    code, _, err = ctnet("train", "--backbone-weights", trunk, "--out", tmp_path / "b", *one)
-    assert code == 0, err
-    assert "120 tensors" in err
-    assert "data.color_order=rgb" in err
-    assert "offset_lr: 0.1" in (tmp_path / "b" / "config.yaml").read_text()  # gentler than the recipe's random weights
-    trained = read_weights(tmp_path / "b" / "checkpoints" / "best.safetensors").tensors
-    assert torch.allclose(trained["backbone.layer2.1.conv2.weight"], started["layer2.1.conv2.weight"], atol=1e-6)
-    code, _, err = ctnet("train", "centernet_dla34", "--backbone-weights", trunk, *one)
-    assert (code, "another trunk" in err) == (3, True)
-
-
-def test_weights_that_explode_end_the_run_with_the_batch_on_disk(ctnet, small_set, tmp_path):
-    wild = (
-        "--lr",
-        "1e30",
-        "optimizer.name=sgd",
-        "optimizer.clip_norm=0",
-        "schedule.warmup=0",
-        "train.save_every_steps=1",
-    )
-    out = tmp_path / "run"
-    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 3, "--out", out, *TINY, *wild)
-    assert code == 5, stderr
-    assert "not finite" in stderr
-    dump = next((out / "nonfinite").glob("*.pt"))
-    assert dump.name in stderr
-    last = out / "checkpoints" / "last.pt"
-    if last.exists():
-        tensors = read_weights(last).tensors
-        assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["optimizer.lrr=1"], 2, ["unknown setting", "optimizer.lr"]),
-        (["centernet_resdn18"], 2, ["no recipe named", "centernet_resdcn18"]),
-        (["--image-size", "big"], 2, ["N or HEIGHTxWIDTH"]),
-        (["--image-size", "100"], 2, ["multiple of 32"]),
-        (["--device", "cpuu"], 2, ["unknown device", "cpu"]),
-        (["--data", "absent"], 3, ["absent"]),
-        (["--weights", "absent.safetensors"], 3, ["absent.safetensors"]),
-        (["--resume", "absent"], 2, ["no run to resume", "absent"]),
-        (["--resume", "last"], 2, ["no run to resume"]),
-        (["--resume", "last", "--lr", "1e-3"], 2, ["keeps its settings", "--lr"]),
-        (["--frobnicate"], 2, ["frobnicate"]),
-        (["--seed", "9" * 30], 2, ["seed"]),
-        (["--node-rank", "1"], 2, ["go with --nproc"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_mistakes_have_a_message_and_an_exit_code(ctnet, small_set, arguments, code, words):
-    data = [] if "--data" in arguments or "--resume" in arguments else ["--data", str(small_set)]
-    got, _, stderr = ctnet("train", *arguments, *data)
-    assert got == code, stderr
-    assert all(word in " ".join(stderr.split()) for word in words), stderr
-    assert list(Path("runs/train").glob("*")) == [], "a mistake leaves nothing behind"
-    assert "Traceback" not in stderr
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "xyxy", "no coco", "category"])
-def test_unusable_data_is_refused_by_name(ctnet, small_set, tmp_path, damage):
-    file = train_file(small_set)
-    content = json.loads(file.read_text())
-    victim = next(i for i in content["images"] if any(a["image_id"] == i["id"] for a in content["annotations"]))
-    picture = next((small_set / "images").rglob(victim["file_name"].split("/")[-1]))
-    named = picture.name
-    if damage == "missing":
-        picture.unlink()
-    elif damage == "truncated":
-        picture.write_bytes(picture.read_bytes()[:400])
-    elif damage == "text":
-        picture.write_text("no picture")
-    elif damage == "no coco":
-        file.write_text('{"hello": 1}')
-        named = file.name
-    elif damage == "category":
-        content["annotations"][0]["category_id"] = 4711
-        file.write_text(json.dumps(content))
-        named = "4711"
-    else:
-        for a in content["annotations"]:
-            x, y, w, h = a["bbox"]
-            a["bbox"] = [x + 20, y + 20, x + 20 + w, y + 20 + h]
-        file.write_text(json.dumps(content))
-        named = "xyxy"
-    workers = "data.workers=1" if damage == "truncated" else "data.workers=0"
-    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY, workers)
-    assert code == 3, stderr
-    assert named in stderr
-    assert "Traceback" not in stderr
-
-
-def test_a_run_folder_is_never_overwritten(ctnet, small_set, tmp_path):
-    arguments = ("--data", small_set, "--max-steps", 1, *TINY)
-    assert ctnet("train", *arguments, "--out", tmp_path / "run")[0] == 0
-    code, _, stderr = ctnet("train", *arguments, "--out", tmp_path / "run")
-    assert code == 2
-    assert "already holds a run" in stderr
-    assert ctnet("train", *arguments)[0] == 0
-    assert ctnet("train", *arguments)[0] == 0
-    assert sorted(p.name for p in Path("runs/train").iterdir()) == [f"centernet_res18_lateral-{n}" for n in (1, 2)]
-
-
-def test_a_broken_validation_file_is_an_error_and_leaves_no_folder(ctnet, small_set):
-    def others(content):
-        for category in content["categories"]:
-            category["name"] += "?"
-
-    for spoil in (lambda path: path.write_text(path.read_text()[:200]), lambda path: edit(path, others)):
-        before = val_file(small_set).read_text()
-        spoil(val_file(small_set))
-        code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, *TINY)
-        assert (code, "Traceback" in stderr) == (3, False), stderr
-        assert not list(Path("runs/train").glob("*"))
-        val_file(small_set).write_text(before)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_log_that_cannot_be_written_ends_the_run_with_its_exit_code(ctnet, small_set, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "env.json").write_text('{"schema": "ctnet.env/1"}')
-    (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
-    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY)
-    assert (code, "cannot write the file" in stderr, "log.jsonl" in stderr) == (4, True, True), stderr
-
-
-def test_a_folder_of_other_files_is_refused_and_one_of_a_run_that_saved_nothing_is_begun_anew(
-    ctnet, small_set, tmp_path
-):
-    arguments = ("train", "--data", small_set, "--max-steps", 1, "--out", tmp_path / "mine", *TINY)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("kept")
-    code, _, stderr = ctnet(*arguments)
-    assert (code, "notes.txt" in stderr) == (2, True), stderr
-    assert file_names(tmp_path / "mine") == ["notes.txt"]
-    (tmp_path / "mine" / "notes.txt").unlink()
-    (tmp_path / "mine" / "config.yaml").write_text("name: mine")  # of the name that a run's has, and yet nobody's run
-    assert ctnet(*arguments)[0] == 2
-    (tmp_path / "mine" / "env.json").write_text('{"schema": "ctnet.env/1"}')
-    (tmp_path / "mine" / "checkpoints").mkdir()
-    assert ctnet(*arguments)[0] == 0
-
-
-def test_a_finished_run_is_left_as_it_is(ctnet, small_set, tmp_path):
-    out = tmp_path / "run"
-    assert ctnet("train", "--data", small_set, "--max-steps", 2, "--out", out, *TINY)[0] == 0
-    before = (out / "summary.json").read_text()
-    code, stdout, stderr = ctnet("train", "--resume", out, "--json")
-    assert (code, "nothing is left to do" in stderr) == (0, True), stderr
-    assert json.loads(stdout) == json.loads(before)
-    assert (out / "summary.json").read_text() == before
 
 
 @pytest.mark.parametrize(("amp", "precision"), [("off", "float32"), ("bf16", "bfloat16")])

@@ -9,9 +9,9 @@ from torch import nn
 from ctnet.config import load_recipe
 from ctnet.data.dataset import open_dataset
 from ctnet.engine import train as engine
-from ctnet.engine.failure import reporting
+from ctnet.engine.processes.failure import reporting
+from ctnet.engine.processes.world import process_group
 from ctnet.engine.report import Silence
-from ctnet.engine.world import joined
 from ctnet.errors import CtnetError, DataError
 from ctnet.eval.evaluate import evaluate
 from ctnet.models.build import build_network
@@ -27,24 +27,24 @@ TINY = [
 
 def words(world) -> dict:
     """Say something with every word that ranks have."""
-    tensors = [torch.full((2, 3), float(world.place.rank)), torch.full((1,), 4.0 * world.place.rank)]
+    tensors = [torch.full((2, 3), float(world.rank_info.rank)), torch.full((1,), 4.0 * world.rank_info.rank)]
     world.average_(tensors)
 
     def fail_on_the_last():
-        if world.place.rank == world.size - 1:
+        if world.rank_info.rank == world.size - 1:
             raise DataError("a broken picture", file="x.jpg")
 
     caught = None
     try:
-        world.together(fail_on_the_last)
+        world.run_on_all_ranks(fail_on_the_last)
     except CtnetError as error:
         caught = (type(error).__name__, error.exit_code, error.message)
     return {
-        "sum": world.sum(torch.tensor([1.0, world.place.rank])),
+        "sum": world.sum(torch.tensor([1.0, world.rank_info.rank])),
         "average": tensors,
-        "largest": world.largest(7 - world.place.rank),
-        "gather": world.gather({"rank": world.place.rank}),
-        "share": world.share(lambda: f"from {world.place.rank}"),
+        "largest": world.largest(7 - world.rank_info.rank),
+        "gather": world.gather({"rank": world.rank_info.rank}),
+        "share": world.broadcast_from_rank0(lambda: f"from {world.rank_info.rank}"),
         "together": caught,
     }
 
@@ -56,7 +56,7 @@ def normalise(world) -> dict:
     norm = SyncBatchNorm2d(3).double()
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    mine = slice(0, 5) if world.size == 1 else (slice(0, 0), slice(0, 5))[world.place.rank]
+    mine = slice(0, 5) if world.size == 1 else (slice(0, 0), slice(0, 5))[world.rank_info.rank]
     part = x[mine].clone().requires_grad_()
     y = norm(part)
     y.backward(upstream[mine])
@@ -74,14 +74,14 @@ def detect(world, device, data: Path) -> dict:
     network = synchronise_norms(build_network(recipe.model, len(annotations.categories)))
     detector = Detector(network, recipe, annotations.categories, device)
     settings = recipe.evaluation.model_copy(update={"batch_size": 2, "top_k": 20})
-    found = evaluate(detector, annotations, settings, rank=world.place.rank, ranks=world.size)
+    found = evaluate(detector, annotations, settings, rank=world.rank_info.rank, ranks=world.size)
     return {key: (f.boxes_xyxy.tolist(), f.scores.tolist(), f.labels.tolist()) for key, f in found.items()}
 
 
 def main(data: Path, out: Path) -> None:
     """Do all of it."""
     torch.set_num_threads(1)
-    with reporting() as place, joined("cpu", place, 60) as (world, device):
+    with reporting() as rank_info, process_group("cpu", rank_info, 60) as (world, device):
         found = {"words": words(world), "norm": normalise(world), "detections": detect(world, device, data)}
         # fresh offsets are whole pixels, where the sampled map has a kink: after some steps noise would choose a side
         runs = {"plain": ["optimizer.offset_lr=0"], "accumulated": ["train.accumulate=2", "train.max_steps=4"]}
@@ -91,7 +91,7 @@ def main(data: Path, out: Path) -> None:
             ).recipe
             options = engine.RunOptions(out / f"{name}_{world.size}")
             found[name] = engine.train(recipe, options, Silence(), device, world)
-        torch.save(found, out / f"rank_{world.place.rank}_of_{world.size}.pt")
+        torch.save(found, out / f"rank_{world.rank_info.rank}_of_{world.size}.pt")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import sys
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from ctnet.engine.failure import cause
-from ctnet.engine.place import Place, find_place
+from ctnet.engine.processes.failure import cause
+from ctnet.engine.processes.rank_info import RankInfo, find_rank_info
 from ctnet.errors import ConfigError, RankCrashed, RankFailed
 
 RAISING = """
-from ctnet.engine.failure import reporting
+from ctnet.engine.processes.failure import reporting
 from ctnet.errors import *
 with reporting():
     raise {}
@@ -85,7 +85,7 @@ def test_torchs_own_launcher_can_read_a_report(fail, tmp_path):
 
 
 def test_a_process_alone_has_the_only_place():
-    assert find_place({}) == find_place({"WORLD_SIZE": "1", "RANK": "0"}) == Place()
+    assert find_rank_info({}) == find_rank_info({"WORLD_SIZE": "1", "RANK": "0"}) == RankInfo()
 
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a",
@@ -93,7 +93,7 @@ TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
 
 
 def test_torchrun_says_where_a_process_stands():
-    place = find_place(TORCHRUN)
+    place = find_rank_info(TORCHRUN)
     assert (place.rank, place.size, place.local_rank, place.local_size) == (3, 4, 1, 2)
     assert not place.leads
     assert not place.launched
@@ -109,10 +109,10 @@ def test_torchrun_says_where_a_process_stands():
 )
 def test_wrong_variables_are_named(change, words):
     with pytest.raises(ConfigError, match=words):
-        find_place(TORCHRUN | change)
+        find_rank_info(TORCHRUN | change)
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_missing_variables_are_named(name):
     with pytest.raises(ConfigError, match=f"but {name} is not set"):
-        find_place({key: value for key, value in TORCHRUN.items() if key != name})
+        find_rank_info({key: value for key, value in TORCHRUN.items() if key != name})

@@ -80,7 +80,7 @@ def test_average_follows_weights_and_statistics():
 
 def test_precision_is_chosen_with_a_reason():
     cpu = open_device("cpu")
-    assert choose_precision("off", cpu).dtype is None
+    assert choose_precision("fp32", cpu).dtype is None
     assert choose_precision("bf16", cpu).dtype == torch.bfloat16
     automatic = choose_precision("auto", cpu)
     assert automatic.reason in automatic.sentence()

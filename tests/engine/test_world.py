@@ -55,7 +55,7 @@ def test_ranks_say_the_same_words(found):
         assert words["gather"] == [{"rank": 0}, {"rank": 1}]
         assert words["share"] == "from 0"
     # the rank that made the mistake tells it, the other leaves with the same code
-    assert found[0][0, 2]["words"]["together"] == ("ToldElsewhere", 3, "a broken picture")
+    assert found[0][0, 2]["words"]["together"] == ("ReportedByOtherRank", 3, "a broken picture")
     assert found[0][1, 2]["words"]["together"] == ("DataError", 3, "a broken picture")
 
 

@@ -10,7 +10,7 @@ from ctnet.devices import open_device
 from ctnet.errors import DataError
 from ctnet.eval.coco import coco_metrics
 from ctnet.eval.evaluate import evaluate
-from ctnet.eval.protocol import describe, sentence
+from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.models.build import build_network
 from ctnet.models.detector import Detector
 
@@ -61,11 +61,11 @@ def test_a_broken_picture_is_named(detector, annotations, workers):
 
 def test_the_protocol_is_said_in_full():
     recipe = Recipe.model_validate({"data": {"image_size": (96, 160)}})
-    plain = sentence(describe(recipe, Evaluation(), 7))
+    plain = sentence(protocol_of(recipe, Evaluation(), 7))
     assert "7 images" in plain
     assert "fixed 96x160" in plain
     assert "no flip" in plain
-    rich = describe(recipe, Evaluation(keep_res=True, flip=True, scales=(0.5, 1.0), score_floor=0.1), 7)
+    rich = protocol_of(recipe, Evaluation(keep_res=True, flip=True, scales=(0.5, 1.0), score_floor=0.1), 7)
     assert rich["nms"] == "soft"
     for words in ("kept resolution", "flip test", "scale 0.5, 1", "soft NMS", "scores from 0.1"):
         assert words in sentence(rich)

@@ -9,7 +9,7 @@ import pytest
 from ctnet.config import Recipe
 from ctnet.errors import DataError
 from ctnet.eval.coco import coco_metrics
-from ctnet.eval.protocol import describe, sentence
+from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
 from ctnet.types import AnnotationSet, Category, Detections, ImageRecord
 
@@ -62,7 +62,7 @@ def make_set(tmp_path):
 def report(folder, annotation_set, detections, warnings=()):
     recipe = Recipe()
     metrics = coco_metrics(annotation_set, detections)
-    protocol = describe(recipe, recipe.evaluation, len(annotation_set.images))
+    protocol = protocol_of(recipe, recipe.evaluation, len(annotation_set.images))
     document = evaluation_document("best.safetensors", annotation_set, metrics, protocol, warnings)
     return write_report(folder, annotation_set, detections, metrics, document, "best on val"), document
 

@@ -15,7 +15,7 @@ def trained_like(tmp_path_factory):
     """Return `trained_like(recipe, *overrides)`: a ctnet file of a network that answers like a trained one."""
 
     def write(recipe="centernet_resdcn18", *overrides):
-        loaded = load_recipe(recipe, ["data.image_size=[64,96]", "evaluation.enlarge=1", *overrides]).recipe
+        loaded = load_recipe(recipe, ["data.image_size=[64,96]", "evaluation.test_scale=1", *overrides]).recipe
         torch.manual_seed(5)
         network = build_network(loaded.model, 3)
         for module in network.modules():

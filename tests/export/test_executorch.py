@@ -8,7 +8,7 @@ import torch
 
 from ctnet.errors import WeightsError
 from ctnet.export import executorch_format
-from ctnet.export.export import describe
+from ctnet.export.export import about_export
 from ctnet.export.options import ExportOptions
 from ctnet.weights.opening import open_weights
 
@@ -33,7 +33,7 @@ class Toy(torch.nn.Module):
 
 @needs_executorch
 def test_a_program_returns_what_torch_returns_and_says_what_it_is(narrow, tmp_path, ctnet):
-    about = describe(open_weights(narrow, None), ExportOptions(output="raw"))
+    about = about_export(open_weights(narrow, None), ExportOptions(output="raw"))
     toy, batch = Toy().eval(), torch.export.Dim("batch", min=1, max=8)
     program = torch.export.export(toy, (torch.zeros(2, 3, 64, 96),), dynamic_shapes=({0: batch},))
     file = tmp_path / "net.pte"

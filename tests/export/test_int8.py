@@ -15,7 +15,7 @@ from ctnet.cli.export import _against
 from ctnet.config import load_recipe
 from ctnet.data.image import read_image
 from ctnet.export import onnx_int8
-from ctnet.export.export import describe
+from ctnet.export.export import about_export
 from ctnet.export.formats import format_named
 from ctnet.export.options import ExportOptions
 from ctnet.export.verify import AgainstFloat32, picture_input
@@ -44,7 +44,7 @@ def scenes(small_set):
 def weights(tmp_path_factory):
     """A ctnet file of a narrow network whose outputs depend on what it sees, and that returns all its peaks."""
     narrow = ["model.neck_channels=[24,16,16]", "model.head_channels=16", "evaluation.top_k=400"]
-    recipe = load_recipe("centernet_resdcn18", ["data.image_size=[64,96]", "evaluation.enlarge=1", *narrow]).recipe
+    recipe = load_recipe("centernet_resdcn18", ["data.image_size=[64,96]", "evaluation.test_scale=1", *narrow]).recipe
     categories = (Category(1, "cup"), Category(7, "fork"), Category(9, "Löffel"))
     path = tmp_path_factory.mktemp("weights") / "net.safetensors"
     save_weights(path, Weights(random_network(recipe.model, 3).state_dict(), recipe, categories))
@@ -127,7 +127,7 @@ def test_ranges_are_those_of_the_pictures_given(export, weights, scenes, tmp_pat
     graph = onnx.load(file).graph
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "images")
     scale = next(float(to_array(t)) for t in graph.initializer if t.name == first.input[1])
-    about = describe(open_weights(weights, None), ExportOptions())
+    about = about_export(open_weights(weights, None), ExportOptions())
     seen = [picture_input(read_image(folder / f"{index}.png"), about) for index in range(2)]
     low, high = min(0.0, *(float(x.min()) for x in seen)), max(float(x.max()) for x in seen)
     assert scale == pytest.approx((high - low) / 255, rel=1e-5)

@@ -65,7 +65,7 @@ def test_pictures_are_shown_in_whole_multiples_of_the_coarsest_stride():
     assert (multiple, Model().size_multiple) == (128, 32)
     picture = np.zeros((130, 250, 3), np.uint8)
     shapes = {
-        keep: render_views(picture, (256, 384), multiple, Evaluation(keep_res=keep, enlarge=1.4))[0].pixels.shape[:2]
+        keep: render_views(picture, (256, 384), multiple, Evaluation(keep_res=keep, test_scale=1.4))[0].pixels.shape[:2]
         for keep in (True, False)
     }
     assert shapes == {True: (256, 256), False: (384, 512)}

@@ -76,7 +76,7 @@ def assert_close(a: Detections, b: Detections) -> None:
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, (64, 96)), (1.4, (96, 128)), (0.1, (32, 32))])
 def test_the_test_input_may_be_larger_than_the_training_crops(detector, pictures, factor, expected):
-    settings = Evaluation(enlarge=factor, top_k=3)
+    settings = Evaluation(test_scale=factor, top_k=3)
     [view] = render_views(pictures[0], detector.recipe.data.image_size, 32, settings)
     assert view.pixels.shape[:2] == expected
     other = detector.with_image_size(expected).detect(pictures[:1], Evaluation(top_k=3))

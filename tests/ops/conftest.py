@@ -8,22 +8,9 @@ import torch
 from ctnet.devices import cpu
 from ctnet.devices.cpu import native
 from ctnet.errors import ConfigError
-from ctnet.ops import batch_norm, deform_conv, max_pool, peaks, upsample
-from ctnet.ops.nms import reference_nms, reference_soft_nms
+from ctnet.ops.table import OPERATORS
 
-REFERENCES = {
-    "deform_conv2d": deform_conv.forward,
-    "deform_conv2d_backward": deform_conv.backward,
-    "depthwise_upsample": upsample.forward,
-    "depthwise_upsample_backward": upsample.backward,
-    "batch_norm": batch_norm.forward,
-    "batch_norm_backward": batch_norm.backward,
-    "max_pool2d": max_pool.forward,
-    "max_pool2d_backward": max_pool.backward,
-    "decode_peaks": peaks.reference_peaks,
-    "nms": reference_nms,
-    "soft_nms": reference_soft_nms,
-}
+REFERENCES = {name: row.reference for name, row in OPERATORS.items()}
 
 
 @pytest.fixture(autouse=True, params=["reference", *native.ISAS])

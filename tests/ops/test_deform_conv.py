@@ -1,5 +1,7 @@
 """deform_conv2d against the golden operator, and as a torch operator."""
 
+import itertools
+import math
 import shutil
 
 import numpy as np
@@ -90,6 +92,37 @@ def test_zero_offsets_and_full_mask_are_an_ordinary_convolution():
     assert torch.allclose(call(t), expected, atol=1e-5)
 
 
+def naive(x, offset, weight, mask, stride, padding, dilation):
+    """Equation 1 of DCNv2, one sample at a time; float64, no bias."""
+    images, channels, height, width = x.shape
+    filters, group_channels, kh, kw = weight.shape
+    deform_groups, (rows, columns) = offset.shape[1] // (2 * kh * kw), offset.shape[2:]
+    y = torch.zeros(images, filters, rows, columns, dtype=x.dtype)
+    for n, row, column, c, tap in itertools.product(*map(range, (images, rows, columns, channels, kh * kw))):
+        at = c // (channels // deform_groups) * kh * kw + tap
+        py = row * stride - padding + tap // kw * dilation + float(offset[n, 2 * at, row, column])
+        px = column * stride - padding + tap % kw * dilation + float(offset[n, 2 * at + 1, row, column])
+        sample = 0.0
+        for qy, qx in itertools.product((math.floor(py), math.floor(py) + 1), (math.floor(px), math.floor(px) + 1)):
+            if 0 <= qy < height and 0 <= qx < width:
+                sample += (1 - abs(py - qy)) * (1 - abs(px - qx)) * float(x[n, c, qy, qx])
+        share = filters * group_channels // channels
+        part = slice(c // group_channels * share, (c // group_channels + 1) * share)
+        factor = weight[part, c % group_channels].flatten(1)[:, tap] * mask[n, at, row, column]
+        y[n, part, row, column] += factor * sample
+    return y
+
+
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 2, 2)])
+def test_it_is_the_equation_of_the_paper(stride, padding, dilation):
+    t = tensors(images=1, grad=False)
+    window = {"stride": stride, "padding": padding, "dilation": dilation}
+    out = F.conv2d(t["x"], torch.zeros(1, 4, 3, 3, dtype=torch.float64), **window).shape[2:]
+    t["offset"], t["mask"] = t["offset"][..., : out[0], : out[1]], t["mask"][..., : out[0], : out[1]]
+    expected = naive(t["x"], t["offset"], t["weight"], t["mask"], **window) + t["bias"].view(1, -1, 1, 1)
+    assert torch.allclose(call(t, **window), expected, atol=1e-12)
+
+
 def test_layout_and_strides_of_the_input_do_not_matter():
     t = tensors(grad=False)
     expected = call(t)
@@ -104,9 +137,9 @@ def test_a_batch_in_several_chunks_equals_one_picture_at_a_time(monkeypatch):
     whole = call(t)
     whole.sum().backward()
     from ctnet.devices.cpu import deform_conv as compiled
-    from ctnet.ops import deform_conv
+    from ctnet.ops import deform_conv_reference
 
-    monkeypatch.setattr(deform_conv, "_COLUMN_BYTES", 1)
+    monkeypatch.setattr(deform_conv_reference, "_COLUMN_BYTES", 1)
     monkeypatch.setattr(compiled, "_TILE_BYTES", 1)
     chunked = {k: v.detach().requires_grad_() for k, v in t.items()}
     call(chunked).sum().backward()

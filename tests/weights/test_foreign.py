@@ -9,7 +9,7 @@ import torch
 
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.models.detector import load_detector
-from ctnet.weights.opening import filled_network, open_weights
+from ctnet.weights.opening import load_network, open_weights
 
 
 def save(path, state, **rest):
@@ -126,7 +126,7 @@ def test_widths_and_classes_are_read_off_the_tensors(head_conv, original_tensors
     model = weights.recipe.model
     assert (model.head_channels, model.class_specific_size, model.predict_offset) == (head_conv, True, False)
     assert [category.name for category in weights.categories] == ["class 1", "class 2", "class 3"]
-    filled_network(weights, "a.pth")
+    load_network(weights, "a.pth")
 
 
 def test_a_recipe_can_replace_what_comes_with_the_file(original_tensors, tmp_path):

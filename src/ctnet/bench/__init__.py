@@ -1,1 +1,1 @@
-"""How fast inference, training and loading are here, beside what the machine could do and what others reached."""
+"""Speed of inference, training and loading, compared with the limit of the machine and with published figures."""

@@ -1,6 +1,6 @@
-"""The first steps of the same training on several devices, each in a process of its own.
+"""The first steps of the same training on several devices, each in its own process.
 
-Weights, order and augmentation follow from the seed alone, so the losses differ only by what the devices compute.
+Weights, order and augmentation follow from the seed alone, so losses differ only by the arithmetic of the devices.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from ctnet.config import Recipe
 from ctnet.data.loader import EpochOrder, raising, training_loader
 from ctnet.devices import open_device
 from ctnet.devices.registry import load_plugin
+from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.schedule import lr_factor, peak_lr
-from ctnet.engine.start import start_sizes
 from ctnet.engine.state import new_state, seed_generators
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates
-from ctnet.engine.world import World
 from ctnet.errors import ConfigError, Diverged
+from ctnet.precision import PrecisionName, parse_precision
 from ctnet.types import AnnotationSet, Progress
 
-PRECISIONS = {"auto": "auto", "fp32": "off", "bf16": "bf16", "fp16": "fp16"}
-"""by what is typed after --precision, what `train.amp` calls it"""
-_WITHOUT_END = 2**31  # epochs: the steps that are asked for may be more than the recipe's
+_WITHOUT_END = 2**31  # epochs: --steps may exceed the recipe's schedule
 
 
 def parse_devices(text: str) -> list[str]:
@@ -39,25 +38,22 @@ def parse_devices(text: str) -> list[str]:
     if not all(names) or len(names) > 2:
         raise ConfigError("--devices takes one device to record, or two to compare", got=text, expected="cpu,npu")
     for name in set(names) - {"auto"}:
-        load_plugin(name.partition(":")[0])  # which imports no vendor's package: two of those may not share a process
+        load_plugin(name.partition(":")[0])  # imports no vendor's package: two of them may not work in one process
     return names
 
 
-def parse_precisions(text: str, devices: int) -> list[str]:
-    """Return what each device computes in, from one name for all or one for each. Raises ConfigError."""
-    names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown:
-        raise ConfigError(f"unknown precision {unknown[0]!r}", known=", ".join(PRECISIONS))
+def parse_precisions(text: str, devices: int) -> list[PrecisionName]:
+    """Return the precision of each device, from one name for all or one for each. Raises ConfigError."""
+    names = [parse_precision(name.strip()) for name in text.split(",")]
     if len(names) not in (1, devices):
         raise ConfigError("--precision takes one for all devices or one for each", got=text, devices=devices)
     return names * devices if len(names) == 1 else names
 
 
 class SeededRun:
-    """A training from its recipe's seed on, in the process that takes its steps.
+    """A training that starts from the seed of its recipe, in the process that runs its steps.
 
-    Every batch is whole, on all devices: some can take no other, and the rest must see the same pictures.
+    Every batch is full, on all devices: some need fixed shapes, and the others must see the same images.
     """
 
     def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
@@ -75,7 +71,7 @@ class SeededRun:
         seed_generators(recipe.seed)
         classes = len(annotations.categories)
         state = new_state(recipe, classes, self._device, self._precision, peak_rate(recipe))
-        start_sizes(state.network, samples)
+        initialise_sizes(state.network, samples)
         self._weights = sum(float(p.detach().cpu().double().abs().sum()) for p in state.network.parameters())
         self._updater = Updater(state, recipe, self._device, self._precision, World())
         self._checksum = 0
@@ -92,7 +88,7 @@ class SeededRun:
     def step(self, number: int, lr: float) -> dict[str, float]:
         """Take the next step, number `number` from 1, and return its losses.
 
-        Raises Diverged when one is not finite, and DataError for a picture that cannot be read.
+        Raises Diverged when one is not finite, and DataError for an image that cannot be read.
         """
         batches = next(self._updates)
         for batch in batches:
@@ -109,7 +105,7 @@ class SeededRun:
         return losses
 
     def inputs(self) -> Inputs:
-        """Return what it began with and has been shown so far."""
+        """Return the initial weights and the images so far, as sums."""
         return Inputs(self._weights, self._checksum, sum(self._pixels) / len(self._pixels))
 
 
@@ -119,7 +115,7 @@ def peak_rate(recipe: Recipe) -> float:
 
 
 def rates(recipe: Recipe, pictures: int, steps: int) -> list[float]:
-    """Return the learning rate of each step: those of the recipe's training; after its end the last one stays."""
+    """Return the learning rate of each step: that of the recipe's schedule; after its end, the last one."""
     per_epoch = math.ceil(math.ceil(pictures / recipe.train.batch_size) / recipe.train.accumulate)
     planned = per_epoch * recipe.schedule.epochs
     return [peak_rate(recipe) * lr_factor(recipe.schedule, step, per_epoch, planned) for step in range(steps)]
@@ -141,7 +137,7 @@ def take_runs(
         remotes = [stack.enter_context(Remote(SeededRun, annotations, recipe, device)) for device, recipe in recipes]
         abouts = [remote.call("about") for remote in remotes]
         for about in abouts:
-            tell(f"{about['device']} {about['precision']}: {about['machine']['device_name'] or 'this processor'}")
+            tell(f"{about['device']} {about['precision']}: {about['machine']['device_name'] or 'this CPU'}")
         losses: list[list[dict[str, float]]] = [[] for _ in remotes]
         for number, lr in enumerate(lrs, 1):
             for remote, found in zip(remotes, losses, strict=True):

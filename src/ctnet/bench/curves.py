@@ -1,4 +1,4 @@
-"""Loss curves of seeded runs: what makes two comparable, how far apart they are, and how they are kept as JSON."""
+"""Loss curves of seeded runs: what makes two comparable, their relative error, and their JSON."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PIXELS_BOUND = 0.1
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run began with and what it was shown, in three numbers that hardly depend on the machine."""
+    """The initial weights and the images of a run, as three numbers that hardly depend on the machine."""
 
     weights: float  # sum of the magnitudes of the first weights
-    order: int  # checksum of the pictures' ids in the order they came
+    order: int  # checksum of the image ids in their order
     pixels: float  # mean of their bytes after augmentation, 0..255
 
 
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What tables and plots call it."""
+        """The name of the run in tables and plots."""
         return f"{self.device} {self.precision}" + (" (recorded)" if self.recorded else "")
 
     def total(self) -> list[float]:
@@ -70,12 +70,12 @@ class Alignment:
 
     @property
     def mean(self) -> float:
-        """Mean relative error over the steps: what is held against the tolerance."""
+        """Mean relative error over the steps, which is compared with the tolerance."""
         return _mean(self.errors)
 
     @property
     def passed(self) -> bool:
-        """Say whether the mean stays within the tolerance."""
+        """Whether the mean relative error is within the tolerance."""
         return self.mean <= self.tolerance
 
     @property
@@ -89,7 +89,7 @@ class Alignment:
         return 1 + max(range(len(self.errors)), key=self.errors.__getitem__)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the comparison as JSON values."""
         signed = [(b - a) / abs(a) if a else 0.0 for a, b in zip(self.first.total(), self.second.total(), strict=True)]
         names = [name for name in self.second.losses[0] if name != "loss" and name in self.first.losses[0]]
         pairs = list(zip(self.first.losses, self.second.losses, strict=True))
@@ -105,7 +105,7 @@ class Alignment:
         }
 
     def require(self) -> None:
-        """Raise BenchError, saying how far apart the curves are and where they part."""
+        """Raise BenchError with the error and the first step above the tolerance, unless aligned."""
         if self.passed:
             return
         step = self.parts_at or 1  # a mean above the tolerance has a step above it
@@ -113,18 +113,18 @@ class Alignment:
         raise BenchError(
             f"the losses are not aligned: mean relative error {self.mean:.2g} over {len(self.errors)} steps",
             allowed=f"{self.tolerance:g}",
-            they_part=f"at step {step}: {first:.6g} on {self.first.label}, {second:.6g} on {self.second.label}",
+            first_above=f"step {step}: {first:.6g} on {self.first.label}, {second:.6g} on {self.second.label}",
             largest=f"{max(self.errors):.2g} at step {self.largest_at}",
             hint=self._hint(step),
         )
 
     def _hint(self, step: int) -> str:
         if self.first.precision != self.second.precision:
-            return "the two compute in different precisions: --precision fp32 makes them alike"
+            return "the runs have different precisions: --precision fp32 makes them equal"
         suite = f"python -m ctnet.devices.conformance --device {self.second.device.partition(':')[0]}"
         if step == 1:
-            return f"no weight has moved at step 1: an operator's forward pass differs; {suite} looks for it"
-        return f"forward passes agree at first: look at gradients and the update; {suite} checks each operator's"
+            return f"weights are equal at step 1: the forward pass of an operator differs; {suite} finds it"
+        return f"forward passes agree: compare gradients and the update; {suite} checks each operator"
 
 
 def _relative(value: float, reference: float) -> float:
@@ -138,18 +138,20 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def require_same_inputs(first: Run, second: Run) -> None:
-    """Raise BenchError unless both runs began with the same weights and were shown the same pictures."""
+    """Raise BenchError unless both runs started from the same weights and saw the same images."""
     a, b = first.inputs, second.inputs
     versions = "; ".join(f"{run.label}: {_versions(run.machine)}" for run in (first, second))
     if a.order != b.order:
         raise BenchError(
-            "the runs took other pictures, or in another order", hint="--data names the same data set for both"
+            "the runs saw different images, or in another order", hint="--data names the same data set for both"
         )
     if not math.isclose(a.weights, b.weights, rel_tol=_WEIGHTS_BOUND):
-        raise BenchError("the runs began with other weights", got=f"{a.weights} and {b.weights}", versions=versions)
+        raise BenchError(
+            "the runs started from different weights", got=f"{a.weights} and {b.weights}", versions=versions
+        )
     if abs(a.pixels - b.pixels) > _PIXELS_BOUND:
         raise BenchError(
-            "the runs saw their pictures changed in other ways", mean_pixel=f"{a.pixels} and {b.pixels}",
+            "the runs saw differently augmented images", mean_pixel=f"{a.pixels} and {b.pixels}",
             versions=versions,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Two loss curves over the steps, and below them how far apart they are."""
+"""Two loss curves over the steps, and their relative error below."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SCHEMA = "ctnet.bench/1"
 
 @dataclass(frozen=True)
 class Row:
-    """What one runtime did at one batch size, or why it did nothing (`failure`).
+    """The measurement of one runtime at one batch size, or why there is none (`failure`).
 
     `stages` are parts of the whole `latency` by name. `limit_share` is the part (0..1) of the machine's matmul rate
     that the arithmetic reached; `deviation` is the largest distance from torch's float32 outputs relative to
@@ -37,7 +37,7 @@ class Row:
     failure: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the row as JSON values."""
         return {
             "runtime": self.runtime,
             "batch": self.batch,
@@ -61,7 +61,7 @@ def bench_document(
     rates: Mapping[str, float],
     rows: Sequence[Row],
 ) -> dict[str, Any]:
-    """Return all that `ctnet bench` found out: `kind` is inference, train or data, `subject` what was measured."""
+    """Return the document of `ctnet bench`: `kind` is inference, train or data, `subject` what was measured."""
     return {
         "schema": SCHEMA,
         "kind": kind,

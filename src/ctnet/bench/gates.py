@@ -1,4 +1,4 @@
-"""Is it slower than it was? Two documents, compared row by row."""
+"""Compare two documents row by row: is any row slower?"""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Say whether no row is missing or too slow."""
+        """Whether every row exists and is fast enough."""
         return all(comparison.passed for comparison in self.comparisons)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the comparison as JSON values."""
         return {
             "max_regress": self.max_regress,
             "passed": self.passed,
@@ -69,7 +69,7 @@ def _words(row: Comparison) -> str:
 
 
 def parse_max_regress(text: str) -> float:
-    """Return the part that is meant by `5%` or `0.05`. Raises ConfigError."""
+    """Return the fraction of a text such as `5%` or `0.05`. Raises ConfigError."""
     percent = text.endswith("%")
     try:
         value = float(text.removesuffix("%")) / (100 if percent else 1)
@@ -108,7 +108,7 @@ def require_same_subject(baseline: Mapping[str, Any], subject: Mapping[str, Any]
 
 
 def other_machine(baseline: Mapping[str, Any], machine: Mapping[str, Any]) -> list[str]:
-    """Return in words what differs between the machines, nothing when they are alike."""
+    """Return the differences between the machines as sentences, none when they are equal."""
     before = baseline["machine"]
     return [
         f"{name.replace('_', ' ')} {before.get(name)} there, {machine.get(name)} here"

@@ -29,7 +29,7 @@ from ctnet.export.options import ExportOptions
 from ctnet.models.inference import network_input, render_views
 from ctnet.weights.ctnet_file import save_weights
 
-CHECKED = 2  # pictures on which a runtime must say what torch says
+CHECKED = 2  # images on which the outputs of a runtime must equal those of torch
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1, "int8": 0.15}  # relative to an output's range
 TOLERANCE_OF_CARDS = 1e-2  # their float32 products may round to ten bits
 
@@ -38,7 +38,7 @@ Outputs = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class InferencePlan:
     """What to measure: runtimes, rising batch sizes, precision, and how often."""
 
     runtimes: tuple[str, ...]
@@ -57,11 +57,11 @@ class Measured:
 
 
 def measure_inference(
-    subject: Subject, plan: Plan, device: OpenDevice, pictures: Sequence[Path], tell: Tell
+    subject: Subject, plan: InferencePlan, device: OpenDevice, pictures: Sequence[Path], tell: Tell
 ) -> Measured:
-    """Return how fast each runtime is over the pictures, which are repeated to fill a batch.
+    """Return how fast each runtime is over the images, which are repeated to fill a batch.
 
-    A runtime that fails is in the rows with its reason. `tell` gets a sentence whenever something begins.
+    A runtime that fails is in the rows with its reason. `tell` is called with a sentence when a step begins.
     """
     with tempfile.TemporaryDirectory(prefix="ctnet-bench-") as folder, ExitStack() as stack:
         contestants = []
@@ -82,7 +82,7 @@ def measure_inference(
 
 
 class Contestant:
-    """A runtime in its process, until something fails; from then on `failure` says what."""
+    """A runtime in its process; after a failure the process has ended and `failure` is the error."""
 
     def __init__(self, runtime: str) -> None:
         self.runtime = runtime
@@ -109,7 +109,7 @@ class Contestant:
             self.fail(error)
 
     def fail(self, error: CtnetError) -> None:
-        """End the process and remember why."""
+        """End the process and keep the error."""
         self.failure = error
         self.close()
 
@@ -144,7 +144,7 @@ def _entry(
             save_weights(file, subject.weights)
         return Entry(runtime, file, str(device.torch_device), chosen, subject.recipe, tuple(pictures))
     if device.torch_device.type != "cpu":
-        raise ConfigError(f"{target.title} runs on the processor", got=f"--device {device.torch_device}")
+        raise ConfigError(f"{target.title} runs on the CPU", got=f"--device {device.torch_device}")
     file = folder / f"network{target.suffix}"
     options = ExportOptions("raw", subject.recipe.data.image_size)
     export(subject.network, subject.weights, target, file, options, [])
@@ -152,7 +152,7 @@ def _entry(
 
 
 def _check(contestants: Sequence[Contestant], subject: Subject, device: OpenDevice, pictures: Sequence[Path]) -> None:
-    """Fail every contestant whose outputs are not torch's in float32: a wrong answer has no speed."""
+    """Fail every contestant whose outputs differ from those of torch in float32."""
     if subject.network is None:
         return
     expected = _reference_outputs(subject, pictures[:CHECKED])
@@ -224,7 +224,7 @@ def _batch_rows(
 
 
 def reason(error: CtnetError) -> str:
-    """Return an error in a line."""
+    """Return an error as one line."""
     return ", ".join([error.message, *error.facts.values(), *([error.hint] if error.hint else [])])
 
 

@@ -1,4 +1,4 @@
-"""What an int8 file brings and costs beside the float32 file that it was made of."""
+"""Speed-up and loss of AP of an int8 file, compared with its float32 file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITERATIONS = Iterations(timed=20, rounds=5)
 
 
 def compare_int8(plain: Path, quantized: Path, picture: Image, annotations: AnnotationSet | None) -> AgainstFloat32:
-    """Return the speed-up on one picture, the two files taking turns in this process, and both APs on a set.
+    """Return the speed-up on one image, the two files taking turns in this process, and both APs on a set.
 
     Raises DataError for a set that cannot be scored.
     """

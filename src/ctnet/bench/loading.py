@@ -1,4 +1,4 @@
-"""How many training samples a second the loader makes, by its number of processes."""
+"""Training samples per second of the loader, by its number of processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure_loading(
 ) -> list[Row]:
     """Return a row per number of processes: samples a second over all timed batches, and how long each was waited for.
 
-    What the processes made while nobody looked does not count. Raises DataError for a picture that cannot be read,
+    Batches that the processes prepared ahead do not count. Raises DataError for an image that cannot be read,
     LoaderDied for a process that was killed.
     """
     with explaining_deaths():

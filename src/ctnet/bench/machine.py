@@ -1,4 +1,4 @@
-"""What figures were made on, and the rate of matrix products there: the limit of every convolution."""
+"""Facts about the machine, and its rate of matrix products: the limit of every convolution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def precision_name(dtype: torch.dtype | None) -> str:
 
 
 def describe_machine(device: OpenDevice) -> dict[str, Any]:
-    """Return processor, instruction sets, threads, device and versions, as JSON values."""
+    """Return CPU, instruction sets, threads, device and versions, as JSON values."""
     facts = processor()
     return {
         "processor": facts["name"],
@@ -44,7 +44,7 @@ def matmul_rates(precisions: set[str], device: OpenDevice) -> dict[str, float]:
     A multiply-add is two operations. The precisions take turns, and the fastest product counts: it is a limit.
     """
     where = device.torch_device
-    size = 2048 if where.type == "cpu" else 8192  # a card is not filled by less
+    size = 2048 if where.type == "cpu" else 8192  # smaller products do not occupy an accelerator
 
     def product(left: torch.Tensor, right: torch.Tensor) -> None:
         left @ right
@@ -64,7 +64,7 @@ def _instruction_sets() -> list[str]:
 
 
 def _device_name(device: torch.device) -> str | None:
-    """Return what the vendor calls the card, None for the processor."""
+    """Return the vendor's name of the device, None for the CPU."""
     if device.type == "cpu":
         return None
     name: str = torch.get_device_module(device).get_device_name(device)

@@ -1,4 +1,4 @@
-"""The most memory that a process took."""
+"""Peak memory of a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 def peak_memory(device: OpenDevice, before: int) -> Memory | None:
     """Return the peak of this process so far: of the device where it counts, else of resident memory.
 
-    `before` is `resident_bytes()` at an earlier time. None where the system does not tell.
+    `before` is `resident_bytes()` at an earlier time. None where the system does not report it.
     """
     allocated = device.plugin.peak_memory()
     if allocated is not None:
@@ -33,12 +33,12 @@ def peak_memory(device: OpenDevice, before: int) -> Memory | None:
 
 
 def resident_bytes() -> int:
-    """Return the bytes of this process that are in memory now, 0 where the system does not tell."""
+    """Return the bytes of this process that are in memory now, 0 where the system does not report it."""
     return _status("VmRSS") or _peak_of_usage() or 0
 
 
 def _status(field: str) -> int | None:
-    """Return a field of Linux's own account, which, other than `getrusage`, starts at zero in a new process."""
+    """Return a field of /proc/self/status, which unlike `getrusage` starts at zero in a new process."""
     file = Path("/proc/self/status")
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What a network has to compute, and networks to time when there are no weights."""
+"""Operation counts of networks, and networks with random weights to time."""
 
 from __future__ import annotations
 
@@ -14,29 +14,18 @@ from ctnet.config import Model
 from ctnet.models.build import build_network
 from ctnet.models.heads import Heads
 from ctnet.nn import DeformConv2d
+from ctnet.ops.table import flop_formulas
 
 
 def operations(network: nn.Module, x: Tensor) -> int:
     """Return the operations (a multiply-add is two) of all convolutions, deformable ones as if they were ordinary."""
-    deformable = 0
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal deformable
-        assert isinstance(module, DeformConv2d)
-        deformable += 2 * output.numel() * module.weight[0].numel()
-
-    hooks = [m.register_forward_hook(add) for m in network.modules() if isinstance(m, DeformConv2d)]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
         network(x)
-    for hook in hooks:
-        hook.remove()
-    # the counter sees the products inside a deformable convolution only where the reference runs them in the open
-    inside: int = sum(count for op, count in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
-    return int(counter.get_total_flops()) - inside + deformable
+    return int(counter.get_total_flops())
 
 
 def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, int]) -> int:
-    """Return the operations of the recipe's network on one picture of (height, width). Nothing is computed."""
+    """Return the operations of the recipe's network on one image of (height, width). Nothing is computed."""
     with FakeTensorMode():
         return operations(build_network(model, num_classes).eval(), torch.empty(1, 3, *image_size))
 
@@ -44,7 +33,7 @@ def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, 
 def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
     """Return the recipe's network with random weights that let numbers flow as after training.
 
-    Deformable layers look a fraction of a cell aside, heads have large weights and norms the statistics of smooth
+    Deformable layers have offsets of a fraction of a cell, heads have large weights and norms the statistics of smooth
     noise, so that nothing vanishes or explodes in any precision. The state of torch's generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Objects in processes of their own: neither their memory, their threads nor their crashes are ours."""
+"""Objects in separate processes, which share neither memory, threads nor crashes with this one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctnet.errors import BenchError, CtnetError
 
 
 class Remote:
-    """An object that another process made, whose methods are called by name.
+    """An object in another process, whose methods are called by name.
 
     What it writes to stdout goes to stderr. Calls raise the CtnetError that the object raised, and BenchError for any
     other error and for a process that died.
@@ -37,7 +37,7 @@ class Remote:
             raise
 
     def call(self, method: str, *arguments: object) -> Any:
-        """Return what the method returns there."""
+        """Return the result of the method."""
         try:
             self._pipe.send((method, arguments))
         except OSError:
@@ -74,13 +74,13 @@ class Remote:
 
 
 def unexpected(error: Exception) -> BenchError:
-    """Return an error of any class as one of ours: its class and the first line that it says."""
+    """Return any error as a BenchError: its class and its first line."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
     return BenchError(f"{type(error).__name__}: {first[:300]}")
 
 
 def _serve(pipe: Connection, threads: int, make: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    """Make the object, then answer calls with (result, error) until the other end is gone."""
+    """Make the object, then answer calls with (result, error) until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     sys.stdout.flush()
     os.dup2(2, 1)

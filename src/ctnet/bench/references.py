@@ -1,4 +1,4 @@
-"""Published figures to show beside one's own."""
+"""Published figures, shown beside measured ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctnet.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class Reference:
-    """Images a second by batch size, forward pass alone, and what they were measured on."""
+    """Images a second by batch size, forward pass alone, and their machine."""
 
     name: str
     title: str
@@ -20,7 +20,7 @@ class Reference:
     images_per_s: Mapping[int, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the figures as JSON values."""
         return {
             "name": self.name,
             "title": self.title,

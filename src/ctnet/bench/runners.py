@@ -1,4 +1,4 @@
-"""What a measured process does: opens one thing, warms it up, times it, and says how much memory that took."""
+"""The measured process: open a runtime, warm it up, time it and report its memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """How a runtime is opened: its file of weights or of an exported network, the device, and what to show it."""
+    """How a runtime is opened: its file of weights or of an exported network, the device, and the images."""
 
     runtime: str
     file: Path
@@ -45,7 +45,7 @@ class Entry:
 
 
 class InferenceRunner:
-    """One runtime over real pictures, from pixels in memory to boxes in them."""
+    """One runtime over real images, from pixels in memory to boxes in pixels."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -54,12 +54,12 @@ class InferenceRunner:
         self.detector = _open(entry)
 
     def precision(self) -> str:
-        """Return what it computes in: fp32, bf16, fp16 or int8."""
+        """Return its precision: fp32, bf16, fp16 or int8."""
         return next(short for name, short in NAMES.items() if name in self.detector.precision)
 
     @torch.inference_mode()
     def outputs(self, pictures: int) -> dict[str, NDArray[np.float32]]:
-        """Return the raw outputs of the best stack for the first pictures."""
+        """Return the raw outputs of the best stack for the first images."""
         preprocess, forward, _ = self._stages(pictures)
         outputs = forward(preprocess(None))[1]
         heads = outputs[-1] if isinstance(outputs, list) else outputs
@@ -69,16 +69,16 @@ class InferenceRunner:
     def warm_up(self, batch: int, runs: int) -> None:
         """Run batches of a size untimed; a compiled network is compiled for this size alone."""
         if self.entry.runtime == "compiled":
-            torch._dynamo.reset()  # it would take a second size for a sign that any may come
+            torch._dynamo.reset()  # otherwise a second batch size makes Dynamo switch to dynamic shapes
         self._run(batch, max(1, runs))
 
     @torch.inference_mode()
     def measure(self, batch: int, runs: int) -> list[tuple[float, ...]]:
-        """Return the seconds of each stage of each run, after one that does not count."""
+        """Return the seconds of each stage of each run, after an untimed one."""
         return self._run(batch, 1 + runs)[1:]
 
     def memory(self) -> Memory | None:
-        """Return the most memory so far."""
+        """Return the peak memory so far."""
         return peak_memory(self.detector.device, self.before)
 
     def _run(self, batch: int, runs: int) -> list[tuple[float, ...]]:

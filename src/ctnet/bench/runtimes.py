@@ -1,4 +1,4 @@
-"""What can run a network, by the names that `--runtimes` takes, and the other lists of the command line."""
+"""Runtimes by the names of `--runtimes`, and the parsing of lists on the command line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RUNTIMES: Mapping[str, str | None] = {
     "pt2": "pt2",
     "executorch": "executorch",
 }
-"""export format of each runtime, None for torch's own ways"""
+"""export format of each runtime, None for torch and torch.compile"""
 
 DEFAULT_RUNTIMES = ("torch", "compiled", "onnxruntime", "openvino")
 
 
 def format_for(runtime: str) -> ExportFormat | None:
-    """Return the format that the runtime reads, None for torch's own ways."""
+    """Return the format that the runtime reads, None for torch and torch.compile."""
     name = RUNTIMES[runtime]
     return None if name is None else format_named(name)
 
@@ -58,7 +58,7 @@ def _words(text: str, flag: str) -> tuple[str, ...]:
 
 
 def precision_for(runtime: str, asked: PrecisionName, device: OpenDevice) -> PrecisionName:
-    """Return the precision that a runtime is opened in; auto takes what the device runs fast where it can."""
+    """Return the precision of a runtime; auto is what the device runs fast, if the runtime supports it."""
     format = format_for(runtime)
     if asked != "auto" or format is None:
         return asked

@@ -10,25 +10,25 @@ from typing import Any
 from torch import nn
 
 from ctnet.bench.operations import operations_per_image, random_network
-from ctnet.config import Recipe, load_recipe, recipe_from_dict
+from ctnet.config import DEFAULT_RECIPE, Recipe, load_recipe, recipe_from_dict
 from ctnet.errors import ConfigError
 from ctnet.export.formats import ExportFormat, format_of
 from ctnet.export.runtime import RuntimeNetwork, open_exported
 from ctnet.models.inference import enlarged
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights
-from ctnet.weights.opening import filled_network, open_weights
+from ctnet.weights.opening import load_network, open_weights
 
-CLASSES = 80  # of COCO, where nothing says how many
+CLASSES = 80  # as COCO, where no weights give the number
 RANDOM = "random weights"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A recipe that shows every picture at one size, and what fills its network.
+    """A recipe with one input size, and the weights of its network.
 
     `network` is torch's in float32 with the tensors of `weights`, or both are None and `exported` is a file and its
-    format. `notes` is what a reader of the figures should know.
+    format. `notes` are remarks for the reader of the figures.
     """
 
     recipe: Recipe
@@ -41,11 +41,11 @@ class Subject:
 
     @cached_property
     def operations_per_image(self) -> int:
-        """The operations of the convolutions for one picture."""
+        """The operations of the convolutions for one image."""
         return operations_per_image(self.recipe.model, len(self.categories), self.recipe.data.image_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the subject as JSON values."""
         return {
             "recipe": self.recipe.name,
             "source": self.source,
@@ -56,16 +56,16 @@ class Subject:
 
 
 def open_subject(config: str | None, weights: Path | None, image_size: tuple[int, int] | None) -> Subject:
-    """Return what is to be measured, at `image_size` or the recipe's test size, unflipped and at one scale.
+    """Return the subject of a measurement, at `image_size` or the recipe's test size, unflipped and at one scale.
 
     Without weights it is the recipe's network with random ones. Raises ConfigError, WeightsError, MissingExtra.
     """
     if weights is None:
-        recipe = _at_one_size(load_recipe(config or "centernet_resdcn18").recipe, image_size)
+        recipe = _at_one_size(load_recipe(config or DEFAULT_RECIPE).recipe, image_size)
         categories = tuple(Category(i, f"class {i}") for i in range(CLASSES))
         network = random_network(recipe.model, CLASSES)
         filled = Weights(network.state_dict(), recipe, categories)
-        note = f"{recipe.name} with {RANDOM} and {CLASSES} classes: speeds mean something, detections do not"
+        note = f"{recipe.name} with {RANDOM} and {CLASSES} classes: speeds are meaningful, detections are not"
         return Subject(recipe, categories, RANDOM, filled, network, notes=(note,))
     format = format_of(weights)
     if format is not None:
@@ -74,7 +74,7 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
         return _exported_subject(weights, format, image_size)
     opened = open_weights(weights, config)
     recipe = _at_one_size(opened.recipe, image_size)
-    network, notes = filled_network(opened, weights)
+    network, notes = load_network(opened, weights)
     filled = replace(opened, recipe=recipe)
     return Subject(recipe, opened.categories, str(weights), filled, network, notes=tuple(notes))
 
@@ -85,21 +85,21 @@ def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, i
     about = detector.model.runtime.about
     if about.size is not None and image_size not in (None, about.size):
         raise ConfigError(
-            "the exported graph takes pictures of one size", expected="x".join(map(str, about.size)),
+            "the exported graph has a fixed input size", expected="x".join(map(str, about.size)),
             got="x".join(map(str, image_size or ())), hint="leave --image-size out, or export with another",
         )  # fmt: skip
-    notes = [f"{file.name} is measured as it is; whether it equals torch was the export's question"]
+    notes = [f"{file.name} is measured without comparing it with torch; ctnet export has compared it"]
     if about.output == "decoded":
-        notes.append("its graph decodes by itself: that time is in forward")
+        notes.append("its graph decodes: that time is part of forward")
     if about.batch is not None:
-        notes.append(f"it takes {about.batch} pictures at a time: other batches are cut up or filled")
+        notes.append(f"its batch is {about.batch}: other batches are split or padded")
     recipe = _at_one_size(about.recipe, about.size or image_size)
     return Subject(recipe, about.categories, str(file), exported=(file, format), notes=tuple(notes))
 
 
 def _at_one_size(recipe: Recipe, image_size: tuple[int, int] | None) -> Recipe:
     content = recipe.model_dump()
-    test_size = enlarged(recipe.data.image_size, recipe.evaluation.enlarge, recipe.model.size_multiple)
+    test_size = enlarged(recipe.data.image_size, recipe.evaluation.test_scale, recipe.model.size_multiple)
     content["data"]["image_size"] = image_size or test_size
-    content["evaluation"].update(keep_res=False, enlarge=1.0, scales=(1.0,), flip=False)
+    content["evaluation"].update(keep_res=False, test_scale=1.0, scales=(1.0,), flip=False)
     return recipe_from_dict(content, "--image-size")

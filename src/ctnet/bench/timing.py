@@ -1,4 +1,4 @@
-"""How long calls take: a warm-up that does not count, then iterations in rounds in which all take turns."""
+"""Timing of calls: an untimed warm-up, then iterations in rounds in which all take turns."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 PAUSE_S = 0.1
-"""rest before each block: the threads of some runtimes go on spinning for a while after their last call"""
+"""pause before each block: threads of some runtimes keep spinning for a while after a call"""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Iterations:
-    """How often a thing is run: `warmup` times untimed, then `timed` times, dealt out over `rounds`."""
+    """How often a call is run: `warmup` times untimed, then `timed` times, dealt out over `rounds`."""
 
     warmup: int = 3
     timed: int = 20
@@ -30,7 +30,7 @@ class Iterations:
 
 
 class Latency(NamedTuple):
-    """Milliseconds that half, 90 and 99 of 100 runs stayed within, between two runs interpolated."""
+    """Median and 90th and 99th percentile in milliseconds, interpolated."""
 
     median: float
     p90: float
@@ -45,7 +45,7 @@ def latency(seconds: Sequence[float]) -> Latency:
 def take_turns(blocks: Mapping[str, Callable[[int], list[T]]], iterations: Iterations) -> dict[str, list[T]]:
     """Return what each block measured, called as `block(runs)` once a round.
 
-    They take turns, so that a slow moment of the machine hits all alike.
+    They take turns, so that a slow phase of the machine affects all of them.
     """
     found: dict[str, list[T]] = {name: [] for name in blocks}
     for runs in iterations.shares():
@@ -56,7 +56,7 @@ def take_turns(blocks: Mapping[str, Callable[[int], list[T]]], iterations: Itera
 
 
 def durations(call: Callable[[], object], runs: int) -> list[float]:
-    """Return the seconds of each of `runs` calls, after one that is not timed."""
+    """Return the seconds of each of `runs` calls, after an untimed one."""
     call()
     return [stage_seconds([lambda _: call()])[0] for _ in range(runs)]
 

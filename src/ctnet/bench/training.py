@@ -1,4 +1,4 @@
-"""How long a training step takes: forward, loss, backward and update, on batches of real samples."""
+"""Time of a training step: forward, loss, backward and update, on batches of real samples."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ctnet.config import Recipe
 from ctnet.data.loader import collate
 from ctnet.devices import OpenDevice, open_device
 from ctnet.engine.precision import choose_precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.state import new_state
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples
-from ctnet.engine.world import World
 from ctnet.types import AnnotationSet
 
-LR = 1e-6  # the rate changes no time, and a small one keeps the loss finite
+LR = 1e-6  # the rate does not affect the time; a small one keeps the loss finite
 BACKWARD = 2  # operations of the backward pass relative to the forward pass
 
 
@@ -35,7 +35,7 @@ class Training:
 
 
 class StepRunner:
-    """The network, optimizer and average of a new training, in the process that measures them."""
+    """Network, optimizer and averaged weights of a new training, in the measured process."""
 
     def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
         self.samples = training_samples(annotations, recipe)
@@ -46,21 +46,21 @@ class StepRunner:
         self.updater = Updater(state, recipe, self.device, self._precision, World())
 
     def precision(self) -> str:
-        """Return what the forward pass computes in: fp32, bf16 or fp16."""
+        """Return the precision of the forward pass: fp32, bf16 or fp16."""
         return precision_name(self._precision.dtype)
 
     def warm_up(self, batch: int, runs: int) -> None:
-        """Take steps untimed."""
+        """Run untimed steps."""
         step = self._step(batch)
         for _ in range(runs):
             step()
 
     def measure(self, batch: int, runs: int) -> list[float]:
-        """Return the seconds of each step, after one that does not count."""
+        """Return the seconds of each step, after an untimed one."""
         return durations(self._step(batch), runs)
 
     def memory(self) -> Memory | None:
-        """Return the most memory so far."""
+        """Return the peak memory so far."""
         return peak_memory(self.device, self.before)
 
     def _step(self, batch: int) -> Callable[[], None]:

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run `ctnet`. An interrupt that comes before it has started ends it as quietly as a later one."""
+    """Run `ctnet`. An interrupt during the imports ends it without a traceback."""
     try:
         from ctnet.cli.app import main as run
     except KeyboardInterrupt:

@@ -30,12 +30,13 @@ app = typer.Typer(
     help="Train, evaluate and use centre-point detectors on any accelerator.\n\n"
     "ctnet train                       a first detector on the built-in demo set\n\n"
     "ctnet train --data PATH           your own data, COCO, Pascal VOC or YOLO\n\n"
-    "ctnet predict --weights FILE PICTURE...",
+    "ctnet predict --weights FILE IMAGE...",
     epilog="Exit codes: 0 done, 1 bug, 2 wrong command or config, 3 data or weights unusable, "
     "4 missing device, package, memory or disk space, 5 training diverged, 6 a process of the run died or hung, "
     "130/143 interrupted after saving.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 app.command()(train)
 app.command("eval")(evaluate_command)
@@ -59,16 +60,16 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit"),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit"),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command line; every way out has its exit code."""
-    # A device's package is imported by its plug-in, which can say what is wrong with it. When torch imports it, a
-    # package that lacks its driver ends every command.
+    """Run the command line; every ending has its exit code."""
+    # Plug-ins import the packages of devices and report what is wrong with them. Imported by torch, a package without
+    # its driver would end every command.
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
@@ -76,7 +77,7 @@ def main() -> None:
     except CtnetError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(error.exit_code)
-    except SystemExit as end:  # typer makes these of interrupts and of readers of a pipe that have seen enough
+    except SystemExit as end:  # typer raises it for interrupts and for closed pipes
         if isinstance(end.__context__, BrokenPipeError):
             sys.exit(0)
         if end.code == 130:

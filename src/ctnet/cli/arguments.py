@@ -1,39 +1,11 @@
-"""Arguments that several commands take."""
+"""Words of the command line become settings: recipe names, overrides, sizes, folders to write to."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
 
 from ctnet.errors import ConfigError
 from ctnet.files import require_writable
-
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(help="recipe name or .yaml file, then dotted.key=value", metavar="[CONFIG] [KEY=VALUE]..."),
-]
-
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(help="What to compute in; auto takes what the device runs fast"),
-]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the network first (a minute, worth it for many pictures)")
-]
-
-Config = Annotated[
-    str | None,
-    typer.Option(metavar="CONFIG", help="Recipe whose pictures and test settings replace those of the weights"),
-]
-AllowPartial = Annotated[
-    bool, typer.Option("--allow-partial", help="Take weights that do not fit as a whole; the rest is random")
-]
-
-
-DEFAULT_RECIPE = "centernet_res18_lateral"
-"""what users' own data is trained with unless they say otherwise"""
 
 
 def writable_folder(folder: Path | None) -> Path | None:
@@ -52,17 +24,21 @@ def writable_file(file: Path | None) -> Path | None:
     return file
 
 
-def split_arguments(arguments: list[str] | None, default: str = DEFAULT_RECIPE) -> tuple[str, list[str]]:
-    """Return the recipe's name (the default if none is given) and the overrides."""
+def split_arguments(arguments: list[str] | None, default: str | None = None) -> tuple[str, list[str]]:
+    """Return the recipe's name, without one `default` or else `DEFAULT_RECIPE`, and the overrides."""
+    from ctnet.config import DEFAULT_RECIPE
+
     words = list(arguments or [])
     name = words.pop(0) if words and "=" not in words[0] else default
-    return name, words
+    return DEFAULT_RECIPE if name is None else name, words
 
 
 def split_training_arguments(arguments: list[str] | None, data: str | Path | None) -> tuple[str, list[str]]:
     """Return what `split_arguments` does; without data, the default is the demo."""
+    from ctnet.config import DEMO_RECIPE
+
     has_data = data is not None or any(word.startswith("data.path=") for word in arguments or [])
-    return split_arguments(arguments, DEFAULT_RECIPE if has_data else "demo")
+    return split_arguments(arguments, None if has_data else DEMO_RECIPE)
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:

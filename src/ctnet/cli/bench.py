@@ -1,80 +1,57 @@
-"""ctnet bench: how fast inference, training and loading are on this machine, beside its limit and a baseline."""
+"""ctnet bench: the speed of inference, training and loading on this machine, beside its limit and a baseline."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import Arguments, PrecisionOption, parse_image_size, split_arguments, writable_folder
+from ctnet.cli import options
+from ctnet.cli.arguments import parse_image_size, split_arguments
 from ctnet.cli.bench_table import print_document
-from ctnet.errors import ConfigError, CtnetError
+from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctnet.bench.gates import Gate
     from ctnet.bench.references import Reference
+    from ctnet.bench.timing import Iterations
+    from ctnet.config import Recipe
     from ctnet.data.image import Image
+    from ctnet.precision import PrecisionName
     from ctnet.types import AnnotationSet
 
 app = typer.Typer(help="Measure inference, training steps and loading, against this machine's limit and a baseline.")
 
-INPUT, FIGURES, OUTPUT = "Subject", "Figures", "Output"
-
 ConfigName = Annotated[
-    str | None, typer.Option(metavar="CONFIG", help="Recipe (default: centernet_resdcn18)", rich_help_panel=INPUT)
+    str | None, options.WeightsOption(metavar="CONFIG", help="Recipe (default: centernet_res18_lateral)")
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option(
-        "--weights", metavar="FILE", rich_help_panel=INPUT,
-        help="Weights or an exported file, of which only its runtime is measured (default: random weights)",
+    options.WeightsOption(
+        "--weights",
+        metavar="FILE",
+        help="Weights, or an exported file for its own runtime alone (default: random weights)",
     ),
-]  # fmt: skip
-DataPath = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Pictures or a data set (default: the demo)", rich_help_panel=INPUT),
 ]
-ImageSize = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Input (default: the recipe's)", rich_help_panel=INPUT)
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a plug-in; add :N for a card", rich_help_panel=FIGURES)]
 Runtimes = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", rich_help_panel=FIGURES,
+    options.MeasureOption(
+        metavar="LIST",
         help="Of torch, compiled, onnxruntime, openvino, pt2, executorch (default: all but the last two)",
     ),
-]  # fmt: skip
-BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Pictures in a batch", rich_help_panel=FIGURES)]
-Warmup = Annotated[int, typer.Option(min=0, help="Runs before the first timed one", rich_help_panel=FIGURES)]
-Timed = Annotated[
-    int, typer.Option("--iterations", min=1, help="Timed runs of each batch size", rich_help_panel=FIGURES)
 ]
-BaselineFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="An earlier run's JSON to compare with", rich_help_panel=OUTPUT)
+ReferenceName = Annotated[str | None, options.OutputOption(metavar="NAME", help="Show published figures beside: 310p")]
+LoaderBatch = Annotated[
+    int | None, options.MeasureOption("--batch-size", min=1, help="Images in a batch (default: the recipe's)")
 ]
-MaxRegress = Annotated[
-    str | None,
-    typer.Option(metavar="PART", help="Slower by more is exit code 3 (default: 5%)", rich_help_panel=OUTPUT),
+LoaderCounts = Annotated[
+    str | None, options.MeasureOption(metavar="LIST", help="Loader processes (default: 0 and those of training)")
 ]
-ReferenceName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Published figures to show beside: 310p", rich_help_panel=OUTPUT)
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        callback=writable_folder,
-        help="Write bench.json, bench.csv, bench.png",
-        rich_help_panel=OUTPUT,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document", rich_help_panel=OUTPUT)]
 
-PICTURES = 32  # distinct ones; larger batches show some twice
+IMAGES = 32  # distinct ones; larger batches repeat some
 
 
 @app.callback(invoke_without_command=True)
@@ -82,24 +59,25 @@ def bench(
     context: typer.Context,
     config: ConfigName = None,
     weights: WeightsFile = None,
-    data: DataPath = None,
-    image_size: ImageSize = None,
-    device: Device = "auto",
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
+    device: options.Device = "auto",
     runtimes: Runtimes = None,
-    precision: PrecisionOption = "auto",
-    batch_sizes: BatchSizes = "1,4,8,16,32",
-    warmup: Warmup = 3,
-    iterations: Timed = 20,
-    baseline: BaselineFile = None,
-    max_regress: MaxRegress = None,
+    precision: options.Precision = "auto",
+    batch_sizes: options.BatchSizes = "1,4,8,16,32",
+    warmup: options.Warmup = 3,
+    iterations: options.Timed = 20,
+    baseline: options.BaselineFile = None,
+    max_regress: options.MaxRegress = None,
     reference: ReferenceName = None,
-    out: Out = None,
-    as_json: AsJson = False,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Measure inference by each runtime and batch size: images/s, latency and its parts, memory, part of the limit.
+    """Measure inference by runtime and batch size: images/s, latency and its parts, memory, share of the limit.
 
-    Each runtime runs in a process of its own and must say what torch says before it is timed; all take turns. The limit
-    is the rate of matrix products, measured here. One that is missing or fails is a row with its reason.
+    Each runtime runs in a process of its own, must equal torch's outputs before it is timed, and takes turns with the
+    others. The limit is the rate of matrix products, measured here. A runtime that is missing or fails is a row with
+    its reason.
 
     Examples:
     ctnet bench --batch-sizes 1,8 --json > before.json
@@ -110,201 +88,213 @@ def bench(
 
     ctnet bench train, ctnet bench data: training step and loader; ctnet bench align: the losses of two devices
 
-    Exit codes: 0 done, 2 wrong flag, 3 slower than the baseline or unusable file, 4 an asked-for package is missing.
+    Exit codes: 0 done, 2 wrong option, 3 slower than the baseline or unusable file, 4 a requested package is missing.
     """
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    from ctnet.bench.document import bench_document
-    from ctnet.bench.inference import Plan, measure_inference
     from ctnet.bench.references import reference_named
-    from ctnet.bench.runtimes import DEFAULT_RUNTIMES, parse_counts, parse_runtimes, runtime_of
-    from ctnet.bench.subject import open_subject
+    from ctnet.bench.runtimes import parse_counts, parse_runtimes
     from ctnet.bench.timing import Iterations
+
+    names = None if runtimes is None else parse_runtimes(runtimes)
+    batches, runs = parse_counts(batch_sizes, "--batch-sizes"), Iterations(warmup, iterations)
+    finish = _Finish("inference", baseline, max_regress, out, as_json)
+    finish.published = None if reference is None else reference_named(reference)
+    size = parse_image_size(image_size)
+    _measure_inference(config, weights, data, size, device, names, batches, precision, runs, finish)
+
+
+def _measure_inference(
+    config: str | None, weights: Path | None, data: Path | None, image_size: tuple[int, int] | None, device: str,
+    requested: tuple[str, ...] | None, batches: tuple[int, ...], precision: PrecisionName, runs: Iterations,
+    finish: _Finish,
+) -> None:  # fmt: skip
+    """Measure, print and write. Raises the error of a runtime that was requested by name and never ran."""
+    from ctnet.bench.document import bench_document
+    from ctnet.bench.inference import InferencePlan, measure_inference
+    from ctnet.bench.runtimes import DEFAULT_RUNTIMES, runtime_of
+    from ctnet.bench.subject import open_subject
     from ctnet.devices import open_device
     from ctnet.predict.sources import some_pictures
 
-    asked = None if runtimes is None else parse_runtimes(runtimes)
-    batches = parse_counts(batch_sizes, "--batch-sizes")
-    gate = _Baseline("inference", baseline, max_regress)
-    published = None if reference is None else reference_named(reference)
     opened = open_device(device)
-    subject = open_subject(config, weights, parse_image_size(image_size))
-    gate.check(subject.to_dict())
+    subject = open_subject(config, weights, image_size)
+    finish.check(subject.to_dict())
     for note in subject.notes:
         tell(note)
-    names = asked or ((runtime_of(subject.exported[1]),) if subject.exported else DEFAULT_RUNTIMES)
-    runs = Iterations(warmup, iterations)
-    pictures = some_pictures(data, PICTURES)
-    found = measure_inference(subject, Plan(names, batches, precision, runs), opened, pictures, tell)
-    if len(names) == 1 and len(found.failures) == 1 and not any(row.images_per_s for row in found.rows):
+    names = requested or ((runtime_of(subject.exported[1]),) if subject.exported else DEFAULT_RUNTIMES)
+    images = some_pictures(data, IMAGES)
+    found = measure_inference(subject, InferencePlan(names, batches, precision, runs), opened, images, tell)
+    measured = {row.runtime for row in found.rows if row.images_per_s}
+    if len(names) == 1 and len(found.failures) == 1 and not measured:
         raise found.failures[names[0]]
-    settings = {"pictures": len(pictures), "data": str(pictures[0].parent), "precision": precision}
-    document = bench_document("inference", subject.to_dict(), settings, runs, opened, found.rates, found.rows)
-    _finish(document, gate, published, out, as_json)
-    _require_measured(asked or (), found.failures, {row.runtime for row in found.rows if row.images_per_s})
+    settings = {"pictures": len(images), "data": str(images[0].parent), "precision": precision}
+    finish(bench_document("inference", subject.to_dict(), settings, runs, opened, found.rates, found.rows))
+    for runtime in requested or ():
+        if runtime in found.failures and runtime not in measured:
+            raise found.failures[runtime]
 
 
 @app.command()
 def train(
-    arguments: Arguments = None,
-    data: DataPath = None,
-    image_size: ImageSize = None,
-    device: Device = "auto",
-    batch_sizes: BatchSizes = "8",
-    warmup: Warmup = 3,
-    iterations: Timed = 20,
-    baseline: BaselineFile = None,
-    max_regress: MaxRegress = None,
-    out: Out = None,
-    as_json: AsJson = False,
+    arguments: options.Arguments = None,
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
+    device: options.Device = "auto",
+    batch_sizes: options.BatchSizes = "8",
+    warmup: options.Warmup = 3,
+    iterations: options.Timed = 20,
+    baseline: options.BaselineFile = None,
+    max_regress: options.MaxRegress = None,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure a training step without loading: forward, loss, backward, update.
 
-    Example: ctnet bench train centernet_dla34 --batch-sizes 4,8 train.amp=off
+    Example: ctnet bench train centernet_dla34 --batch-sizes 4,8 train.amp=fp32
 
-    Exit codes: 0 done, 2 wrong flag, 3 slower than the baseline or unusable data, 4 missing device.
+    Exit codes: 0 done, 2 wrong option, 3 slower than the baseline or unusable data, 4 missing device.
     """
     from ctnet.bench.document import bench_document
     from ctnet.bench.operations import operations_per_image
     from ctnet.bench.runtimes import parse_counts
     from ctnet.bench.timing import Iterations
     from ctnet.bench.training import measure_training
-    from ctnet.config import load_recipe
     from ctnet.devices import open_device
 
     batches = parse_counts(batch_sizes, "--batch-sizes")
-    gate = _Baseline("train", baseline, max_regress)
-    name, overrides = split_arguments(arguments)
-    flags = {"--data data.path": data and str(data), "--image-size data.image_size": parse_image_size(image_size)}
-    recipe = load_recipe(name, overrides, flags).recipe
+    finish = _Finish("train", baseline, max_regress, out, as_json)
+    recipe = _recipe(arguments, data, image_size, None)
     annotations = open_training(recipe.data.path, recipe.data.train_split)
     classes = len(annotations.categories)
     operations = operations_per_image(recipe.model, classes, recipe.data.image_size)
     subject = subject_of(recipe.name, classes, recipe.data.image_size, operations_per_image=operations)
-    gate.check(subject)
+    finish.check(subject)
     runs, opened = Iterations(warmup, iterations), open_device(device)
     found = measure_training(annotations, recipe, batches, runs, opened, tell)
     settings = {"data": str(annotations.source), "amp": recipe.train.amp}
-    document = bench_document("train", subject, settings, runs, opened, found.rates, found.rows)
-    _finish(document, gate, None, out, as_json)
+    finish(bench_document("train", subject, settings, runs, opened, found.rates, found.rows))
 
 
 @app.command("data")
 def data_command(
-    arguments: Arguments = None,
-    data: DataPath = None,
-    image_size: ImageSize = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a batch", rich_help_panel=INPUT)] = None,
-    workers: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Processes (default: 0 and those of training)")
-    ] = None,
-    warmup: Warmup = 3,
-    iterations: Timed = 20,
-    baseline: BaselineFile = None,
-    max_regress: MaxRegress = None,
-    out: Out = None,
-    as_json: AsJson = False,
+    arguments: options.Arguments = None,
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
+    batch_size: LoaderBatch = None,
+    workers: LoaderCounts = None,
+    warmup: options.Warmup = 3,
+    iterations: options.Timed = 20,
+    baseline: options.BaselineFile = None,
+    max_regress: options.MaxRegress = None,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure the loader: training samples a second, by its number of processes.
 
     Example: ctnet bench data --data PATH --workers 0,1,2,4
 
-    Exit codes: 0 done, 2 wrong flag, 3 slower than the baseline or unusable data.
+    Exit codes: 0 done, 2 wrong option, 3 slower than the baseline or unusable data.
     """
     from ctnet.bench.document import bench_document
     from ctnet.bench.loading import measure_loading
     from ctnet.bench.runtimes import parse_counts
     from ctnet.bench.timing import Iterations
-    from ctnet.config import load_recipe
-    from ctnet.data.loader import default_workers
+    from ctnet.data.loader import worker_count
     from ctnet.devices import open_device
 
-    gate = _Baseline("data", baseline, max_regress)
+    finish = _Finish("data", baseline, max_regress, out, as_json)
+    recipe = _recipe(arguments, data, image_size, batch_size)
+    counts = parse_counts(workers or f"0,{worker_count(recipe.data.workers)}", "--workers", least=0)
+    annotations = open_training(recipe.data.path, recipe.data.train_split)
+    subject = subject_of(recipe.name, len(annotations.categories), recipe.data.image_size)
+    finish.check(subject)
+    runs = Iterations(warmup, iterations)
+    rows = measure_loading(annotations, recipe, counts, runs, tell)
+    settings = {"data": str(annotations.source), "pictures": len(annotations.images)}
+    finish(bench_document("data", subject, settings, runs, open_device("cpu"), {}, rows))
+
+
+def _recipe(arguments: list[str] | None, data: Path | None, image_size: str | None, batch_size: int | None) -> Recipe:
+    from ctnet.config import load_recipe
+
     name, overrides = split_arguments(arguments)
-    flags = {
+    return load_recipe(name, overrides, recipe_flags(data, image_size, batch_size)).recipe
+
+
+def recipe_flags(data: Path | None, image_size: str | None, batch_size: int | None) -> dict[str, Any]:
+    """Return the options that change a recipe, as `load_recipe` takes them."""
+    return {
         "--data data.path": data and str(data),
         "--image-size data.image_size": parse_image_size(image_size),
         "--batch-size train.batch_size": batch_size,
     }
-    recipe = load_recipe(name, overrides, flags).recipe
-    usual = default_workers() if recipe.data.workers is None else recipe.data.workers
-    counts = parse_counts(workers or f"0,{usual}", "--workers", least=0)
-    annotations = open_training(recipe.data.path, recipe.data.train_split)
-    subject = subject_of(recipe.name, len(annotations.categories), recipe.data.image_size)
-    gate.check(subject)
-    runs = Iterations(warmup, iterations)
-    rows = measure_loading(annotations, recipe, counts, runs, tell)
-    settings = {"data": str(annotations.source), "pictures": len(annotations.images)}
-    document = bench_document("data", subject, settings, runs, open_device("cpu"), {}, rows)
-    _finish(document, gate, None, out, as_json)
 
 
-class _Baseline:
-    """What `--baseline` and `--max-regress` ask for; wrong ones are refused before anything is measured."""
+class _Finish:
+    """Where a measurement goes: stdout, files, and the comparison with `--baseline`.
 
-    def __init__(self, kind: str, file: Path | None, max_regress: str | None) -> None:
+    Wrong options raise ConfigError or BenchError before anything is measured.
+    """
+
+    published: Reference | None = None
+
+    def __init__(
+        self, kind: str, baseline: Path | None, max_regress: str | None, out: Path | None, as_json: bool
+    ) -> None:
         from ctnet.bench.gates import parse_max_regress, read_baseline
 
-        if file is None and max_regress is not None:
+        if baseline is None and max_regress is not None:
             raise ConfigError("--max-regress compares with --baseline FILE", got=f"--max-regress {max_regress}")
         self.max_regress = parse_max_regress(max_regress or "5%")
-        self.content = None if file is None else read_baseline(file, kind)
+        self.baseline = None if baseline is None else read_baseline(baseline, kind)
+        self.out, self.as_json = out, as_json
 
     def check(self, subject: Mapping[str, Any]) -> None:
-        """Raise BenchError when the baseline is of something else."""
+        """Raise BenchError when the baseline measured something else."""
         from ctnet.bench.gates import require_same_subject
 
-        if self.content is not None:
-            require_same_subject(self.content, subject)
+        if self.baseline is not None:
+            require_same_subject(self.baseline, subject)
 
-    def judge(self, document: Mapping[str, Any]) -> Gate | None:
+    def __call__(self, document: dict[str, Any]) -> None:
+        """Print and write the document. Raises BenchError when it is slower than its baseline."""
+        from ctnet.bench.plot import speed_plot
+
+        gate = self._compare(document)
+        document["reference"] = None if self.published is None else self.published.to_dict()
+        document["gate"] = None if gate is None else gate.to_dict()
+        if self.out is not None:
+            write_out(self.out, document, speed_plot(document, self.published))
+        if self.as_json:
+            typer.echo(json.dumps(document, indent=2))
+        else:
+            print_document(document)
+        if gate is not None:
+            gate.require()
+
+    def _compare(self, document: Mapping[str, Any]) -> Gate | None:
         """Return the comparison, None without a baseline, after a warning about another machine."""
         from ctnet.bench.gates import compare, other_machine
 
-        if self.content is None:
+        if self.baseline is None:
             return None
-        for difference in other_machine(self.content, document["machine"]):
+        for difference in other_machine(self.baseline, document["machine"]):
             tell(f"warning: the baseline is of another machine: {difference}")
-        return compare(self.content, document, self.max_regress)
+        return compare(self.baseline, document, self.max_regress)
 
 
-def _finish(
-    document: dict[str, Any], baseline: _Baseline, published: Reference | None, out: Path | None, as_json: bool
-) -> None:
-    """Print and write the document. Raises BenchError when it does not reach its baseline."""
-    from ctnet.bench.plot import speed_plot
-
-    gate = baseline.judge(document)
-    document["reference"] = None if published is None else published.to_dict()
-    document["gate"] = None if gate is None else gate.to_dict()
-    if out is not None:
-        write_out(out, document, speed_plot(document, published))
-    if as_json:
-        typer.echo(json.dumps(document, indent=2))
-    else:
-        print_document(document)
-    if gate is not None:
-        gate.require()
-
-
-def write_out(folder: Path, document: Mapping[str, Any], picture: Image) -> None:
-    """Write a document as JSON, its rows as CSV and its picture."""
+def write_out(folder: Path, document: Mapping[str, Any], plot: Image) -> None:
+    """Write a document as JSON, its rows as CSV and its plot."""
     from ctnet.bench.document import to_csv
     from ctnet.data.image import write_image
     from ctnet.files import write_file
 
     write_file(folder / "bench.json", f"{json.dumps(document, indent=2)}\n".encode())
     write_file(folder / "bench.csv", to_csv(document).encode())
-    write_image(folder / "bench.png", picture)
+    write_image(folder / "bench.png", plot)
     tell(f"written to {folder}")
-
-
-def _require_measured(asked: Sequence[str], failures: Mapping[str, CtnetError], measured: set[str]) -> None:
-    """Raise the error of the first runtime that was asked for by name and never ran."""
-    for runtime in asked:
-        if runtime in failures and runtime not in measured:
-            raise failures[runtime]
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -316,7 +306,7 @@ def _refuse_options_before(context: typer.Context) -> None:
 
 
 def open_training(path: str | None, split: str) -> AnnotationSet:
-    """Return the pictures to train on, those of the demo without a path; warnings are told."""
+    """Return the images to train on, those of the demo without a path; warnings go to stderr."""
     from ctnet.data.dataset import check_usable, open_dataset
     from ctnet.data.demo import data_or_demo
 
@@ -327,7 +317,7 @@ def open_training(path: str | None, split: str) -> AnnotationSet:
 
 
 def subject_of(recipe: str, classes: int, image_size: tuple[int, int], **more: object) -> dict[str, Any]:
-    """Return what is measured, JSON-ready."""
+    """Return the subject of a measurement as JSON values."""
     return {"recipe": recipe, "classes": classes, "image_size": list(image_size), **more}
 
 

@@ -13,71 +13,55 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctnet.cli.arguments import Arguments, parse_image_size, split_training_arguments
-from ctnet.cli.bench import (
-    FIGURES,
-    INPUT,
-    OUTPUT,
-    AsJson,
-    DataPath,
-    ImageSize,
-    Out,
-    open_training,
-    subject_of,
-    tell,
-    write_out,
-)
+from ctnet.cli import options
+from ctnet.cli.arguments import split_training_arguments
+from ctnet.cli.bench import open_training, recipe_flags, subject_of, tell, write_out
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctnet.bench.curves import Run
     from ctnet.config import Recipe
+    from ctnet.precision import PrecisionName
+    from ctnet.types import AnnotationSet
 
 SHOWN_STEPS = 10  # of the table, about
 
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures in a batch", rich_help_panel=INPUT)]
+BatchSize = Annotated[int | None, options.DataOption(min=1, help="Images in a batch (default: the recipe's)")]
 Devices = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", rich_help_panel=FIGURES,
-        help="Two to compare, or one to record (default: cpu,auto; with --against auto)",
+    options.DeviceOption(
+        metavar="LIST", help="Two to compare, or one to record (default: cpu,auto; with --against auto)"
     ),
-]  # fmt: skip
+]
 Precisions = Annotated[
-    str, typer.Option(metavar="LIST", rich_help_panel=FIGURES, help="fp32, bf16, fp16, auto: for all, or one for each")
+    str, options.DeviceOption(metavar="LIST", help="auto, fp32 (or off), bf16 or fp16: one for all, or one for each")
 ]
-Steps = Annotated[
-    int | None,
-    typer.Option(min=1, rich_help_panel=FIGURES, help="Updates to compare (default: 100, or as recorded)"),
-]
-Tolerance = Annotated[
-    float, typer.Option(metavar="PART", rich_help_panel=OUTPUT, help="A larger mean relative error is exit code 3")
-]
+Steps = Annotated[int | None, options.MeasureOption(min=1, help="Updates to compare (default: 100, or as recorded)")]
+Tolerance = Annotated[float, options.OutputOption(metavar="PART", help="Exit 3 if the mean relative error is larger")]
 Against = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", rich_help_panel=INPUT, help="The JSON of a run elsewhere, which is the first device"),
+    Path | None, options.DeviceOption(metavar="FILE", help="Compare with the JSON of a run on another machine")
 ]
 
 
 def align(
-    arguments: Arguments = None,
-    data: DataPath = None,
-    image_size: ImageSize = None,
+    arguments: options.Arguments = None,
+    data: options.SubjectData = None,
+    image_size: options.ImageSize = None,
     batch_size: BatchSize = None,
     against: Against = None,
     devices: Devices = None,
     precision: Precisions = "fp32",
     steps: Steps = None,
     tolerance: Tolerance = 0.05,
-    out: Out = None,
-    as_json: AsJson = False,
+    out: options.BenchOut = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Train the same steps on two devices and compare their losses: the table, the picture, how far apart.
+    """Train the same steps on two devices and compare their losses, as a table and a plot.
 
-    Weights, pictures, augmentation and learning rates are those of the recipe and its seed, and are checked to be the
-    same. Without CONFIG it is centernet_res18_lateral, or demo when there is no --data either. A run with one device is
-    recorded; --against compares with it on another machine, where only --data may be another path.
+    Weights, images, augmentation and learning rates follow from the recipe and its seed, and are checked to be equal.
+    Without CONFIG the recipe is that of ctnet train. A run with one device is recorded; --against compares with it on
+    another machine, where only --data may be another path.
 
     Examples:
     ctnet bench align --devices cpu,npu --out align
@@ -88,17 +72,14 @@ def align(
 
     ctnet bench align --devices npu,npu: does a device agree with itself
 
-    Exit codes: 0 aligned, 2 wrong flag, 3 not aligned or unusable file, 4 missing device, 5 a loss is not finite.
+    Exit codes: 0 aligned, 2 wrong option, 3 not aligned or unusable file, 4 missing device, 5 a loss is not finite.
     """
-    from ctnet.bench.align import PRECISIONS, parse_devices, parse_precisions, peak_rate, rates, take_runs
-    from ctnet.bench.curves import Alignment, align_document, require_same_inputs
-    from ctnet.bench.curves_plot import loss_plot
-    from ctnet.config import changed
+    from ctnet.bench.align import parse_devices, parse_precisions
 
     if not 0 < tolerance < float("inf"):
         raise ConfigError("--tolerance is a part above 0", got=tolerance, expected="0.05")
     names = parse_devices(devices or ("auto" if against else "cpu,auto"))
-    precisions = parse_precisions(precision, len(names))
+    runs_in = list(zip(names, parse_precisions(precision, len(names)), strict=True))
     if against is not None:
         changes = {"--image-size": image_size, "--batch-size": batch_size, "--steps": steps}
         recipe, recorded = _recorded(against, names, data, [*(arguments or []), *(k for k, v in changes.items() if v)])
@@ -106,13 +87,34 @@ def align(
     else:
         recipe, before, steps = _recipe(arguments, data, image_size, batch_size), [], steps or 100
     annotations = open_training(recipe.data.path, recipe.data.train_split)
+    runs = [*before, *_take_runs(recipe, annotations, runs_in, steps)]
+    _compare(recipe, annotations, runs, tolerance, out, as_json=as_json)
+
+
+def _take_runs(
+    recipe: Recipe, annotations: AnnotationSet, runs_in: list[tuple[str, PrecisionName]], steps: int
+) -> list[Run]:
+    """Return the runs on the devices, each in its precision."""
+    from ctnet.bench.align import rates, take_runs
+    from ctnet.config import changed
+
     recipes = [
-        (name, changed(recipe, {"train.amp": PRECISIONS[asked]})) for name, asked in zip(names, precisions, strict=True)
+        (name, changed(recipe, {"train.amp": precision}))
+        for name, precision in runs_in
     ]
-    lrs = rates(recipe, len(annotations.images), steps)
     with progress_bar("align") as show:
-        runs = [*before, *take_runs(annotations, recipes, lrs, tell, show)]
-    alignment = None
+        return take_runs(annotations, recipes, rates(recipe, len(annotations.images), steps), tell, show)
+
+
+def _compare(
+    recipe: Recipe, annotations: AnnotationSet, runs: list[Run], tolerance: float, out: Path | None, *, as_json: bool
+) -> None:
+    """Print and write the runs. Raises BenchError when two of them are not aligned."""
+    from ctnet.bench.align import peak_rate, rates
+    from ctnet.bench.curves import Alignment, align_document, require_same_inputs
+    from ctnet.bench.curves_plot import loss_plot
+
+    steps, alignment = len(runs[0].losses), None
     if len(runs) == 2:
         first, second = runs
         require_same_inputs(first, second)
@@ -120,6 +122,7 @@ def align(
     subject = subject_of(recipe.name, len(annotations.categories), recipe.data.image_size)
     settings = {"data": str(annotations.source), "pictures": len(annotations.images), "steps": steps,
                 "batch_size": recipe.train.batch_size, "seed": recipe.seed, "peak_lr": peak_rate(recipe)}  # fmt: skip
+    lrs = rates(recipe, len(annotations.images), steps)
     document = align_document(subject, settings, recipe, lrs, runs, alignment)
     if out is not None:
         write_out(out, document, loss_plot(subject, runs, alignment))
@@ -141,9 +144,9 @@ def _print(document: Mapping[str, Any], labels: list[str]) -> None:
     ))  # fmt: skip
     for label, run in zip(labels, document["runs"].values(), strict=True):
         machine = run["machine"]
-        card = f"{machine['device_name']}, " if machine["device_name"] else ""
+        model = f"{machine['device_name']}, " if machine["device_name"] else ""
         versions = ", ".join(f"{name} {machine['versions'].get(name)}" for name in ("ctnet", "torch"))
-        console.print(escape(f"{label}: {card}{machine['processor']}, {versions}"))
+        console.print(escape(f"{label}: {model}{machine['processor']}, {versions}"))
     console.print(_table(document, labels))
     if gate is None:
         console.print("recorded; compare with --against FILE, the JSON of this run")
@@ -158,7 +161,7 @@ def _print(document: Mapping[str, Any], labels: list[str]) -> None:
 
 
 def _table(document: Mapping[str, Any], labels: list[str]) -> Table:
-    """Return some of the steps, evenly spaced, with the largest error's and the one where the curves part."""
+    """Return evenly spaced steps, the step of the largest error and the first above the tolerance."""
     rows, gate = document["rows"], document["gate"]
     shown = {round(part * len(rows) / SHOWN_STEPS) for part in range(1, SHOWN_STEPS + 1)} | {1}
     if gate is not None:
@@ -182,16 +185,11 @@ def _recipe(arguments: list[str] | None, data: Path | None, image_size: str | No
     if any(word.startswith("train.amp=") for word in arguments or []):
         raise ConfigError("--precision says what each device computes in", got="train.amp")
     name, overrides = split_training_arguments(arguments, data)
-    flags = {
-        "--data data.path": data and str(data),
-        "--image-size data.image_size": parse_image_size(image_size),
-        "--batch-size train.batch_size": batch_size,
-    }
-    return load_recipe(name, overrides, flags).recipe
+    return load_recipe(name, overrides, recipe_flags(data, image_size, batch_size)).recipe
 
 
 def _recorded(file: Path, names: list[str], data: Path | None, changes: list[str]) -> tuple[Recipe, Run]:
-    """Return the recipe and the run of a file, the recipe with this machine's path of the data."""
+    """Return the recipe and the run of a file, with `data` as the path of the data if it is given."""
     from ctnet.bench.curves import KIND, recorded_run
     from ctnet.bench.gates import read_baseline
     from ctnet.config import changed

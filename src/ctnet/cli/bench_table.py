@@ -11,15 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 TITLES = {
-    "inference": "inference, from pictures in memory to boxes in them",
+    "inference": "inference, from images in memory to boxes in pixels",
     "train": "training step, loading left out",
     "data": "loader, reading to batch",
 }
-WIDTH = 132  # columns of the table; a narrower terminal wraps lines, but no figure is cut off
+WIDTH = 132  # columns of the table; narrower terminals wrap lines instead of cutting figures
 
 
 def print_document(document: Mapping[str, Any]) -> None:
-    """Print what was measured, on what, the rows and how they compare."""
+    """Print subject, machine, rows and the comparison with a baseline."""
     console = Console(soft_wrap=True, highlight=False)
     console.width = max(console.width, WIDTH)
     for sentence in _facts(document):
@@ -36,20 +36,20 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
     subject, machine, settings = document["subject"], document["machine"], document["settings"]
     height, width = subject["image_size"]
     source = f", {subject['source']}" if "source" in subject else ""
-    card = f", {machine['device']} {machine['device_name']}" if machine["device_name"] else ""
+    accelerator = f", {machine['device']} {machine['device_name']}" if machine["device_name"] else ""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     lines = [
         f"{TITLES[document['kind']]}: {subject['recipe']}{source}, {subject['classes']} classes, {height} x {width}",
         f"warm-up {settings['warmup']}, timed {settings['iterations']} runs, times in ms, of parts the median; "
         f"data {settings['data']}",
         f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['instruction_sets'])}, "
-        f"{machine['threads']} threads{card}",
+        f"{machine['threads']} threads{accelerator}",
         versions,
     ]
     if document["matmul_gflops"]:
         rates = ", ".join(f"{name} {rate:.0f}" for name, rate in document["matmul_gflops"].items())
         gigaflops = subject["operations_per_image"] / 1e9
-        lines.append(f"limit: matrix products at {rates} GFLOP/s; {gigaflops:.1f} GFLOP a picture forward")
+        lines.append(f"limit: matrix products at {rates} GFLOP/s; {gigaflops:.1f} GFLOP an image forward")
     kinds = {row["memory"]["kind"] for row in document["rows"] if row["memory"]}
     lines += [f"peak MB: {kind}" for kind in sorted(kinds)]
     if document["reference"]:
@@ -89,7 +89,7 @@ def _table(document: Mapping[str, Any]) -> Table:
 
 
 def _beside(row: Mapping[str, Any], published: float | None) -> str:
-    """Return a published rate and our forward pass relative to it."""
+    """Return a published rate and the measured forward pass relative to it."""
     if published is None:
         return "-"
     ours = 1e3 * row["batch"] / row["stages_ms"]["forward"]["median"]

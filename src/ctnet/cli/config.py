@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 
-from ctnet.cli.arguments import Arguments, split_arguments
+from ctnet.cli.arguments import split_arguments
+from ctnet.cli.options import Arguments, AsJson
 
 app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_recipes(
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
-) -> None:
+def list_recipes(as_json: AsJson = False) -> None:
     """List the recipes that ship with ctnet."""
     from ctnet.config import recipe_titles
 
@@ -29,10 +27,7 @@ def list_recipes(
 
 
 @app.command()
-def show(
-    arguments: Arguments = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
-) -> None:
+def show(arguments: Arguments = None, as_json: AsJson = False) -> None:
     """Show every setting of a recipe and where its value comes from.
 
     Example: ctnet config show centernet_resdcn18 optimizer.lr=5e-4
@@ -60,7 +55,7 @@ def show(
 
 @app.command()
 def validate(arguments: Arguments = None) -> None:
-    """Check a recipe file without running it; exit 2 names the first mistake."""
+    """Check a recipe without running it; exit 2 names the first mistake."""
     from ctnet.config import load_recipe
 
     name, overrides = split_arguments(arguments)

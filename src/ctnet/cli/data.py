@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ctnet.cli.arguments import parse_image_size
+from ctnet.cli.options import AsJson
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, CtnetError
 
@@ -23,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets;
 
 DataPath = Annotated[
     Path,
-    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, a COCO .json, or a YAML", metavar="PATH"),
+    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML", metavar="PATH"),
 ]
 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -32,14 +33,14 @@ _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 @app.command(epilog="Example: ctnet data check my_data    Exit codes: 0 no errors, 3 errors found")
 def check(
     path: DataPath,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    as_json: AsJson = False,
     fix: Annotated[
         Path | None,
         typer.Option(help="Also write a repaired copy of the COCO json here; the exit code stays", metavar="FILE"),
     ] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every image")] = True,
     image_size: Annotated[
-        str, typer.Option(metavar="N|HxW", help="Network input, for boxes too small or too close")
+        str, typer.Option(metavar="N|HxW", help="Network input in pixels, for boxes that are too small or too close")
     ] = "512",
 ) -> None:
     """List what is wrong with a data set before any time is spent on training."""
@@ -56,7 +57,7 @@ def check(
     try:
         done = repair.fix(path, fix) if fix else None
     except CtnetError as error:
-        refused = error  # reported after the findings
+        refused = error  # raised after the findings are printed
     if as_json:
         fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
         typer.echo(json.dumps({**report.to_dict(), **fixed}))
@@ -98,13 +99,11 @@ def convert(
 def view(
     path: DataPath,
     split: Annotated[str, typer.Option(help="Split to show")] = "train",
-    out: Annotated[
-        Path | None, typer.Option(help="Picture to write; view_SPLIT.png by default", metavar="FILE")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Image to write (default: view_SPLIT.png)", metavar="FILE")] = None,
     count: Annotated[int, typer.Option(min=1, max=400, help="Images on the sheet")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other images")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images")] = 0,
 ) -> None:
-    """Write a sheet of images with their annotated boxes: the fastest way to see that boxes fit."""
+    """Write a contact sheet of images with their annotated boxes."""
     from ctnet.data.dataset import open_dataset
     from ctnet.data.draw import annotation_sheet
     from ctnet.data.image import write_image
@@ -117,9 +116,7 @@ def view(
 
 @app.command(epilog="Example: ctnet data demo --out shapes --images-train 1000")
 def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="New folder; without it the cached default set", metavar="DIR")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder (default: the cached demo set)", metavar="DIR")] = None,
     images_train: Annotated[int | None, typer.Option(min=1, help="Images to train on (default: 360)")] = None,
     images_val: Annotated[int | None, typer.Option(min=1, help="Images to evaluate on (default: 80)")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings (default: 0)")] = None,
@@ -132,14 +129,14 @@ def demo(
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     if out is None:
         if given:
-            raise ConfigError("the cached demo set cannot be changed", hint="add --out DIR for one of your own")
+            raise ConfigError("the cached demo set has fixed settings", hint="add --out DIR for a set of your own")
         typer.echo(demo_folder())
         return
     require_new_folder(out)
     try:
         typer.echo(write_demo(out, **given))
     except KeyboardInterrupt:
-        shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is none
+        shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is unusable
         raise
 
 

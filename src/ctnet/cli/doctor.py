@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ctnet.cli import options
+
 _REPORT = """# ctnet bug report
 
 ## What I did, what I expected, what happened
@@ -31,9 +33,10 @@ _REPORT = """# ctnet bug report
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    as_json: options.AsJson = False,
     bug_report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a Markdown file to fill in and attach to a bug report")
+        Path | None,
+        options.OutputOption(metavar="FILE", help="Write a Markdown file to complete and attach to a bug report"),
     ] = None,
 ) -> None:
     """Show devices, the kernel behind each operator and why, precision, versions, limits and variables.
@@ -53,7 +56,7 @@ def doctor(
     elif bug_report is None:
         typer.echo(lines)
     else:
-        typer.echo(f"{bug_report}: fill in the first section and look over what it says of your machine")
+        typer.echo(f"{bug_report}: complete the first section and check the facts about your machine")
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -62,7 +65,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     build = f"CUDA {torch['cuda']}" if torch["cuda"] else "no CUDA"
     lines = [
         f"ctnet {found['ctnet']}, Python {found['python']}, {found['platform']}",
-        f"processor {cpu['name']}, {cpu['cores']} cores, {' '.join(cpu['instructions']) or cpu['architecture']}",
+        f"CPU {cpu['name']}, {cpu['cores']} cores, {' '.join(cpu['instructions']) or cpu['architecture']}",
         f"torch {torch['version']}, {build}, {', '.join(with_libraries)}, {torch['threads']} threads",
         "",
         "devices",
@@ -73,7 +76,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += [_row(name, number or "not installed") for name, number in found["packages"].items()]
     lines += ["", "extras"]
     lines += [
-        _row(name, f"misses {', '.join(e['missing'])}: {e['install']}" if e["missing"] else "installed")
+        _row(name, f"missing {', '.join(e['missing'])}: {e['install']}" if e["missing"] else "installed")
         for name, e in found["extras"].items()
     ]
     lines += ["", "limits of loader processes", *_limit_lines(found["limits"])]
@@ -89,7 +92,7 @@ def _device_lines(name: str, device: dict[str, Any]) -> list[str]:
     state = f"{device['count']} found" if device["count"] else "none"
     reason = device["reason"].replace("\n", "\n          ")
     lines = [f"  {name:<8}{state}{', ' if reason else ''}{reason}"]
-    lines += [_row(f"  {name}:{i}", card) for i, card in enumerate(device.get("cards", []))]
+    lines += [_row(f"  {name}:{i}", model) for i, model in enumerate(device.get("cards", []))]
     lines += [_row(f"  {package}", number) for package, number in device.get("versions", {}).items()]
     if device["count"]:
         lines.append(_row("  precision", f"{device['precision']} ({device['precision_reason']})"))

@@ -14,76 +14,76 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_file, writable_folder
+from ctnet.cli import options
+from ctnet.cli.arguments import writable_file, writable_folder
 from ctnet.cli.progress import progress_bar
-from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
+from ctnet.cli.test_settings import RequestedSettings, open_for_test
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
     from ctnet.eval.coco import CocoMetrics
     from ctnet.models.detector import Detector
+    from ctnet.precision import PrecisionName
     from ctnet.types import AnnotationSet, Detections
 
 
-Weights = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint, weights or exported file of a detector")]
 DataPath = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Data set (default: the recipe's, else the built-in demo set)"),
+    Path | None, options.DataOption(metavar="PATH", help="Data set (default: the recipe's, else the demo set)")
 ]
-Split = Annotated[str | None, typer.Option(help="Split to score (default: the recipe's val_split)")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")]
-Workers = Annotated[int, typer.Option(min=0, help="Loader processes")]
+Split = Annotated[str | None, options.DataOption(help="Split to score (default: the recipe's val_split)")]
+Workers = Annotated[int, options.DataOption(min=0, help="Loader processes")]
 SaveResults = Annotated[
-    Path | None, typer.Option(metavar="FILE", callback=writable_file, help="Write the detections as COCO results")
+    Path | None,
+    options.OutputOption(metavar="FILE", callback=writable_file, help="Write the detections as COCO results"),
 ]
 Against = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Score these weights too and print both, such as an export's origin")
+    Path | None,
+    options.OutputOption(
+        metavar="FILE", help="Score these weights too and print both, such as the weights behind an exported file"
+    ),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", callback=writable_folder, help="Write curves, confusion and worst pictures"),
+    options.OutputOption(
+        metavar="DIR", callback=writable_folder, help="Write curves, confusion matrix and the worst images as a page"
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; metrics in 0..1")]
 
 
 def evaluate_command(
-    weights: Weights,
+    weights: options.Weights,
     data: DataPath = None,
     split: Split = None,
-    device: Device = "auto",
-    batch_size: BatchSize = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
     workers: Workers = 0,
-    flip: Flip = None,
-    scales: Scales = None,
-    keep_res: KeepRes = None,
-    nms: Nms = None,
-    image_size: ImageSize = None,
+    flip: options.Flip = None,
+    scales: options.Scales = None,
+    keep_res: options.KeepRes = None,
+    nms: options.Nms = None,
+    image_size: options.TestImageSize = None,
     against: Against = None,
     save_results: SaveResults = None,
     report: Report = None,
-    precision: PrecisionOption = "auto",
-    compile: Compile = False,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
-    as_json: AsJson = False,
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Score a detector on annotated pictures, by the COCO metrics.
+    """Score a detector on annotated images, by the COCO metrics.
 
-    Flags override the evaluation settings that the weights carry; the protocol is printed beside the numbers.
+    Options override the test settings of the weights; the protocol is printed beside the numbers.
 
-    Exit codes: 0 done, 2 wrong flag, 3 unusable data or weights, 4 missing device.
+    Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
     from ctnet.data.dataset import check_usable
-    from ctnet.eval.coco import write_results
-    from ctnet.eval.protocol import describe
-    from ctnet.eval.report import evaluation_document, write_report
-    from ctnet.export.runtime import open_detector
+    from ctnet.eval.protocol import protocol_of
+    from ctnet.eval.report import evaluation_document
 
-    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
-    for note in (*detector.notes, detector.how_it_runs()):
-        typer.echo(note, err=True)
-    detector, settings = tested(
-        detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
+    detector, settings = open_for_test(
+        weights, device, precision, requested, compile=compile, config=config, allow_partial=allow_partial
     )
     annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
@@ -91,30 +91,53 @@ def evaluate_command(
     warnings = [*warnings, *more]
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-    protocol = describe(detector.recipe, settings, len(annotation_set.images), detector.precision)
+    protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
-    if save_results:
-        write_results(save_results, detections, annotation_set.categories)
-    if report:
-        title = f"{weights.name} on {annotation_set.split}"
-        page = write_report(report, annotation_set, detections, metrics, document, title)
-        typer.echo(f"report: {page}", err=True)
+    _write(save_results, report, annotation_set, detections, metrics, document)
     if against:
-        # the same pictures at the same size; float32 unless told otherwise, since it is the measure of the other
-        other = open_detector(against, device, "fp32" if precision == "auto" else precision)
-        other = other.with_image_size(detector.recipe.data.image_size)
-        theirs, _, _ = _score(other, annotation_set, settings, workers)
-        document["against"] = {"weights": str(against), "precision": other.precision, "metrics": theirs.numbers()}
+        # float32 is the measure of the other file unless a precision was requested
+        other_precision = "fp32" if precision == "auto" else precision
+        document["against"] = _score_other(
+            against, device, other_precision, detector, annotation_set, settings, workers
+        )
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         _print_tables(document)
 
 
+def _write(
+    results: Path | None, report: Path | None, annotation_set: AnnotationSet, detections: Mapping[int, Detections],
+    metrics: CocoMetrics, document: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write the requested files."""
+    from ctnet.eval.coco import write_results
+    from ctnet.eval.report import write_report
+
+    if results:
+        write_results(results, detections, annotation_set.categories)
+    if report:
+        title = f"{Path(document['weights']).name} on {annotation_set.split}"
+        page = write_report(report, annotation_set, detections, metrics, document, title)
+        typer.echo(f"report: {page}", err=True)
+
+
+def _score_other(
+    file: Path, device: str, precision: PrecisionName, detector: Detector, annotation_set: AnnotationSet,
+    settings: Evaluation, workers: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the metrics of another file, on the same images at the same size."""
+    from ctnet.export.runtime import open_detector
+
+    other = open_detector(file, device, precision).with_image_size(detector.recipe.data.image_size)
+    metrics, _, _ = _score(other, annotation_set, settings, workers)
+    return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
+
+
 def _score(
     detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return what `score` returns, showing how far it is."""
+    """Return what `score` returns; show the progress."""
     from ctnet.eval.evaluate import score
 
     with progress_bar("evaluate") as show:
@@ -134,7 +157,7 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     from ctnet.eval.protocol import sentence
 
     data, metrics = document["data"], document["metrics"]
-    typer.echo(f"{data['path']}, {data['split']}: {data['images']} pictures, {data['boxes']} boxes")
+    typer.echo(f"{data['path']}, {data['split']}: {data['images']} images, {data['boxes']} boxes")
     typer.echo(sentence(document["protocol"]))
     console = Console()
     names = list(metrics)

@@ -1,4 +1,4 @@
-"""ctnet export: weights as a file for another runtime, compared with torch before it is called done."""
+"""ctnet export: weights as a file for another runtime, compared with torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ctnet.cli.arguments import AllowPartial, Config, parse_image_size
+from ctnet.cli import options
+from ctnet.cli.arguments import parse_image_size
 from ctnet.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -19,59 +20,65 @@ if TYPE_CHECKING:
     from ctnet.export.export import Exported
     from ctnet.export.verify import AgainstFloat32
 
-PICTURES = 4  # for the proof
-CALIBRATED = 100  # more change no AP by more than chance does
+GraphOption, Int8Option, OmOption, VerifyOption = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Graph", "int8", "om (Ascend)", "Verification")
+)
+
+PICTURES = 4  # on which file and torch are compared
+CALIBRATED = 100  # more images change AP by less than another seed does
 
 
 Format = Annotated[
     Literal["onnx", "openvino", "pt2", "executorch", "om"],
-    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch, om (Ascend)"),
+    typer.Argument(metavar="FORMAT", help="onnx, openvino, pt2, executorch or om (Ascend)"),
 ]
-WeightsFile = Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint or weights of a detector")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: named as weights and precision)")]
+WeightsFile = Annotated[Path, options.WeightsOption(metavar="FILE", help="Weights or checkpoint of a detector")]
+Out = Annotated[
+    Path | None, options.OutputOption(metavar="FILE", help="New file (default: named as weights and precision)")
+]
 ImageSize = Annotated[
-    str | None, typer.Option(metavar="N|HxW|dynamic", help="Input size (default: the recipe's test size)")
+    str | None, GraphOption(metavar="N|HxW|dynamic", help="Network input in pixels (default: the test size)")
 ]
 BatchSize = Annotated[
     str | None,
-    typer.Option(metavar="N|dynamic", help="Pictures the graph takes (default: dynamic); om: one or a list, 1,4,8"),
+    GraphOption(
+        metavar="N|dynamic", help="Images in a batch of the graph (default: dynamic); om: one number or a list, 1,4,8"
+    ),
 ]
 Decoded = Annotated[
     bool | None,
-    typer.Option(
-        "--decoded/--raw", help="Boxes, scores and labels, or the maps of the heads (default: decoded; om: raw)"
+    GraphOption(
+        "--decoded/--raw", help="Output boxes, scores and labels, or the maps of the heads (default: decoded; om: raw)"
     ),
 ]
 Dcn = Annotated[
-    Literal["native", "decompose"],
-    typer.Option(help="decompose: GridSample instead of DeformConv, for runtimes that lack it"),
+    Literal["native", "decompose"], GraphOption(help="decompose: GridSample for runtimes without DeformConv")
 ]
 Precision = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"] | None,
-    typer.Option(help="Numbers in the file (default: fp32; om: fp16); bf16: onnx; int8: onnx, openvino"),
+    GraphOption(help="Data type of the weights (default: fp32; om: fp16); bf16: onnx; int8: onnx, openvino"),
 ]
 Calibrate = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="int8: pictures or data set that show ranges (default: what it was trained on)"),
+    Int8Option(metavar="PATH", help="Images or data set that show value ranges (default: the training data)"),
 ]
-CalibrateCount = Annotated[int | None, typer.Option(min=1, metavar="N", help="int8: how many of them (default: 100)")]
-Data = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="int8: data set to print the AP on, and that of float32")
-]
-SocVersion = Annotated[
-    str | None, typer.Option(metavar="NAME", help="om: chip, such as Ascend310P3 (default: what npu-smi says)")
-]
+CalibrateCount = Annotated[int | None, Int8Option(min=1, metavar="N", help="Number of these images (default: 100)")]
+Data = Annotated[Path | None, Int8Option(metavar="PATH", help="Data set on which to compare AP with float32")]
+SocVersion = Annotated[str | None, OmOption(metavar="NAME", help="Chip, such as Ascend310P3 (default: from npu-smi)")]
 Dialect = Annotated[
     Literal["npu", "ai.onnx"] | None,
-    typer.Option(help="om: opset 18 with the npu domain, or opset 11 in one for old CANN (default: npu)"),
+    OmOption(help="npu: opset 18 and the npu domain; ai.onnx: opset 11 for old CANN (default: npu)"),
 ]
-Aipp = Annotated[bool, typer.Option("--aipp", help="om: the chip takes pixels and normalises them")]
+Aipp = Annotated[bool, OmOption("--aipp", help="Input bytes, which the chip normalises")]
 Pictures = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="Pictures or data set for the proof (default: the recipe's, or the demo)"),
+    VerifyOption(
+        "--pictures",
+        metavar="PATH",
+        help="Images or data set to compare on (default: the recipe's data, else the demo set)",
+    ),
 ]
-Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file beside torch on pictures")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
+Verify = Annotated[bool, VerifyOption("--verify/--no-verify", help="Compare the file with torch on images")]
 
 
 def export_command(
@@ -91,21 +98,21 @@ def export_command(
     aipp: Aipp = False,
     pictures: Pictures = None,
     check: Verify = True,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
-    as_json: AsJson = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Write a detector as a file for another runtime and prove that it is the same network.
+    """Write a detector as a file for another runtime and compare it with torch.
 
-    The file carries classes, colours, sizes and test settings: ctnet eval and predict take it as it is. One that
-    differs from torch on the pictures is kept as NAME.unverified. An int8 file is also timed beside its float32 one.
+    The file carries classes, colours, sizes and test settings: ctnet eval and predict take it like weights. A file
+    that differs from torch is kept as NAME.unverified. An int8 file is also timed beside its float32 one.
 
-    Exit codes: 0 done, 2 wrong flag, 3 the file differs from torch, the weights are unusable or atc failed, 4 a package
-    is missing.
+    Exit codes: 0 done, 2 wrong option, 3 the file differs from torch, unusable weights or atc failed, 4 a package is
+    missing.
     """
     from ctnet.export.export import choose_options, export
     from ctnet.export.formats import format_named
-    from ctnet.weights.opening import filled_network, open_weights
+    from ctnet.weights.opening import load_network, open_weights
 
     target = format_named(format)
     target.require(precision)
@@ -118,7 +125,7 @@ def export_command(
         calibration=_calibration(calibrate, calibrate_count, data, loaded.recipe, precision),
         soc_version=soc_version, dialect=dialect, aipp=aipp,
     )  # fmt: skip
-    network, notes = filled_network(loaded, weights, allow_partial=allow_partial)
+    network, notes = load_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
         typer.echo(note, err=True)
     shown = _pictures(pictures, loaded.recipe) if check else []
@@ -132,44 +139,47 @@ def export_command(
 def _refuse(file: Path, *, int8: bool, nothing_seen: bool) -> None:
     if nothing_seen:
         raise WeightsError(
-            "the network detects nothing on these pictures, so nothing was compared",
+            "the network detects nothing on these images, so nothing was compared",
             file=file,
-            hint="--pictures PATH names some that show its classes, --raw compares maps, --no-verify compares nothing",
+            hint="--pictures PATH names images of its classes, --raw compares maps, --no-verify skips the comparison",
         )
-    learn = "--calibrate PATH names pictures more like yours, --precision fp32 needs none"
+    learn = "--calibrate PATH names images more like yours, --precision fp32 needs none"
     remedy = learn if int8 else "please report it with the lines above"
     raise WeightsError(
-        "the exported file is not the network",
+        "the exported file differs from the network",
         file=file,
-        hint=f"{remedy}; --no-verify writes it all the same",
+        hint=f"{remedy}; --no-verify writes it without the comparison",
     )
 
 
 def _calibration(
     path: Path | None, count: int | None, data: Path | None, recipe: Recipe, precision: str | None
 ) -> tuple[Path, ...]:
-    """Return the pictures given, else training pictures of the data set to be scored or of the recipe's.
+    """Return the images given, else training images of the data set to be scored or of the recipe's.
 
-    Raises ConfigError when there are none, or when there is no use for what was asked.
+    Raises ConfigError when there are none, and for int8 options with another precision.
     """
     from ctnet.predict.sources import some_pictures
 
     if precision != "int8":
-        asked = {"--calibrate": path, "--calibrate-count": count, "--data": data}
-        useless = [flag for flag, value in asked.items() if value is not None]
+        given = {"--calibrate": path, "--calibrate-count": count, "--data": data}
+        useless = [flag for flag, value in given.items() if value is not None]
         if useless:
             raise ConfigError(f"{' '.join(useless)} means nothing without --precision int8")
         return ()
     source = path or data or _trained_on(recipe)
     if source is None:
-        raise ConfigError("int8 needs pictures to learn from what range each number has", hint="--calibrate PATH")
+        raise ConfigError("int8 needs images to calibrate the ranges of activations", hint="--calibrate PATH")
     return tuple(some_pictures(source, count or CALIBRATED, recipe.data.train_split))
 
 
 def _comparison(
     pictures: list[Image], data: Path | None, recipe: Recipe
 ) -> Callable[[Path, Path], AgainstFloat32] | None:
-    """Return what an int8 file is measured by beside its float32 one. Raises DataError for an unusable data set."""
+    """Return how an int8 file is compared with its float32 file, None without images.
+
+    Raises DataError for an unusable data set.
+    """
     from ctnet.bench.int8 import compare_int8
     from ctnet.data.dataset import check_usable, open_dataset
 
@@ -186,7 +196,7 @@ def _trained_on(recipe: Recipe) -> Path | None:
 
 
 def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
-    """Return a few real pictures: those given, else of the recipe's data set where it is, else of the demo set."""
+    """Return a few real images: those given, else of the recipe's data set where it exists, else of the demo set."""
     from ctnet.data.image import read_image
     from ctnet.predict.sources import some_pictures
 
@@ -201,15 +211,14 @@ def _sentences(result: Exported) -> str:
     batch = "any number" if about.batch is None else about.batch
     lines = [
         *(f"{file}  {file.stat().st_size / 1e6:.1f} MB" for file in result.files),
-        f"takes {batch} of normalised pictures, {size}; returns {', '.join(about.output_names)}; "
-        f"{result.seconds:.0f} s",
+        f"input: {batch} of normalised images, {size}; output: {', '.join(about.output_names)}; {result.seconds:.0f} s",
     ]
     if proof is None:
         return "\n".join([*lines, "not compared with torch", *result.notes])
     for output in proof.outputs:
         lines.append(f"{output.name:<16}largest deviation {output.absolute:.2g}, relative {output.relative:.2g}")
     if proof.detections is not None:
-        lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.pictures} pictures")
+        lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.pictures} images")
     if proof.against_float32:
         lines += _against(proof.against_float32)
     lines.append("verified" if proof.passed else "NOT verified")

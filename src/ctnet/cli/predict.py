@@ -1,4 +1,4 @@
-"""ctnet predict: detections on pictures, folders and videos."""
+"""ctnet predict: detections on images, folders and videos."""
 
 from __future__ import annotations
 
@@ -11,93 +11,110 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_folder
+from ctnet.cli import options
+from ctnet.cli.arguments import writable_folder
 from ctnet.cli.progress import progress_bar
-from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
+from ctnet.cli.test_settings import RequestedSettings, open_for_test
 from ctnet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from ctnet.config import Evaluation
+    from ctnet.models.detector import Detector
     from ctnet.predict.sources import Sources
 
 SHOWN = 20
 
+SourceNames = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Images, folders, videos or quoted globs")]
+Score = Annotated[float, options.OutputOption(min=0, max=1, help="Minimum score")]
+Out = Annotated[
+    Path | None,
+    options.OutputOption(
+        metavar="DIR",
+        callback=writable_folder,
+        help="New or empty folder for the results (default: runs/predict/NAME-N)",
+    ),
+]
+Draw = Annotated[bool, options.OutputOption("--draw/--no-draw", help="Draw the detections into copies")]
+AsJson = Annotated[bool, options.OutputOption("--json", help="Print one JSON document; write files only with --out")]
+
 
 def predict(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Pictures, folders, videos or quoted globs")
-    ],
-    weights: Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint, weights or exported file of a detector")],
-    score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is kept")] = 0.3,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            callback=writable_folder,
-            help="New or empty folder for the results (default: runs/predict/NAME-N)",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card")] = "auto",
-    batch_size: BatchSize = None,
-    flip: Flip = None,
-    scales: Scales = None,
-    keep_res: KeepRes = None,
-    nms: Nms = None,
-    image_size: ImageSize = None,
-    precision: PrecisionOption = "auto",
-    compile: Compile = False,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
-    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies")] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the detections as JSON; writes files only with --out")
-    ] = False,
+    sources: SourceNames,
+    weights: options.Weights,
+    score: Score = 0.3,
+    out: Out = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    flip: options.Flip = None,
+    scales: options.Scales = None,
+    keep_res: options.KeepRes = None,
+    nms: options.Nms = None,
+    image_size: options.TestImageSize = None,
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
+    draw: Draw = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Detect objects in pictures, folders and videos.
+    """Detect objects in images, folders and videos.
 
-    Writes drawings and predictions.json. A picture that cannot be read is named on stderr; the rest go on. Flags
-    override the test settings that the weights carry.
+    Writes drawings and predictions.json. A file that cannot be decoded is named on stderr; the others are processed.
+    Options override the test settings of the weights.
 
-    Exit codes: 0 done, 2 wrong flag, 3 some pictures could not be read, 4 missing device.
+    Exit codes: 0 done, 2 wrong option, 3 some images could not be read, 4 missing device.
     """
-    from ctnet.export.runtime import open_detector
-    from ctnet.files import new_numbered_folder
-    from ctnet.predict.pipeline import run_predict
     from ctnet.predict.sources import open_sources
 
     frames = open_sources(sources)
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
-    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
-    for note in (*detector.notes, detector.how_it_runs()):
-        typer.echo(note, err=True)
-    detector, settings = tested(
-        detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
+    detector, settings = open_for_test(
+        weights, device, precision, requested, compile=compile, config=config, allow_partial=allow_partial
     )
+    _run(detector, settings, frames, out, score, draw=draw, as_json=as_json)
+    _report_failures(frames)
+
+
+def _run(
+    detector: Detector,
+    settings: Evaluation,
+    frames: Sources,
+    out: Path | None,
+    score: float,
+    *,
+    draw: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Detect, write the results and print them."""
+    from ctnet.files import new_numbered_folder
+    from ctnet.predict.pipeline import run_predict
+
     folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     try:
         with progress_bar("predict") as show:
             document = run_predict(detector, frames, folder, score, draw, settings, show)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
-            typer.echo(f"what was found so far is in {folder}", err=True)
+            typer.echo(f"the detections so far are in {folder}", err=True)
         elif folder:
             with suppress(OSError):
-                folder.rmdir()  # nothing was
+                folder.rmdir()  # it is empty
         raise
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(_table(document))
         typer.echo(folder)
-    _report_failures(frames)
 
 
 def _table(document: Mapping[str, Any]) -> str:
-    """Return one line a picture or video: how many of each class are in it. A long list stops early."""
+    """Return a line per image or video with its number of objects by class, at most `SHOWN` of them."""
     counts: dict[str, Counter[str]] = {}
-    for picture in document["pictures"]:
-        counter = counts.setdefault(picture["file"], Counter())
-        counter.update(found["category_name"] for found in picture["detections"])
+    for image in document["pictures"]:
+        counter = counts.setdefault(image["file"], Counter())
+        counter.update(found["category_name"] for found in image["detections"])
     width = max((len(file) for file in list(counts)[:SHOWN]), default=0)
     lines = [
         f"{file:<{width}}  " + (", ".join(f"{n} {name}" for name, n in counter.most_common()) or "nothing")

@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class ConsoleReporter:
-    """Tells a person how a run is going."""
+    """Shows the progress of a run."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, soft_wrap=True, highlight=False)

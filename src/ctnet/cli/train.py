@@ -9,98 +9,84 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
-
-from ctnet.cli.arguments import (
-    Arguments,
-    parse_image_size,
-    split_arguments,
-    split_training_arguments,
-    writable_folder,
-)
+from ctnet.cli import options
+from ctnet.cli.arguments import parse_image_size, split_arguments, split_training_arguments, writable_folder
 from ctnet.errors import ConfigError
+from ctnet.precision import PrecisionName, parse_precision
 
 if TYPE_CHECKING:
     from ctnet.config import Recipe
     from ctnet.devices import OpenDevice
-    from ctnet.engine.launch import Plan
-    from ctnet.engine.place import Place
+    from ctnet.engine.processes.rank_info import RankInfo
+    from ctnet.engine.processes.world import World
     from ctnet.engine.report import Reporter
-    from ctnet.engine.world import World
 
-_DATA, _OPTIMISATION, _DEVICE, _OUTPUT = "Data", "Optimisation", "Device", "Output"
-_PROCESSES = "Many processes"
 _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
-
 
 DataPath = Annotated[
     str | None,
-    Option(help="folder in COCO, VOC or YOLO layout, or YAML; without it the demo set", rich_help_panel=_DATA),
+    options.DataOption(
+        metavar="PATH", help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML (default: the demo set)"
+    ),
 ]
 ImageSize = Annotated[
-    str | None, Option(help="network input, N or HxW, multiples of 32 (hourglass: 128)", rich_help_panel=_DATA)
+    str | None, options.DataOption(metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)")
 ]
-Epochs = Annotated[int | None, Option(help="passes over the pictures", rich_help_panel=_OPTIMISATION)]
-MaxSteps = Annotated[int | None, Option(help="stop after so many updates", rich_help_panel=_OPTIMISATION)]
+Epochs = Annotated[int | None, options.OptimisationOption(help="Passes over the training images")]
+MaxSteps = Annotated[int | None, options.OptimisationOption(help="Stop after this many updates")]
 BatchSize = Annotated[
-    int | None, Option(help="pictures a step; the learning rate follows", rich_help_panel=_OPTIMISATION)
+    int | None, options.OptimisationOption(help="Images per process and step; the learning rate scales with it")
 ]
-LearningRate = Annotated[float | None, Option(help="learning rate, used as it is", rich_help_panel=_OPTIMISATION)]
-Seed = Annotated[int | None, Option(help="seed of weights, order, augmentation", rich_help_panel=_OPTIMISATION)]
+LearningRate = Annotated[float | None, options.OptimisationOption(help="Learning rate, not scaled by batch size")]
+Seed = Annotated[int | None, options.OptimisationOption(help="Seed of weights, order and augmentation")]
 Weights = Annotated[
     Path | None,
-    Option(help="fine-tune from this detector: ctnet's, CenterNet's, mmdet's, ...", rich_help_panel=_OPTIMISATION),
+    options.WeightsOption(metavar="FILE", help="Fine-tune this detector: of ctnet, CenterNet, mmdet, MindSpore"),
 ]
 BackboneWeights = Annotated[
     str | None,
-    Option(
-        help="start the trunk from this file or URL: torchvision, timm, detectron2, any detector",
+    options.WeightsOption(
         metavar="FILE|URL",
-        rich_help_panel=_OPTIMISATION,
+        help="Initialise the backbone from this file: of torchvision, timm, detectron2, any detector",
     ),
 ]
 Resume = Annotated[
-    str | None,
-    Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
+    str | None, options.OutputOption(metavar="RUN", help="Continue a run folder, or the newest with 'last'")
 ]
-Device = Annotated[
-    str, Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card", rich_help_panel=_DEVICE)
-]
-Amp = Annotated[str | None, Option(help="auto, off, bf16 or fp16", rich_help_panel=_DEVICE)]
-Nproc = Annotated[
-    str | None,
-    Option(
-        help="start so many processes on this machine, one a card; auto: all cards",
-        metavar="N|auto",
-        rich_help_panel=_PROCESSES,
+Precision = Annotated[
+    PrecisionName | None,
+    options.DeviceOption(
+        "--precision",
+        "--amp",
+        metavar="auto|fp32|bf16|fp16",
+        parser=parse_precision,
+        help="auto (what the device runs fast), fp32 (or off), bf16 or fp16 (default: the recipe's)",
     ),
 ]
-Nnodes = Annotated[int, Option(min=1, help="machines; start the command on each", rich_help_panel=_PROCESSES)]
-NodeRank = Annotated[int, Option(help="which of them this is, from 0", rich_help_panel=_PROCESSES)]
-RdzvEndpoint = Annotated[
+Profile = Annotated[bool, options.DeviceOption("--profile", help="Write a torch profiler trace of four steps")]
+Nproc = Annotated[
     str | None,
-    Option(help="where they meet: an address of machine 0", metavar="HOST:PORT", rich_help_panel=_PROCESSES),
+    options.ProcessOption(metavar="N|auto", help="Start N processes on this machine, one per device; auto: all"),
+]
+Nnodes = Annotated[int, options.ProcessOption(min=1, help="Number of machines; start the command on each")]
+NodeRank = Annotated[int, options.ProcessOption(help="Index of this machine, from 0")]
+RdzvEndpoint = Annotated[
+    str | None, options.ProcessOption(metavar="HOST:PORT", help="Address of machine 0 where all machines meet")
 ]
 MaxRestarts = Annotated[
-    int,
-    Option(min=0, help="start again, from the last saved state, when a process dies", rich_help_panel=_PROCESSES),
+    int, options.ProcessOption(min=0, help="Restart from the last saved state when a process dies, this often")
 ]
 Timeout = Annotated[
-    float,
-    Option(min=1, help="seconds that a process waits for the others before it gives up", rich_help_panel=_PROCESSES),
-]
-Profile = Annotated[
-    bool, Option("--profile", help="write a torch profiler trace of four steps", rich_help_panel=_DEVICE)
+    float, options.ProcessOption(min=1, help="Seconds that a process waits for the others before it fails")
 ]
 Out = Annotated[
     Path | None,
-    Option(callback=writable_folder, help="run folder; default runs/train/NAME-N", rich_help_panel=_OUTPUT),
+    options.OutputOption(metavar="DIR", callback=writable_folder, help="Run folder (default: runs/train/NAME-N)"),
 ]
-AsJson = Annotated[bool, Option("--json", help="print the summary as one JSON document", rich_help_panel=_OUTPUT)]
 
 
 def train(
-    arguments: Arguments = None,
+    arguments: options.Arguments = None,
     data: DataPath = None,
     image_size: ImageSize = None,
     epochs: Epochs = None,
@@ -111,8 +97,8 @@ def train(
     weights: Weights = None,
     backbone_weights: BackboneWeights = None,
     resume: Resume = None,
-    device: Device = "auto",
-    amp: Amp = None,
+    device: options.Device = "auto",
+    precision: Precision = None,
     profile: Profile = False,
     nproc: Nproc = None,
     nnodes: Nnodes = 1,
@@ -121,13 +107,12 @@ def train(
     max_restarts: MaxRestarts = 0,
     timeout: Timeout = 600.0,
     out: Out = None,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a detector and evaluate it.
 
     CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value. Without
-    CONFIG it is centernet_res18_lateral, or demo when there is no --data either, or what fits the network of --weights;
-    --weights and --backbone-weights then lower the learning rate.
+    CONFIG it is centernet_res18_lateral, or demo when there is no --data either; with --weights it is finetune.
 
     Examples:
     ctnet train
@@ -138,52 +123,52 @@ def train(
 
     ctnet train --nproc 8 --data PATH
     """
-    flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, amp)
+    flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, precision)
+    files = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
     if resume is not None:
-        _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
-
-    from ctnet.engine.failure import reporting
-
-    run = None if resume in (None, "last") else Path(str(resume))
+        _refuse_changes(arguments, flags, files)
     if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
         raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
-    with reporting() as place:
+    from ctnet.engine.processes.failure import reporting
+
+    run = None if resume in (None, "last") else Path(str(resume))
+    with reporting() as rank_info:
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
-            if place.size > 1:
-                raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
-            from ctnet.engine.launch import Plan
-
-            _launch(Plan(nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), device, recipe, out, run)
+            _launch(
+                (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), rank_info, device, recipe, out, run
+            )
             return
-        start = (
-            _new(recipe, out, weights, backbone_weights, profile) if recipe else _resumed(run, data, max_steps, profile)
-        )
-        _run_here(start, device, place, timeout, as_json)
+        if recipe is None:
+            start = _resumed(run, data, max_steps, profile)
+        else:
+            start = _new(recipe, out, weights, backbone_weights, profile)
+        _run_here(start, device, rank_info, timeout, as_json)
 
 
 def _recipe(
-    arguments: list[str] | None, data: str | None, weights: Path | None, trunk: str | None, flags: dict[str, Any]
+    arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any]
 ) -> Recipe:
     """Return the recipe to train by: the one that is named, or what fits the weights, or the default."""
-    from ctnet.config import load_recipe
+    from ctnet.config import FINE_TUNING_RECIPE, load_recipe
 
     named, overrides = split_arguments(arguments, "")
-    brought = None
-    if not named and (weights or trunk):
-        from ctnet.weights.opening import FINE_TUNING_OPTIMIZER, fine_tuning_recipe
+    if named in ("", FINE_TUNING_RECIPE) and weights is not None:
+        from ctnet.weights.opening import fine_tuning_recipe
 
-        if weights is not None:
-            return fine_tuning_recipe(weights, overrides, flags)
-        brought = (f"--backbone-weights {trunk}", {"optimizer": FINE_TUNING_OPTIMIZER})
+        return fine_tuning_recipe(weights, overrides, flags)
+    brought = None
+    if not named and backbone:
+        gentle = load_recipe(FINE_TUNING_RECIPE).recipe.optimizer.model_dump()
+        brought = (f"--backbone-weights {backbone}", {"optimizer": gentle})
     return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought).recipe
 
 
 def _flags(
     data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
-    lr: float | None, seed: int | None, amp: str | None,
+    lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what the options set, by option and dotted key; None where one was not given."""
+    """Return the values of options by option and dotted key; None where an option is not given."""
     return {
         "--data data.path": data,
         "--image-size data.image_size": parse_image_size(image_size),
@@ -193,7 +178,7 @@ def _flags(
         "--lr optimizer.lr": lr,
         "--lr optimizer.lr_scaling": None if lr is None else "none",
         "--seed seed": seed,
-        "--amp train.amp": amp,
+        "--precision train.amp": precision,
     }
 
 
@@ -216,13 +201,13 @@ def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile:
     )
 
 
-def _run_here(start: Start, device: str, place: Place, timeout: float, as_json: bool) -> None:
-    """Run in this process, alone or as one of several, and print the summary where one leads."""
-    from ctnet.engine.world import joined
+def _run_here(start: Start, device: str, rank_info: RankInfo, timeout: float, as_json: bool) -> None:
+    """Train in this process, alone or as one of several; rank 0 prints the summary."""
+    from ctnet.engine.processes.world import process_group
 
-    with _reporter(leads=place.leads) as reporter, joined(device, place, timeout) as (world, opened):
+    with _reporter(leads=rank_info.leads) as reporter, process_group(device, rank_info, timeout) as (world, opened):
         summary = start(reporter, opened, world)
-    if place.leads:
+    if rank_info.leads:
         _print_summary(summary, as_json)
 
 
@@ -233,10 +218,16 @@ def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
     return ConsoleReporter() if leads else nullcontext(Silence())
 
 
-def _launch(plan: Plan, device: str, recipe: Recipe | None, out: Path | None, run: Path | None) -> None:
-    """Start the processes with this command line, without the launcher's flags and with the run folder."""
-    from ctnet.engine.launch import folder_to_fill, folder_to_resume, launch
+def _launch(
+    options: tuple[str, int, int, str | None, int, float], rank_info: RankInfo, device: str, recipe: Recipe | None,
+    out: Path | None, run: Path | None,
+) -> None:  # fmt: skip
+    """Start the processes with this command line, without the launcher's options and with the run folder."""
+    from ctnet.engine.processes.launch import LaunchPlan, folder_to_fill, folder_to_resume, launch
 
+    if rank_info.size > 1:
+        raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
+    plan = LaunchPlan(*options)
     plan.check()
     plan.processes(device)
     if recipe is None:

@@ -1,4 +1,4 @@
-"""ctnet weights: what a checkpoint holds, and checkpoints in other projects' names."""
+"""ctnet weights: show what a checkpoint holds, convert it to the names of other projects."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctnet.cli.arguments import AllowPartial, Config
+from ctnet.cli import options
 from ctnet.errors import ConfigError, WeightsError
 
 app = typer.Typer(help="Inspect and convert checkpoints of ctnet and other projects.", no_args_is_help=True)
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint, told apart by its content")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint; the format is detected by content")]
+To = Annotated[
+    Literal["ctnet", "centernet", "mmdet"], options.OutputOption(help="Project whose code will read the file")
+]
+Out = Annotated[Path | None, options.OutputOption(metavar="FILE", help="New file (default: the name of FILE, here)")]
+AllNames = Annotated[bool, options.OutputOption("--all", help="Name every tensor that does not fit")]
 SHOWN = 8  # names of a kind without --all
 
 
 @app.command(epilog="Example: ctnet weights inspect ctdet_coco_dla_2x.pth")
 def inspect(
     file: File,
-    all_names: Annotated[bool, typer.Option("--all", help="Name every tensor that does not fit")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    all_names: AllNames = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Say what a checkpoint holds: format, network, classes, tensors, and what fits what.
+    """Show what a checkpoint holds: format, network, classes, tensors, and which of them fit the network.
 
-    Nothing in the file is executed. Exit codes: 0 all of it finds its place, 3 unreadable, unknown or not whole.
+    Nothing in the file is executed. Exit codes: 0 every tensor fits, 3 unreadable, unknown or incomplete.
     """
     from ctnet.weights.inspect import inspect_file
 
@@ -46,30 +51,29 @@ def inspect(
 @app.command(epilog="Example: ctnet weights convert ctdet_coco_dla_2x.pth --to ctnet")
 def convert(
     file: File,
-    to: Annotated[Literal["ctnet", "centernet", "mmdet"], typer.Option(help="Whose code is to read it")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: FILE's name here)")] = None,
-    config: Config = None,
-    allow_partial: AllowPartial = False,
+    to: To,
+    out: Out = None,
+    config: options.Config = None,
+    allow_partial: options.AllowPartial = False,
 ) -> None:
     """Write a checkpoint in the names and container of ctnet, CenterNet or mmdet.
 
-    The file must fit its network tensor by tensor; with --allow-partial what is missing is random and what is left
-    over is dropped. The new file carries the recipe, so the way back loses nothing.
+    The file must fit its network tensor by tensor; --allow-partial initialises missing tensors randomly and drops
+    the others. The new file carries the recipe, so converting it back loses nothing.
 
-    Exit codes: 0 done, 2 wrong flag, 3 unusable weights or no such network there.
+    Exit codes: 0 done, 2 wrong option, 3 unusable weights, or the project has no such network.
     """
     from dataclasses import replace
 
-    from ctnet.weights.convert import SUFFIXES
-    from ctnet.weights.convert import convert as write
-    from ctnet.weights.opening import filled_network, open_weights
+    from ctnet.weights.convert import SUFFIXES, convert_weights
+    from ctnet.weights.opening import load_network, open_weights
 
     target = out or Path(f"{file.stem}.{to}{SUFFIXES[to]}" if to != "ctnet" else f"{file.stem}{SUFFIXES[to]}")
     if target.exists():
         raise ConfigError("the file exists already", file=target, hint="--out names another")
     weights = open_weights(file, config)
-    network, notes = filled_network(weights, file, allow_partial=allow_partial)
-    notes += write(replace(weights, tensors=network.state_dict()), to, target)
+    network, notes = load_network(weights, file, allow_partial=allow_partial)
+    notes += convert_weights(replace(weights, tensors=network.state_dict()), to, target)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(target)
@@ -86,13 +90,13 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
         + ", ".join(f"{count} {name}" for name, count in document["types"].items()),
     }
     if document["kind"] == "detector":
-        pictures, classes = document["pictures"], document["classes"]
+        images, classes = document["pictures"], document["classes"]
         names = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
-        height, width = pictures["image_size"]
+        height, width = images["image_size"]
         resolution = "kept resolution" if document["evaluation"]["keep_res"] else f"{height}x{width}"
-        mean, std = (", ".join(f"{v:.3f}" for v in pictures[key]) for key in ("mean", "std"))
+        mean, std = (", ".join(f"{v:.3f}" for v in images[key]) for key in ("mean", "std"))
         facts["classes"] = f"{len(classes)}: {names}"
-        facts["pictures"] = f"{pictures['color_order'].upper()}, {resolution}, mean {mean}, std {std}"
+        facts["images"] = f"{images['color_order'].upper()}, {resolution}, mean {mean}, std {std}"
     for name, fact in facts.items():
         console.print(f"[bold]{name:<9}[/] {escape(fact)}")
     table = Table("part", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -105,12 +109,12 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    """Return the settings of a recipe's `model` section that say which network it is."""
+    """Return the backbone and those settings of a `model` section that are not the defaults."""
     from ctnet.config import Model
 
     defaults = Model().model_dump(mode="json")
-    told = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
-    return " ".join([model["backbone"], *told])
+    changed = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
+    return " ".join([model["backbone"], *changed])
 
 
 def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> None:
@@ -124,5 +128,9 @@ def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> Non
             console.print(f"{len(names)} {escape(kind)}: {escape(', '.join(names[:shown]))}{rest}")
     for note in document["notes"]:
         console.print(f"note: {escape(note)}")
-    use = {"detector": "ctnet predict --weights FILE PICTURE", "backbone": "ctnet train CONFIG --backbone-weights FILE"}
-    console.print(f"use it: {use[document['kind']]}" if document["fits"] else "it does not fit as it is")
+    path = document["file"]
+    use = {
+        "detector": f"ctnet predict --weights {path} IMAGE",
+        "backbone": f"ctnet train --data PATH --backbone-weights {path}",
+    }
+    console.print(f"next: {use[document['kind']]}" if document["fits"] else "the tensors do not all fit the network")

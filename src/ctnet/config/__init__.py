@@ -1,7 +1,16 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.change import changed
-from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names, recipe_titles
+from ctnet.config.load import (
+    DEFAULT_RECIPE,
+    DEMO_RECIPE,
+    FINE_TUNING_RECIPE,
+    LoadedRecipe,
+    load_recipe,
+    recipe_from_dict,
+    recipe_names,
+    recipe_titles,
+)
 from ctnet.config.schema import (
     Augment,
     Data,
@@ -15,6 +24,9 @@ from ctnet.config.schema import (
 )
 
 __all__ = [
+    "DEFAULT_RECIPE",
+    "DEMO_RECIPE",
+    "FINE_TUNING_RECIPE",
     "Augment",
     "Data",
     "Evaluation",

@@ -12,8 +12,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ctnet.config.schema import Recipe
+from ctnet.config.schema import RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
+
+DEFAULT_RECIPE = "centernet_res18_lateral"
+"""the recipe of every command that is given none; training without data takes `DEMO_RECIPE`"""
+DEMO_RECIPE = "demo"
+FINE_TUNING_RECIPE = "finetune"
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def recipe_titles() -> dict[str, str]:
 
 
 def load_recipe(
-    name_or_path: str = "centernet_resdcn18",
+    name_or_path: str = DEFAULT_RECIPE,
     overrides: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
     *,
@@ -169,6 +174,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
 def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
     """Yield the leaf settings below `key`, refusing keys that the schema does not have."""
     node: Any = Recipe
+    key = RENAMED.get(key, key)
     parts = key.split(".")
     for depth, part in enumerate(parts):
         fields = node.model_fields if isinstance(node, type) and issubclass(node, BaseModel) else {}

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ctnet.precision import ALIASES, PrecisionName
 from ctnet.types import TargetRules
 
 Positive = Annotated[int, Field(ge=1)]
@@ -17,8 +18,17 @@ def _pair(value: object) -> object:
     return (value, value) if isinstance(value, int) else value
 
 
+def _unalias(value: object) -> object:
+    return ALIASES.get(value, value) if isinstance(value, str) else value
+
+
+Precision = Annotated[PrecisionName, BeforeValidator(_unalias)]
 Side = Annotated[int, Field(ge=32, multiple_of=32)]
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
+
+
+RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
+"""settings by the names that recipes and weights of earlier versions have for them"""
 
 
 class _Section(BaseModel):
@@ -205,8 +215,8 @@ class Train(_Section):
     sync_bn: bool = False
     """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
     would; for small batches"""
-    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    """reduced precision; auto takes what the device runs fast and says so"""
+    amp: Precision = "auto"
+    """precision of forward and backward passes; auto takes what the device runs fast, off is another word for fp32"""
     channels_last: bool = True
     """memory format of weights and pictures"""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
@@ -240,7 +250,7 @@ class Evaluation(_Section):
     """pictures per forward pass; changes no result"""
     keep_res: bool = False
     """keep each picture's resolution and pad it, instead of warping it to image_size"""
-    enlarge: Annotated[float, Field(gt=0)] = 1.0
+    test_scale: Annotated[float, Field(gt=0)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
@@ -254,8 +264,8 @@ class Evaluation(_Section):
 class Recipe(_Section):
     """One run, whole."""
 
-    name: str = "centernet_resdcn18"
-    """name of the recipe"""
+    name: str = "unnamed"
+    """name of the recipe: that of its file"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """seed of weights, order and augmentation"""
     model: Model = Model()

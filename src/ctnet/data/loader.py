@@ -152,9 +152,12 @@ def training_loader(
     )
 
 
-def default_workers(processes: int = 1) -> int:
-    """Return the number of loader processes for each of some training processes: one per two cores, at most eight."""
-    return max(1, min(8, usable_cores() // 2 // processes))
+def worker_count(setting: int | None, processes: int = 1) -> int:
+    """Return the loader processes of each of `processes` training processes on this machine.
+
+    That is `setting` (`data.workers`) where it is given, else one per two cores, at most eight.
+    """
+    return max(1, min(8, usable_cores() // 2 // processes)) if setting is None else setting
 
 
 def worker_seeds() -> torch.Generator:

@@ -1,38 +1,39 @@
-"""What ctnet needs of a device. Built-in and third-party devices look the same from here."""
+"""The contract of a device, built-in or third-party."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+from ctnet.precision import PrecisionName
+
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether this machine has the device: how many, or in one sentence why not."""
+    """The number of such devices in this machine, or in one sentence why there is none."""
 
     count: int
     reason: str
     cards: tuple[str, ...] = ()
-    """what each one calls itself"""
+    """name of each device"""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """of what drives it, by name"""
+    """versions of drivers and packages, by name"""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network ready for inference: float32 pictures in, float32 head outputs out."""
+    """A network ready for inference: float32 images in, float32 head outputs out."""
 
     network: nn.Module
-    precision: str  # what it computes in, such as `bfloat16` or `float32, compiled`
-    reason: str  # why that, in a few words
+    precision: str  # such as `bfloat16` or `float32, compiled`
+    reason: str  # of the precision, in a few words
 
 
 class Device(Protocol):
@@ -43,11 +44,11 @@ class Device(Protocol):
 
     @property
     def name(self) -> str:
-        """What is typed after --device."""
+        """Name of the device for --device."""
 
     @property
     def dispatch_key(self) -> str:
-        """The key that torch's dispatcher knows the device's kernels by: `CPU`, `CUDA`, `PrivateUse1`."""
+        """The dispatch key of the device's kernels in torch: `CPU`, `CUDA`, `PrivateUse1`."""
 
     @property
     def ddp_backend(self) -> str:
@@ -55,7 +56,7 @@ class Device(Protocol):
 
     @property
     def visible_env(self) -> str | None:
-        """The environment variable that chooses among the cards, or None where there is nothing to choose."""
+        """The environment variable that chooses among the devices, or None where there is nothing to choose."""
 
     @property
     def static_shapes(self) -> bool:
@@ -70,16 +71,16 @@ class Device(Protocol):
         """True where torch updates all weights in one pass over memory (`fused=True` of its optimizers)."""
 
     def probe(self) -> Probe:
-        """Say whether this machine can use it and why. Never raises, allocates nothing."""
+        """Return how many of them this machine has, and why. Never raises, allocates nothing."""
 
     def open(self, index: int) -> torch.device:
-        """Claim one card for this process and set the switches its numerics need."""
+        """Claim one device for this process and set the switches its numerics need."""
 
     def switches(self) -> dict[str, str]:
         """Return the settings that change numbers on this device, by name, as `open` leaves or will leave them."""
 
     def ddp_device_ids(self, index: int) -> list[int] | None:
-        """Return what DistributedDataParallel is told of a card, or None where processes share the one device."""
+        """Return the `device_ids` of DistributedDataParallel, or None where processes share the one device."""
 
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return the reduced precision that trains faster here, or None, and the reason in a few words."""
@@ -93,7 +94,7 @@ class Device(Protocol):
     def grad_scaler(self, *, enabled: bool) -> torch.amp.GradScaler:
         """Return the loss scaler that fp16 needs; its `state_dict` is the one of `torch.amp.GradScaler`.
 
-        So a checkpoint goes on with on another kind of device. Not enabled it does nothing.
+        A checkpoint can therefore be resumed on another kind of device. A scaler that is not enabled does nothing.
         """
 
     def register_kernels(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A network compiled for inference, its weights constants of the program."""
+"""A network compiled for inference, with weights as constants of the program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Compiled(nn.Module):
-    """The network compiled on its first call; weights frozen in the layout that the kernels want, steps fused.
+    """The network compiled on its first call; weights are frozen in the layout of the kernels, operators are fused.
 
     The tracer looks for `freezing` in the settings of the process while it runs, which is on a call, and ignores the
     option of that name to `torch.compile`; without it weights stay inputs and next to nothing is fused.
@@ -19,7 +19,7 @@ class Compiled(nn.Module):
 
     def forward(self, x: Tensor) -> object:
         """Return what the network returns, without gradients."""
-        import torch._inductor.config as inductor  # a second or more, which only compiling is worth
+        import torch._inductor.config as inductor  # imports take a second or more: only when compiling
 
         with torch.no_grad(), inductor.patch(freezing=True):
             return self.network(x)

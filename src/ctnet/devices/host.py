@@ -1,4 +1,4 @@
-"""Operators of few numbers and many decisions, run on the host: a card would wait at each of them."""
+"""NMS kernels that run on the CPU: they are small and sequential."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ctnet.devices.torch_device import Kernels
 
 
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
-    """Return what the processor's operator returns, on the boxes' device."""
+    """Return what the kernel of the CPU returns, on the device of the boxes."""
     kept: Tensor = torch.ops.ctnet.nms(boxes.cpu(), scores.cpu(), labels.cpu(), iou_threshold, plus_one)
     return kept.to(boxes.device)
 
@@ -23,11 +23,11 @@ def soft_nms(
     score_floor: float,
     plus_one: bool,
 ) -> Tensor:
-    """Return what the processor's operator returns, on the boxes' device."""
+    """Return what the kernel of the CPU returns, on the device of the boxes."""
     arguments = (method, sigma, iou_threshold, score_floor, plus_one)
     decayed: Tensor = torch.ops.ctnet.soft_nms(boxes.cpu(), scores.cpu(), *arguments)
     return decayed.to(boxes.device)
 
 
 KERNELS: Kernels = {"nms": nms, "soft_nms": soft_nms}
-REASON = "host (some hundred boxes at most, and each one decides about the next)"
+REASON = "CPU (a few hundred boxes at most, processed one after the other)"

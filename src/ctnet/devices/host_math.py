@@ -1,10 +1,10 @@
-"""The processor's mathematical functions, which are as exact in their first call as in every other."""
+"""A first call of the CPU's mathematical functions, on which oneMKL chooses their code."""
 
 from __future__ import annotations
 
 import torch
 
-_FUNCTIONS = (torch.exp, torch.log, torch.sqrt)  # what losses, boxes and optimizers take from oneMKL's vectors
+_FUNCTIONS = (torch.exp, torch.log, torch.sqrt)  # the vectorised functions of losses, boxes and optimizers
 
 
 def settle_host_math() -> None:

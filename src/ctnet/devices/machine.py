@@ -1,4 +1,4 @@
-"""The machine around the devices: processor, torch's build, shared memory, open files."""
+"""The machine around the devices: CPU, torch's build, shared memory, open files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INSTRUCTIONS = (
 
 
 def processor() -> dict[str, Any]:
-    """Return the processor's name, cores and those of its instruction sets that matter here."""
+    """Return the CPU's name, cores and those of its instruction sets that matter here."""
     facts = _cpuinfo()
     flags = facts.get("flags", facts.get("Features", "")).split()
     return {
@@ -30,12 +30,12 @@ def processor() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Return the number of processor cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return what Linux says about the first processor; empty elsewhere."""
+    """Return what Linux says about the first CPU; empty elsewhere."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:

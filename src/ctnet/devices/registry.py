@@ -31,17 +31,17 @@ def device_names() -> list[str]:
 
 
 def open_device(spec: str = "auto") -> OpenDevice:
-    """Return the device that `NAME` or `NAME:INDEX` asks for, its kernels registered.
+    """Return the device `NAME` or `NAME:INDEX` with its kernels registered.
 
     `auto` takes the first accelerator that is there, else the cpu. Raises ConfigError for an unknown name and
-    DeviceUnavailable when this machine lacks what was asked for.
+    DeviceUnavailable when this machine lacks what was requested.
     """
     if spec == "auto":
         return _open_best()
     name, colon, index_text = spec.partition(":")
     if colon and not index_text.isdecimal():
         raise ConfigError("a device looks like NAME or NAME:INDEX", got=spec)
-    return _open(name, int(index_text or 0), "asked for")
+    return _open(name, int(index_text or 0), "as requested")
 
 
 def _open(name: str, index: int, reason: str) -> OpenDevice:
@@ -56,34 +56,34 @@ def _open(name: str, index: int, reason: str) -> OpenDevice:
         facts = {} if chosen is None else {str(plugin.visible_env): chosen}
         raise DeviceUnavailable(f"no {name} device number {index}", found=probe.count, **facts)
     settle_host_math()
-    load_plugin("cpu").register_kernels()  # boxes are merged on the host whatever the device
+    load_plugin("cpu").register_kernels()  # NMS of several scales runs on the CPU, whatever the device
     where = plugin.open(index)
-    plugin.register_kernels()  # on the card that is now claimed: trying a kernel must not take memory of another
+    plugin.register_kernels()  # after the device is claimed: a trial of a kernel must not allocate on another one
     return OpenDevice(plugin, where, reason)
 
 
 def open_for_rank(spec: str, local_rank: int, processes: int) -> OpenDevice:
-    """Return the device of one of several processes on this machine: each has a card, or all share the one device.
+    """Return the device of one of several processes on this machine: each has a device, or all share the one device.
 
-    Raises ConfigError and DeviceUnavailable as `open_device` does, also when there are fewer cards than processes.
+    Raises ConfigError and DeviceUnavailable as `open_device` does, also when there are fewer devices than processes.
     """
     plugin = device_for_processes(spec, processes)
     shared = plugin.ddp_device_ids(0) is None
     opened = open_device(plugin.name if shared else f"{plugin.name}:{local_rank}")
-    return OpenDevice(opened.plugin, opened.torch_device, _best_name()[1] if spec == "auto" else "asked for")
+    return OpenDevice(opened.plugin, opened.torch_device, _best_name()[1] if spec == "auto" else "as requested")
 
 
 def device_for_processes(spec: str, processes: int) -> Device:
-    """Return the plug-in that `NAME` or `auto` means, once it is known to suffice for so many processes."""
+    """Return the plug-in of `NAME` or `auto`, after checking that it has enough devices for the processes."""
     if ":" in spec:
-        raise ConfigError("each process takes a card of its own", got=f"--device {spec}", expected="a name alone")
+        raise ConfigError("each process needs its own device", got=f"--device {spec}", expected="a name alone")
     plugin = load_plugin(_best_name()[0] if spec == "auto" else spec)
     probe = plugin.probe()
     if probe.count == 0:
         raise DeviceUnavailable(f"no {plugin.name} device on this machine", reason=probe.reason)
     if processes > probe.count and plugin.ddp_device_ids(0) is not None:
         raise DeviceUnavailable(
-            f"{processes} processes need as many {plugin.name} cards", found=probe.count, hint="lower --nproc"
+            f"{processes} processes need as many {plugin.name} devices", found=probe.count, hint="lower --nproc"
         )
     return plugin
 
@@ -99,7 +99,7 @@ def _best_name() -> tuple[str, str]:
     for name in sorted(set(device_names()) - {"cpu"}, key=lambda name: (name == "cuda", name)):
         try:
             count = load_plugin(name).probe().count
-        except Exception as error:  # somebody's plug-in must not stop those who asked for none
+        except Exception as error:  # a broken plug-in must not stop users who did not name it
             broken.append(f"; {name}: {first_line(error)}")
             continue
         if count:

@@ -21,17 +21,17 @@ PACKAGES = (
 )  # fmt: skip
 """of which results, speeds and faults may depend"""
 NUMBER_VARIABLES = {
-    "CTNET_CPU_ISA": "forces the instruction set of the processor's kernels",
-    "OMP_NUM_THREADS": "threads of the processor: the order of sums",
+    "CTNET_CPU_ISA": "forces the instruction set of the CPU kernels",
+    "OMP_NUM_THREADS": "CPU threads: the order of sums",
     "ATEN_CPU_CAPABILITY": "forces the instruction set of torch's kernels",
     "ONEDNN_MAX_CPU_ISA": "limits the instruction set of oneDNN",
     "ONEDNN_DEFAULT_FPMATH_MODE": "lets oneDNN multiply float32 in fewer bits",
-    "NVIDIA_TF32_OVERRIDE": "0 forbids TF32 on NVIDIA cards",
-    "CUBLAS_WORKSPACE_CONFIG": "makes products on NVIDIA cards repeatable",
-    "INF_NAN_MODE_ENABLE": "how Ascend cards report an overflow",
-    "TORCH_SDAA_CONV_USE_FP32": "1 keeps float32 convolutions on SDAA cards in float32",
+    "NVIDIA_TF32_OVERRIDE": "0 forbids TF32 on NVIDIA GPUs",
+    "CUBLAS_WORKSPACE_CONFIG": "makes products on NVIDIA GPUs repeatable",
+    "INF_NAN_MODE_ENABLE": "how Ascend NPUs report an overflow",
+    "TORCH_SDAA_CONV_USE_FP32": "1 keeps float32 convolutions on SDAA devices in float32",
     "TORCH_SDAA_CONV2D_BACKWARD_USE_FP32": "1 keeps their gradients in float32",
-    "TORCH_SDAA_BF16_CLIP": "bf16 on SDAA cards is clipped to the range of fp16",
+    "TORCH_SDAA_BF16_CLIP": "bf16 on SDAA devices is clipped to the range of fp16",
 }
 """variables that change numbers, and how"""
 OTHER_VARIABLES = (
@@ -81,7 +81,7 @@ def installed_version(package: str) -> str | None:
 
 
 def _extras() -> dict[str, dict[str, Any]]:
-    """Return per extra of ctnet the packages that it misses and the command that installs it."""
+    """Return per extra of ctnet its missing packages and the command that installs them."""
     found: dict[str, dict[str, Any]] = {}
     try:
         lines = requires("ctnet") or []
@@ -99,7 +99,7 @@ def _extras() -> dict[str, dict[str, Any]]:
 
 
 def _device(name: str) -> dict[str, Any]:
-    """Return what a device says of itself; its contract forbids it to raise, but somebody else wrote it."""
+    """Return the facts about a device; plug-ins must not raise, but third-party ones may."""
     try:
         plugin = load_plugin(name)
         probe = plugin.probe()

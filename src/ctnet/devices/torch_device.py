@@ -1,37 +1,34 @@
-"""What devices that torch can address have in common; plug-ins start from these classes."""
+"""Base classes of devices that torch can address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from ctnet.devices.base import REDUCED, PrecisionName, Prepared
+from ctnet.devices.base import Prepared
 from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm
+from ctnet.devices.precision import choose_dtype
 from ctnet.devices.reduced import ReducedPrecision
-from ctnet.errors import ConfigError
-
-OPERATORS = (
-    "deform_conv2d", "deform_conv2d_backward", "depthwise_upsample", "depthwise_upsample_backward", "decode_peaks",
-    "nms", "soft_nms",
-)  # fmt: skip
-"""the operators of `ctnet.ops` that run on every device, by kernels of its own or else by references; `batch_norm`
-and `max_pool2d` beside them are used only where a device brings them"""
+from ctnet.ops.table import OPERATORS, REQUIRED
+from ctnet.precision import PrecisionName
 
 Kernels = dict[str, Callable[..., object]]
 _REGISTERED: dict[tuple[str, str], Callable[..., object]] = {}
 
 
 class TorchDevice:
-    """Answers that suit most devices; those of a processor where nothing better can be said."""
+    """Members that suit most devices; the defaults are those of a CPU."""
 
     name = "torch"
     torch_type = "cpu"
-    """torch's word for it, as in `torch.device(torch_type)`"""
+    """type of the device in torch, as in `torch.device(torch_type)`"""
     dispatch_key = "CPU"
     ddp_backend = "gloo"
     visible_env: str | None = None
@@ -42,11 +39,11 @@ class TorchDevice:
     """whether torch's channels-last memory format exists and pays here"""
 
     def switches(self) -> dict[str, str]:
-        """Return none."""
+        """Return no switches."""
         return {}
 
     def ddp_device_ids(self, index: int) -> list[int] | None:
-        """Return None: processes share the processor."""
+        """Return None: processes share the CPU."""
         return None
 
     def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
@@ -63,17 +60,17 @@ class TorchDevice:
 
     def register_kernels(self) -> dict[str, str]:
         """Register nothing: the references run."""
-        return dict.fromkeys(OPERATORS, "reference (this device brings none of its own)")
+        return dict.fromkeys(REQUIRED, "reference (this device has no kernels)")
 
     def arrange(self, network: nn.Module, *, channels_last: bool) -> nn.Module:
-        """Return the network with channels-last weights if asked for and if the device has them."""
+        """Return the network with channels-last weights if requested and if the device has them."""
         if not (channels_last and self.channels_last):
             return network
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
-        """Fold norms into convolutions, set memory format and precision, and compile if asked to."""
-        dtype, reason = self._inference_dtype(precision)
+        """Fold norms into convolutions, set memory format and precision, and compile if requested."""
+        dtype, reason = choose_dtype(self, precision)
         ready: nn.Module = self.arrange(fold_batch_norm(network), channels_last=True).to(where)
         if dtype is not None:
             assert isinstance(ready, fx.GraphModule)
@@ -87,33 +84,23 @@ class TorchDevice:
         """Return the network compiled by torch, its weights frozen."""
         return Compiled(network)
 
-    def _inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
-        if precision == "fp32":
-            return None, "asked for"
-        if precision == "auto":
-            return self.fast_dtype()
-        dtype = REDUCED[precision]
-        if dtype not in self.autocast_dtypes():
-            raise ConfigError(f"{self.name} does not compute in {precision}", hint="use --precision auto or fp32")
-        return dtype, "asked for"
-
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
-        """Return float32: what every device has."""
+        """Return float32, which every device computes in."""
         return None, "nothing faster is known"
 
     def synchronize(self) -> None:
-        """Return at once: work on a processor is done when a call returns."""
+        """Return immediately: a call on the CPU returns when its work is done."""
 
     def peak_memory(self) -> int | None:
         """Return None: torch does not count host memory."""
         return None
 
     def rng_state(self) -> Tensor | None:
-        """Return None: the host's generator is saved anyway."""
+        """Return None: the generator of the CPU is saved anyway."""
         return None
 
     def set_rng_state(self, state: Tensor) -> None:
-        """Do nothing: there is no generator beside the host's."""
+        """Do nothing: the generator of the CPU serves."""
 
 
 class Card(TorchDevice):
@@ -127,34 +114,54 @@ class Card(TorchDevice):
         return torch.get_device_module(self.torch_type)
 
     def ddp_device_ids(self, index: int) -> list[int] | None:
-        """Return the card: each process has one."""
+        """Return the index of the device: each process has its own."""
         return [index]
 
     def open(self, index: int) -> torch.device:
-        """Claim a card."""
+        """Claim a device."""
         self.module.set_device(index)
         return torch.device(self.torch_type, index)
 
     def synchronize(self) -> None:
-        """Wait for the current card."""
+        """Wait for the current device."""
         self.module.synchronize()
 
     def peak_memory(self) -> int | None:
-        """Return torch's peak of allocated bytes on the current card."""
+        """Return torch's peak of allocated bytes on the current device."""
         return int(self.module.max_memory_allocated())
 
     def rng_state(self) -> Tensor | None:
-        """Return the current card's generator state."""
+        """Return the current device's generator state."""
         state: Tensor = self.module.get_rng_state()
         return state.cpu()
 
     def set_rng_state(self, state: Tensor) -> None:
-        """Restore the current card's generator state."""
+        """Restore the current device's generator state."""
         self.module.set_rng_state(state)
 
 
+def kernels_in(package: str) -> Kernels:
+    """Return the kernels in the folder of a device, by operator: the functions that the table names, where they exist.
+
+    `package` is the folder as a package, such as `ctnet.devices.cpu`.
+    """
+    found: Kernels = {}
+    for name, row in OPERATORS.items():
+        file, function = row.kernel.split(".")
+        if find_spec(f"{package}.{file}") is not None:
+            kernel = getattr(import_module(f"{package}.{file}"), function, None)
+            found |= {} if kernel is None else {name: kernel}
+    return found
+
+
 def register(dispatch_key: str, kernels: Kernels) -> None:
-    """Put kernels behind operators for a dispatch key, once. Raises RuntimeError where another plug-in's are."""
+    """Register kernels of operators for a dispatch key, each once.
+
+    Raises RuntimeError where another plug-in has registered one, and for a name that the table of operators lacks.
+    """
+    unknown = sorted(set(kernels) - set(OPERATORS))
+    if unknown:
+        raise RuntimeError(f"ctnet has no operator {unknown[0]}; it has {', '.join(OPERATORS)}")
     for name, kernel in kernels.items():
         if (dispatch_key, name) not in _REGISTERED:
             torch.library.impl(f"ctnet::{name}", dispatch_key, kernel)

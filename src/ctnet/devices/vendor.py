@@ -1,4 +1,4 @@
-"""Finding devices that a vendor's own package adds to torch, whatever state that package is in."""
+"""Finding devices that a vendor's own package adds to torch, whatever the state of that package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def probe_vendor(package: str, load: Callable[[], Any], torch_type: str, install
         cards = tuple(str(module.get_device_name(i)) for i in range(count))
     except Exception as error:  # a library is missing, a driver does not suit, another accelerator is active, ...
         return Probe(0, f"{package} does not import: {first_line(error)}", versions=versions)
-    return Probe(count, "" if count else f"{package} finds no card or no driver", cards, versions)
+    return Probe(count, "" if count else f"{package} finds no device or no driver", cards, versions)
 
 
 def first_line(error: BaseException) -> str:

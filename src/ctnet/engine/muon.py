@@ -83,7 +83,7 @@ class Muon(torch.optim.AdamW):
 
 def _move(kernel: Tensor, direction: Tensor, *, lr: float, decay: float) -> None:
     """Decay a kernel (out,in,kh,kw) and step against `direction`; the step's root mean square is some 0.2 `lr`."""
-    # the order of columns does not matter to what becomes of rows: the one in the kernel's memory is taken
+    # orthogonalisation is invariant to column order, so keep the memory layout
     last = kernel.is_contiguous(memory_format=torch.channels_last)
     rows, directions = (t.permute(0, 2, 3, 1) if last else t for t in (kernel, direction))
     shape = (-1, ROWS if len(rows) % ROWS == 0 else len(rows), rows[0].numel())

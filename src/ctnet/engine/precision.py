@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from ctnet.devices import REDUCED, Device, OpenDevice
-from ctnet.errors import ConfigError
+from ctnet.devices import Device, OpenDevice, PrecisionName, choose_dtype
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,6 @@ class Precision:
         return f"{name} ({self.reason})"
 
 
-def choose_precision(mode: Literal["auto", "off", "bf16", "fp16"], device: OpenDevice) -> Precision:
-    """Return the precision of a run; `auto` takes what the device runs fast.
-
-    Raises ConfigError when the device cannot autocast to the type asked for.
-    """
-    plugin = device.plugin
-    if mode == "off":
-        return Precision(plugin, None, "amp is off")
-    if mode == "auto":
-        return Precision(plugin, *plugin.fast_dtype())
-    if REDUCED[mode] not in plugin.autocast_dtypes():
-        raise ConfigError(f"{plugin.name} has no autocast to {mode}", hint="use --amp auto or off")
-    return Precision(plugin, REDUCED[mode], "asked for")
+def choose_precision(name: PrecisionName, device: OpenDevice) -> Precision:
+    """Return the precision of a run; raises ConfigError for one that the device lacks (see `choose_dtype`)."""
+    return Precision(device.plugin, *choose_dtype(device.plugin, name))

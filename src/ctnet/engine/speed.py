@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# The first steps pay for memory, caches and worker start; the seeds' throughput figures leave them out too.
+# The first steps pay for memory, caches and worker start; the reference implementations exclude them too.
 WARMUP_STEPS = 5
 
 

@@ -16,8 +16,8 @@ from ctnet.data.loader import Batch
 from ctnet.devices import OpenDevice
 from ctnet.engine.host_memory import keep_freed_memory
 from ctnet.engine.precision import Precision
+from ctnet.engine.processes.world import World, wrap_ddp
 from ctnet.engine.state import TrainingState
-from ctnet.engine.world import World, spread
 from ctnet.losses import Counts, centernet_loss, count
 
 
@@ -36,7 +36,7 @@ class Updater:
     ) -> None:
         self._state = state
         self._world = world
-        self._network = spread(state.network, world, device, accumulates=recipe.train.accumulate > 1)
+        self._network = wrap_ddp(state.network, world, device, accumulates=recipe.train.accumulate > 1)
         self._recipe = recipe
         self._device = device
         self._precision = precision

@@ -11,17 +11,17 @@ from typing import Any
 from ctnet.config import Recipe, changed, recipe_from_dict
 from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import data_or_demo
-from ctnet.data.loader import default_workers
+from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
+from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
-from ctnet.engine.start import start_sizes
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
-from ctnet.engine.world import World
 from ctnet.errors import ConfigError, CtnetError, DataError
 from ctnet.eval.coco import align_categories
 from ctnet.files import write_file
@@ -50,16 +50,18 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     for everything a user can mend; see `Trainer.run` for stops.
     """
     out = options.out
-    if world.place.restart and out and world.share(lambda: (out / LAST).is_file()):
-        reporter.message(f"restart {world.place.restart} of {world.place.restarts}: a process of the run has died")
+    if world.rank_info.restart and out and world.broadcast_from_rank0(lambda: (out / LAST).is_file()):
+        reporter.message(
+            f"restart {world.rank_info.restart} of {world.rank_info.restarts}: a process of the run has died"
+        )
         return resume(out, reporter, device, world, profile=options.profile)
-    path, train_set, val_set = world.together(lambda: open_data(recipe, reporter))
+    path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
     seed_generators(recipe.seed)
-    folder = world.share(lambda: new_run_folder(recipe.name, out, reuse=world.place.restart > 0))
+    folder = world.broadcast_from_rank0(lambda: new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0))
     try:
         trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
-        world.together(lambda: _fetch(options.backbone_weights, world))
-        sentences = world.together(lambda: _start_from(trainer.state, recipe, options, train_set))
+        world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
+        sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
     except CtnetError:
         if world.leads:
             with suppress(OSError):  # a mistake leaves no empty folder behind
@@ -75,13 +77,13 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
 
 def _fetch(backbone: str | None, world: World) -> None:
     """Fetch a backbone that has an address, once for each machine: its other processes find the file."""
-    if backbone is not None and is_address(backbone) and world.place.local_rank == 0:
+    if backbone is not None and is_address(backbone) and world.rank_info.local_rank == 0:
         fetch(backbone)
 
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
     """Fill the network from the data and from the files that the options name; return what went in."""
-    fresh = start_sizes(state.network, training_samples(train_set, recipe))
+    fresh = initialise_sizes(state.network, training_samples(train_set, recipe))
     sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
@@ -110,7 +112,7 @@ def resume(
     Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
     Another number of processes share the same batches.
     """
-    folder, content = world.share(lambda: _read_run(run_to_resume(run)))
+    folder, content = world.broadcast_from_rank0(lambda: _read_run(run_to_resume(run)))
     recipe = recipe_from_dict(content["recipe"], str(folder / LAST))
     recipe = changed(recipe, {"train.batch_size": _rebatched(recipe, content.get("world_size", 1), world.size)})
     if max_steps is not None:
@@ -118,13 +120,13 @@ def resume(
             raise ConfigError("the run has come further already", run=folder, step=content["step"], max_steps=max_steps)
         recipe = changed(recipe, {"train.max_steps": max_steps})
     path = data or Path(content["data"])
-    train_set, val_set = world.together(lambda: _open_sets(path, recipe, reporter))
+    train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
     if [list(c) for c in train_set.categories] != [list(c) for c in content["categories"]]:
         raise DataError("the data set's categories have changed since the run began", file=train_set.source)
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
     restore_state(content, trainer.state, device)
     if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
-        summary: dict[str, Any] | None = world.share(lambda: _read_summary(folder))
+        summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder))
         if summary is not None:
             reporter.message(f"{folder}: complete since step {trainer.state.step}, nothing is left to do")
             return summary
@@ -201,7 +203,7 @@ def _build(
     lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
     state = new_state(recipe, len(train_set.categories), device, precision, lr, synchronised=synchronised)
-    workers = default_workers(world.place.local_size) if recipe.data.workers is None else recipe.data.workers
+    workers = worker_count(recipe.data.workers, world.rank_info.local_size)
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")

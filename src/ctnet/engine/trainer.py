@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ctnet.config import Recipe
-from ctnet.data.loader import Batch, EpochOrder, default_workers, explaining_deaths, raising, training_loader
+from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
+from ctnet.engine.processes.world import World
 from ctnet.engine.profile import StepProfiler
 from ctnet.engine.report import Log, NoLog, Reporter, RunLog
 from ctnet.engine.samples import write_target_sheet
@@ -26,8 +27,7 @@ from ctnet.engine.state import TrainingState, keep_numbered, save_state
 from ctnet.engine.step import StepResult, Updater
 from ctnet.engine.stop import Stopped, StopRequest
 from ctnet.engine.validation import Validation
-from ctnet.engine.world import World
-from ctnet.errors import CtnetError, Diverged, Interrupted, ToldElsewhere
+from ctnet.errors import CtnetError, Diverged, Interrupted, ReportedByOtherRank
 from ctnet.models.build import STRIDE
 from ctnet.types import AnnotationSet
 from ctnet.weights.containers.torch_file import write_zip
@@ -78,7 +78,7 @@ class Trainer:
             train.batch_size * self.world.size,
             self.recipe.schedule.epochs,
             self.recipe.seed,
-            rank=self.world.place.rank,
+            rank=self.world.rank_info.rank,
             ranks=self.world.size,
             fill=self.device.plugin.static_shapes,
         )
@@ -151,7 +151,7 @@ class Trainer:
         order = replace(self.order, first_epoch=epoch, first_batch=step * accumulate)
         data = self.recipe.data
         samples = training_samples(self.annotations, self.recipe)
-        workers = default_workers(self.world.place.local_size) if data.workers is None else data.workers
+        workers = worker_count(data.workers, self.world.rank_info.local_size)
         plugin = self.device.plugin
         objects = data.max_objects if plugin.static_shapes else None
         loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
@@ -224,7 +224,7 @@ class Trainer:
         """Write `last.pt`, atomically, and keep numbered copies."""
         with self.speed.paused():
             self.world.average_(self.state.running_statistics())
-            self.world.share(self._write_state)
+            self.world.broadcast_from_rank0(self._write_state)
             self.saved_step = self.state.step
 
     def _write_state(self) -> None:
@@ -260,7 +260,7 @@ class Trainer:
 
     def _told_once(self, error: CtnetError) -> CtnetError:
         """Return what this rank raises when all ranks run into the same error."""
-        return error if self.world.leads else ToldElsewhere(error)
+        return error if self.world.leads else ReportedByOtherRank(error)
 
     def _refuse_non_finite(self, result: StepResult, batches: list[Batch], step: int) -> None:
         if bool(result.finite):
@@ -276,7 +276,7 @@ class Trainer:
                 pictures=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
                 batch=path,
                 last_state=self.folder / "checkpoints" / "last.pt",
-                hint="lower --lr, lengthen schedule.warmup, or use --amp off",
+                hint="lower --lr, lengthen schedule.warmup, or use --precision fp32",
             )
         )
 

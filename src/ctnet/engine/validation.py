@@ -9,14 +9,14 @@ from typing import Any
 
 from ctnet.config import Recipe
 from ctnet.devices import OpenDevice
+from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
 from ctnet.engine.samples import write_prediction_sheet
 from ctnet.engine.state import TrainingState
 from ctnet.engine.stop import Stopped
-from ctnet.engine.world import World
 from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent, relabel
 from ctnet.eval.evaluate import evaluate
-from ctnet.eval.protocol import describe, sentence
+from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
 from ctnet.models.detector import prepare_detector
 from ctnet.types import AnnotationSet, Category, Detections
@@ -41,7 +41,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         images = len(self.annotations.images) if self.annotations else 0
-        self.protocol = describe(self.recipe, self.recipe.evaluation, images)
+        self.protocol = protocol_of(self.recipe, self.recipe.evaluation, images)
         self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None  # on rank 0
         if self.annotations is not None:
             self._alignment = align_categories(self.categories, self.annotations.categories)
@@ -88,16 +88,14 @@ class Validation:
             self._latest = (state.step, found, metrics)
             return metrics.numbers()
 
-        return self.world.share(score)
+        return self.world.broadcast_from_rank0(score)
 
     def _detect(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[int, Detections]:
         """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
         assert self.annotations is not None
         annotations = self.annotations
-        amp = self.recipe.train.amp
-        detector = prepare_detector(
-            state.evaluated_network, self.recipe, self.categories, self.device, "fp32" if amp == "off" else amp
-        )
+        precision = self.recipe.train.amp
+        detector = prepare_detector(state.evaluated_network, self.recipe, self.categories, self.device, precision)
         self.protocol["precision"] = detector.precision
 
         def progress(done: int, total: int) -> None:
@@ -105,13 +103,13 @@ class Validation:
             on_picture()
 
         def detect() -> dict[int, Detections] | None:
-            place, settings = self.world.place, self.recipe.evaluation
+            rank_info, settings = self.world.rank_info, self.recipe.evaluation
             try:
-                return evaluate(detector, annotations, settings, self.workers, progress, place.rank, place.size)
+                return evaluate(detector, annotations, settings, self.workers, progress, rank_info.rank, rank_info.size)
             except Stopped:
                 return None
 
-        parts = self.world.gather(self.world.together(detect))
+        parts = self.world.gather(self.world.run_on_all_ranks(detect))
         found: dict[int, Detections] = {}
         for part in parts:
             if part is None:
@@ -135,8 +133,8 @@ class Validation:
         if self.annotations is None:
             return None
         best_file = folder / "checkpoints" / "best.safetensors"
-        if self.world.share(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
-            tensors = self.world.share(lambda: dict(read_weights(best_file).tensors))
+        if self.world.broadcast_from_rank0(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
+            tensors = self.world.broadcast_from_rank0(lambda: dict(read_weights(best_file).tensors))
             load_exactly(state.evaluated_network, tensors, best_file)
             self._measure(state, on_picture=lambda: None)
         if self._latest is None:

@@ -59,7 +59,7 @@ class CocoMetrics:
         return {name: getattr(self, name) for name in names}
 
 
-class Alignment(NamedTuple):
+class ClassMatch(NamedTuple):
     """How a detector's labels read in a data set: `labels` (C,) is the set's label of each, -1 for none."""
 
     labels: Int64
@@ -107,7 +107,7 @@ def coco_metrics(
     )
 
 
-def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> Alignment:
+def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> ClassMatch:
     """Return how the detector's labels map to the data set's, by category name; those of one name, by their order.
 
     A class on one side alone becomes a warning: the detector misses all of what it does not know, and what
@@ -118,7 +118,7 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
         order = (
             f"the weights do not name their classes: taken in the data set's order, {listed([c.name for c in data])}"
         )
-        return Alignment(np.arange(len(data)), (order,))
+        return ClassMatch(np.arange(len(data)), (order,))
     label_of = {key: label for label, key in enumerate(counted_names(data))}
     labels = np.array([label_of.get(key, -1) for key in counted_names(detector)], np.int64)
     if not (labels >= 0).any():
@@ -136,10 +136,10 @@ def align_categories(detector: Sequence[Category], data: Sequence[Category]) -> 
         warnings.append(f"the detector does not know {listed(unseen)}: every such object counts as missed")
     if unscored:
         warnings.append(f"the data set has no {listed(unscored)}: such detections are not scored")
-    return Alignment(labels, tuple(warnings))
+    return ClassMatch(labels, tuple(warnings))
 
 
-def relabel(detections: Mapping[int, Detections], alignment: Alignment) -> dict[int, Detections]:
+def relabel(detections: Mapping[int, Detections], alignment: ClassMatch) -> dict[int, Detections]:
     """Return the detections with the data set's labels; those of classes it lacks are left out."""
     relabelled = {}
     for image_id, found in detections.items():

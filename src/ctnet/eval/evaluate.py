@@ -28,9 +28,9 @@ def _only(items: list[Any]) -> Any:
 
 
 def _dealt(count: int, batch_size: int, rank: int, ranks: int) -> list[int]:
-    """Return the numbers of a rank's pictures: whole batches in turn, so that the same pictures share a batch as alone.
+    """Return the image indices of a rank.
 
-    Then sums in the network round alike, and so do the scores.
+    Whole batches are dealt round-robin, so batch composition (and rounding) equals a single process.
     """
     return [number for number in range(count) if number // batch_size % ranks == rank]
 

@@ -8,9 +8,9 @@ from ctnet.config import Evaluation, Recipe
 from ctnet.models.inference import enlarged
 
 
-def describe(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
+def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
     """Return the protocol, ready for JSON."""
-    size = enlarged(recipe.data.image_size, settings.enlarge, recipe.model.size_multiple)
+    size = enlarged(recipe.data.image_size, settings.test_scale, recipe.model.size_multiple)
     soft = settings.nms == "soft" or (settings.nms == "none" and len(settings.scales) > 1)
     return {
         "resolution": "keep-res" if settings.keep_res else "fixed-res",

@@ -71,7 +71,7 @@ def export(
     has no form for, ToolFailed when the format's compiler fails, StorageError when the disk refuses.
     """
     format.require(options.precision)
-    about = describe(weights, options)
+    about = about_export(weights, options)
     started = time.monotonic()
     with _beside(path) as folder:
         draft, plain = folder / path.name, folder / "float32" / path.name
@@ -146,17 +146,17 @@ def choose_options(
     return ExportOptions(output, size, None, "fp32", dcn, om)
 
 
-def describe(weights: Weights, options: ExportOptions) -> About:
+def about_export(weights: Weights, options: ExportOptions) -> About:
     """Return what the file will say about itself: the recipe, adapted to what the graph can do."""
     recipe = weights.recipe
     size = options.size
     if size == "recipe":
         multiple = recipe.model.size_multiple
-        size = enlarged(recipe.data.image_size, recipe.evaluation.enlarge, multiple)
+        size = enlarged(recipe.data.image_size, recipe.evaluation.test_scale, multiple)
     values: dict[str, object] = {}
     if size is not None:
         values |= {"data.image_size": size}
-        values |= {"evaluation.keep_res": False, "evaluation.enlarge": 1.0, "evaluation.scales": (1.0,)}
+        values |= {"evaluation.keep_res": False, "evaluation.test_scale": 1.0, "evaluation.scales": (1.0,)}
     if options.output == "decoded":
         values |= {"evaluation.flip": False}
     adapted = recipe_from_dict(changed(recipe, values).model_dump(), "export")

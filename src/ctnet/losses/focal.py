@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ctnet.types import TargetRules
 
-# Probabilities keep this distance from 0 and 1, as upstream; below fp16's resolution, hence always float32 here.
+# Clamp to [1e-4, 1 - 1e-4] as the original does; fp16 cannot represent 1 - 1e-4, so compute in float32.
 _MARGIN = 1e-4
 # mmdet's guard of its logarithms instead
 _TINY = 1e-12

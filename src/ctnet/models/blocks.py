@@ -87,7 +87,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 
 
 def initialise(trunk: nn.Module) -> None:
-    """Draw the convolutions of a trunk (He et al., 2015, "Delving Deep into Rectifiers") and let its blocks rest.
+    """Kaiming-initialise the convolutions (He et al., 2015); zero the last norm weight of each residual block.
 
     A block that starts as its shortcut trains faster from random weights (Goyal et al., 2017, 5.1).
     """

@@ -13,7 +13,7 @@ from ctnet.config import Evaluation, Recipe, changed
 from ctnet.devices import OpenDevice, PrecisionName, open_device
 from ctnet.models.inference import detect_stream, render_views
 from ctnet.types import Category, Detections
-from ctnet.weights.opening import filled_network, open_weights
+from ctnet.weights.opening import load_network, open_weights
 
 
 class Detector:
@@ -99,7 +99,7 @@ def load_detector(
     """
     weights = open_weights(Path(file), config)
     opened = open_device(device)
-    network, notes = filled_network(weights, file, allow_partial=allow_partial)
+    network, notes = load_network(weights, file, allow_partial=allow_partial)
     detector = prepare_detector(network, weights.recipe, weights.categories, opened, precision, compile=compile)
     detector.notes = tuple(notes)
     return detector

@@ -41,7 +41,7 @@ def render_views(
 ) -> list[RenderedView]:
     """Return one rendered view of the picture per test scale, its sides multiples of `multiple`."""
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
-    test_hw = enlarged(image_size, settings.enlarge, multiple)
+    test_hw = enlarged(image_size, settings.test_scale, multiple)
     views = [
         keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
         for scale in settings.scales

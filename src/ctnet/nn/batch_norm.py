@@ -1,4 +1,4 @@
-"""Batch normalisation with what follows it."""
+"""Batch normalisation, with the shortcut and the ReLU that follow it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctnet.ops.batch_norm import batch_norm, has_kernel
+from ctnet.ops.batch_norm import batch_norm
+from ctnet.ops.table import OPERATORS
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """torch's norm, a shortcut where one is given, and a ReLU if asked for; parameters and buffers are torch's.
+    """torch's batch norm, then an optional shortcut and ReLU; parameters and buffers are those of torch.
 
-    In training a device's kernel computes all three at once; elsewhere they are three of torch's operators.
+    In training, one kernel computes all three where the device has it; otherwise three of torch's operators do.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float | None = 0.1, *, relu: bool = False) -> None:
@@ -33,12 +34,12 @@ class BatchNorm2d(nn.BatchNorm2d):
         return super().forward(input)
 
     def fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
-        """Say whether the kernel computes this call. A compiler fuses torch's operators itself."""
+        """Say whether the kernel computes this call. torch.compile fuses torch's operators itself."""
         return (
             self.training
             and self.momentum is not None
             and not torch.compiler.is_compiling()
-            and has_kernel(input)
+            and OPERATORS["batch_norm"].runs_for(input)
             and input.is_contiguous(memory_format=torch.channels_last)
             and input.numel() > input.shape[1]
             and (shortcut is None or (shortcut.dtype == input.dtype and shortcut.shape == input.shape))

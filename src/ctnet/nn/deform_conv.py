@@ -1,4 +1,4 @@
-"""DCNv2 as a layer: a side convolution predicts where each tap looks and how much it counts."""
+"""DCNv2 as a layer: a second convolution predicts the offset and the weight of each tap."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DeformConv2d(nn.Module):
                 nn.init.zeros_(zero)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of `x` at the positions that `x` itself asks for."""
+        """Return the convolution of `x` at offsets predicted from `x`."""
         side = self.offset_mask(x)
         offset, mask = side[:, :18], side[:, 18:].sigmoid()
         return deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctnet.ops.dispatch import has_kernel
 from ctnet.ops.max_pool import max_pool2d
+from ctnet.ops.table import OPERATORS
 
 
 class MaxPool2d(nn.MaxPool2d):
-    """torch's, with a square window; in training by a device's kernel where there is one."""
+    """torch's layer with a square window; in training it calls the kernel of the device if there is one."""
 
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
         super().__init__(kernel, stride, padding)
@@ -24,11 +24,10 @@ class MaxPool2d(nn.MaxPool2d):
         return output
 
     def by_kernel(self, input: Tensor) -> bool:
-        """Say whether the kernel computes this call. A compiler has its own."""
+        """Say whether the kernel computes this call. torch.compile has its own."""
         return (
             self.training
             and not torch.compiler.is_compiling()
-            and input.dtype != torch.float16
-            and has_kernel("max_pool2d", input)
+            and OPERATORS["max_pool2d"].runs_for(input)
             and input.is_contiguous(memory_format=torch.channels_last)
         )

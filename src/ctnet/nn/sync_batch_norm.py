@@ -1,6 +1,6 @@
-"""Batch normalisation over the pictures of all processes.
+"""Batch normalisation over the images of all processes.
 
-torch's own runs on CUDA alone; this one is written in collectives and operators that every device has.
+torch's SyncBatchNorm runs on CUDA only; this one uses collectives and operators that every device has.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ctnet.nn.batch_norm import BatchNorm2d
 
 
 class SyncBatchNorm2d(BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of all ranks' pictures together, whatever each has of them.
+    """BatchNorm2d whose training statistics are over the images of all ranks, which may differ in number.
 
-    Without a process group, and in evaluation, it is plain BatchNorm2d. A rank may have no picture while another has.
+    Without a process group, and in evaluation, it is plain BatchNorm2d. A rank may have no image while another has.
     """
 
     def normalise(self, input: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def _statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     table = mine.new_empty(dist.get_world_size(), len(mine))
     dist.all_gather(list(table.unbind()), mine)
     means, variances, counts = torch.split(table, [len(mean), len(mean), 1], dim=1)
-    # Chan's rule: squares of deviations from each rank's own mean do not cancel, as sums of squares would
+    # Chan's rule: sums of squared deviations from each rank's mean avoid the cancellation of plain sums of squares
     total = counts.sum()
     mean = (means * counts).sum(0) / total
     variance = ((variances + (means - mean).square()) * counts).sum(0) / total

@@ -1,4 +1,4 @@
-"""Up-sampling of every channel by a kernel of its own, bilinear to begin with."""
+"""Depthwise up-sampling, initialised as bilinear interpolation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class DepthwiseUpsample(nn.Module):
     """`factor` times the resolution by a depthwise transposed convolution: (N,C,H,W) to (N,C,f*H,f*W).
 
     It starts as bilinear interpolation and is trained like any weight ("Objects as Points", section 5). `kernel` is
-    twice the factor; CenterFace's is no larger than the factor, and starts by setting pixels apart.
+    twice the factor; CenterFace's is no larger than the factor, and starts by spreading pixels.
     """
 
     def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:

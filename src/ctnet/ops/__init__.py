@@ -1,4 +1,4 @@
-"""Operators that detectors are made of, each declared once with `torch.library`: schema, shapes, gradient, reference.
+"""Operators of detectors, each declared once with `torch.library`: schema, shapes, gradient, reference.
 
 A device plug-in registers faster kernels for its dispatch key; callers never choose.
 """

@@ -1,7 +1,7 @@
 """Batch normalisation in training (Ioffe and Szegedy, 2015), with the shortcut and the ReLU that may follow it.
 
-One operator reads and writes a map fewer times than three would. Where nobody brings a kernel torch's own three are the
-better choice, and `has_kernel` says so.
+One operator reads and writes a map fewer times than three would. Where a device has no kernel for it, `ctnet.nn` calls
+torch's three operators instead.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from ctnet.ops import dispatch
 
 torch.library.define(
     "ctnet::batch_norm",
@@ -24,11 +22,6 @@ torch.library.define(
 )
 
 
-def has_kernel(input: Tensor) -> bool:
-    """Say whether a device plug-in has registered a kernel for maps like this one: of any type but fp16."""
-    return dispatch.has_kernel("batch_norm", input) and input.dtype != torch.float16
-
-
 def batch_norm(
     input: Tensor,
     weight: Tensor,
@@ -38,7 +31,7 @@ def batch_norm(
     relu: bool = False,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (N,C,H,W) by the statistics of this batch, then these: mean and biased variance (C,), at least float32.
+    """Return (N,C,H,W) normalised by the statistics of this batch, its mean and biased variance (C,), at least float32.
 
     `relu((input - mean) / sqrt(variance + eps) * weight + bias + shortcut)`, stored channels-last. The first result is
     differentiable in all tensors, the statistics in none.

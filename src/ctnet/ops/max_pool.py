@@ -1,6 +1,6 @@
-"""Max-pooling in training, which remembers where each largest value came from in a byte instead of eight.
+"""Max-pooling in training that stores the position of each largest value in one byte instead of eight.
 
-Where nobody brings a kernel torch's own is the better choice, and `has_kernel` says so.
+Where a device has no kernel for it, `ctnet.nn` calls torch's own operator instead.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ torch.library.define(
     "(Tensor grad_output, Tensor taps, int height, int width, int kernel, int stride, int padding) -> Tensor",
 )
 
-_LARGEST_KERNEL = 15  # whose taps a byte can number
+_LARGEST_KERNEL = 15  # its 225 taps fit into a byte
 
 
 def max_pool2d(input: Tensor, kernel: int, stride: int, padding: int = 0) -> tuple[Tensor, Tensor]:
     """Return the largest value of each window of (N,C,H,W), and which of its k*k taps that is, row by row, as uint8.
 
-    The same as torch's: of equal values the first counts, what is not a number is larger than any. Both are stored
+    The same as torch's: of equal values the first wins, and NaN is larger than any number. Both are stored
     channels-last. Differentiable in `input`.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Suppression of overlapping boxes: greedy, and the decaying kind of Bodla et al., "Soft-NMS", 2017.
+"""Non-maximum suppression: greedy, and soft (Bodla et al., "Soft-NMS", 2017).
 
-CenterNet needs neither to decode one view of a picture; they merge several scales. Boxes are (N,4) xyxy pixels.
+CenterNet needs neither for one view of an image; they merge detections of several scales. Boxes are (N,4) xyxy pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ torch.library.define(
 def nms(
     boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float = 0.5, *, plus_one: bool = False
 ) -> Tensor:
-    """Return the indices (int64, strongest first) that greedy suppression keeps within each class.
+    """Return the indices (int64, strongest first) that greedy NMS keeps within each class.
 
     A box goes when its IoU with a stronger kept one of the same label exceeds the threshold; equal scores keep the
     earlier box. `plus_one` measures sides as x2 - x1 + 1, as older evaluation code does.

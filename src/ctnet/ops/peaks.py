@@ -29,9 +29,8 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
     """Return the `top_k` strongest peaks of (B,C,H,W) logits over all classes.
 
     A cell is a peak when none of its eight neighbours of the same class has a larger logit, so a flat plateau yields
-    several; what is not a number is no peak and neither are its neighbours. Equal peaks come in rising order of class
-    and cell. Scores are float32 whatever the logits are. Missing peaks have score 0, label 0, cell 0. Not
-    differentiable.
+    several; NaN is no peak and neither are its neighbours. Equal peaks are sorted by class, then cell. Scores are
+    float32 whatever the logits are. Missing peaks have score 0, label 0, cell 0. Not differentiable.
 
     Raises:
         ValueError: the map is not four-dimensional or `top_k` is below 1.
@@ -43,7 +42,7 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
 
 def reference_peaks(heatmap_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores, labels and cells by the reference."""
-    logits = heatmap_logits.float() + 0.0  # a negative zero becomes the other one
+    logits = heatmap_logits.float() + 0.0  # -0.0 becomes 0.0
     images, _, height, width = logits.shape
     if logits.numel() == 0:
         empty = torch.zeros((images, top_k), dtype=torch.int64, device=logits.device)

@@ -13,7 +13,7 @@ from ctnet.config import Data, Model
 from ctnet.errors import WeightsError
 from ctnet.weights.centernet_names import centernet_pairs
 from ctnet.weights.containers import write_torch
-from ctnet.weights.ctnet_file import CTNET, Weights, describe, save_weights
+from ctnet.weights.ctnet_file import CTNET, Weights, metadata_of, save_weights
 from ctnet.weights.mmdet_names import mmdet_pairs
 from ctnet.weights.names import foreign_names
 
@@ -23,7 +23,7 @@ _CENTERNET_PICTURES = Data()
 _LATERAL = "up-sampling that adds the trunk's finer maps (model.neck=lateral)"
 
 
-def convert(weights: Weights, to: Target, path: Path) -> list[str]:
+def convert_weights(weights: Weights, to: Target, path: Path) -> list[str]:
     """Write the weights as the target's code reads them and return what its user should know.
 
     A file for another project also carries ctnet's recipe, so that nothing is lost on the way back. Raises
@@ -44,7 +44,7 @@ def convert(weights: Weights, to: Target, path: Path) -> list[str]:
         tensors = _with_zero_bias(tensors)
     pairs = centernet_pairs(weights.recipe.model) if to == "centernet" else mmdet_pairs(weights.recipe.model)
     names = foreign_names(tensors, pairs)
-    about: dict[str, Any] = {CTNET: describe(weights)}
+    about: dict[str, Any] = {CTNET: metadata_of(weights)}
     if to == "mmdet":
         about["meta"] = {"dataset_meta": {"classes": [category.name for category in weights.categories]}}
     else:

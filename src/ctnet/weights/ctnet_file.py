@@ -48,7 +48,7 @@ def save_weights(path: Path, weights: Weights) -> None:
     about = {
         "schema": SCHEMA,
         "ctnet": __version__,
-        **describe(weights),
+        **metadata_of(weights),
         "info": dict(weights.info),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
@@ -94,14 +94,14 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises WeightsError when it is missing, broken or not ctnet's.
     """
-    # a run goes on for days with these tensors: they must not hang on the file
+    # load into memory (no mmap): training outlives the file
     state = load_torch_zip(path, in_file=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
     return state
 
 
-def describe(weights: Weights) -> dict[str, Any]:
+def metadata_of(weights: Weights) -> dict[str, Any]:
     """Return recipe and categories as JSON, as `recipe_and_categories` reads them."""
     return {
         "recipe": weights.recipe.model_dump(mode="json"),

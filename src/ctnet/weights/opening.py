@@ -9,16 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctnet.config import Recipe, load_recipe
+from ctnet.config import FINE_TUNING_RECIPE, Recipe, load_recipe
 from ctnet.models.build import build_network
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
 from ctnet.weights.fit import load_partially, require_fit
 from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
-
-FINE_TUNING = "centernet_resdcn18"
-FINE_TUNING_OPTIMIZER = {"name": "adamw", "lr": 2e-3, "offset_lr": 0.1}
-"""gentler than for random weights, to keep more of what the weights know"""
 
 
 def open_weights(path: Path, config: str | None = None) -> Weights:
@@ -36,23 +32,18 @@ def open_weights(path: Path, config: str | None = None) -> Weights:
 
 
 def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
-    """Return the recipe to go on from a file of weights: their network, and pictures of the size and colours they know.
+    """Return the recipe to go on from a file of weights: `FINE_TUNING_RECIPE` with the network of the weights.
 
-    All else is `FINE_TUNING` with `FINE_TUNING_OPTIMIZER`, but for overrides and flags as `load_recipe` takes them.
-    Raises what `open_weights` does.
+    Input size and colours are those of the weights too; overrides and flags are as `load_recipe` takes them. Raises
+    what `open_weights` does.
     """
     theirs = open_weights(path).recipe
-    pictures = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
-    brought = {
-        "name": theirs.name,
-        "model": theirs.model.model_dump(),
-        "data": pictures,
-        "optimizer": FINE_TUNING_OPTIMIZER,
-    }
-    return load_recipe(FINE_TUNING, overrides, flags, brought=(f"--weights {path}", brought)).recipe
+    data = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
+    brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": data}
+    return load_recipe(FINE_TUNING_RECIPE, overrides, flags, brought=(f"--weights {path}", brought)).recipe
 
 
-def filled_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
+def load_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
     """Return the network with these weights and notes on what a user should know about them.
 
     Its tensors are those of `weights`, not copies. With `allow_partial` what the file lacks stays random and what it

@@ -29,8 +29,8 @@ def results(device: OpenDevice, processes: int) -> Iterator[Result]:
 def main() -> int:
     """Run the checks, print a table or one JSON document, and return the exit code: 0 all right, 3 something failed."""
     parser = argparse.ArgumentParser("python -m ctnet.devices.conformance", description="Check a device plug-in.")
-    parser.add_argument("--device", default="cpu", metavar="NAME[:I]", help="which one (cpu)")
-    parser.add_argument("--processes", type=int, metavar="N", help="of the all-reduce (2; 1 where there is one card)")
+    parser.add_argument("--device", default="cpu", metavar="NAME[:I]", help="device to check (cpu)")
+    parser.add_argument("--processes", type=int, metavar="N", help="of the all-reduce (2; 1 where there is one device)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     try:
@@ -39,7 +39,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     probe = device.plugin.probe()
-    # an accelerator takes one process a card; processors are shared
+    # one process per accelerator; processes share a CPU
     processes = options.processes or (2 if probe.count > 1 or device.torch_device.type == "cpu" else 1)
     rows = []
     for row in results(device, processes):

@@ -1,4 +1,4 @@
-"""The small members of the contract: does each say and do what it should?"""
+"""The small members of the contract: values and effects of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ctnet.devices.conformance.result import Check, Skip, need
 from ctnet.devices.registry import OpenDevice
-from ctnet.devices.torch_device import OPERATORS
+from ctnet.ops.table import REQUIRED
 
 _BYTES = 8 << 20
 _NO_KERNEL = "reference"
@@ -44,7 +44,7 @@ def _names(device: OpenDevice) -> str:
 def _probe(device: OpenDevice) -> str:
     first, again = device.plugin.probe(), device.plugin.probe()
     need(first == again, "two probes differ")
-    need(first.count > 0, "the device is open and the probe finds none")
+    need(first.count > 0, "the device is open but the probe finds none")
     need(len(first.cards) in (0, first.count), f"{first.count} cards and {len(first.cards)} names")
     return f"{first.count} found"
 
@@ -72,13 +72,13 @@ def _precisions(device: OpenDevice) -> str:
 
 
 def _kernels(device: OpenDevice) -> str:
-    told = device.plugin.register_kernels()
-    need(set(OPERATORS) <= set(told), f"nothing is said about {sorted(set(OPERATORS) - set(told))}")
-    own = [name for name in OPERATORS if not told[name].startswith(_NO_KERNEL)]
+    kernels = device.plugin.register_kernels()
+    need(set(REQUIRED) <= set(kernels), f"no kernel is named for {sorted(set(REQUIRED) - set(kernels))}")
+    own = [name for name in REQUIRED if not kernels[name].startswith(_NO_KERNEL)]
     for name in own:
         registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"ctnet::{name}", device.plugin.dispatch_key)
         need(registered, f"{name}: no kernel is registered for {device.plugin.dispatch_key}")
-    return f"{len(own)} of its own, {len(OPERATORS) - len(own)} references"
+    return f"{len(own)} of its own, {len(REQUIRED) - len(own)} references"
 
 
 def _memory(device: OpenDevice) -> str:

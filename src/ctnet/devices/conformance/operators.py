@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctnet.devices.conformance.result import BOUNDS, Check, deviation, need
+from ctnet.devices.conformance.result import Check, deviation, need
 from ctnet.devices.registry import OpenDevice
-from ctnet.ops import batch_norm, decode_peaks, deform_conv, deform_conv2d, depthwise_upsample, max_pool, nms, soft_nms
-from ctnet.ops.dispatch import has_kernel
+from ctnet.ops import decode_peaks, deform_conv2d, depthwise_upsample, nms, soft_nms
+from ctnet.ops.batch_norm import batch_norm
 from ctnet.ops.max_pool import max_pool2d
-from ctnet.ops.nms import reference_nms, reference_soft_nms
-from ctnet.ops.peaks import reference_peaks
+from ctnet.ops.table import OPERATORS
 
 
 class _Deform(NamedTuple):
@@ -62,32 +61,46 @@ _PEAKS = {
 
 
 def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
-    """Yield the checks of every operator."""
-    dtypes = device.plugin.autocast_dtypes()
-    for name, case in _DEFORM.items():
-        yield f"deform_conv2d, {name}", partial(_deform, device, case, None)
-    for dtype in dtypes:
-        yield f"deform_conv2d, autocast {_short(dtype)}", partial(_deform, device, _DEFORM["wide and even"], dtype)
-    for name, (shape, kernel, stride, padding) in _UPSAMPLE.items():
-        yield f"depthwise_upsample, {name}", partial(_upsample, device, shape, kernel, stride, padding, None)
-    for dtype in dtypes:
-        yield f"depthwise_upsample, autocast {_short(dtype)}", partial(_upsample, device, (2, 5, 7, 5), 4, 2, 1, dtype)
-    for dtype in (torch.float32, *dtypes):
-        if not batch_norm.has_kernel(torch.empty(0, dtype=dtype, device=device.torch_device)):
-            continue  # torch's own norm runs
-        for adds in (False, True):
-            kind = "shortcut and ReLU" if adds else "ReLU"
-            yield f"batch_norm, {kind}, {_short(dtype)}", partial(_batch_norm, device, dtype, adds)
-    for dtype in (torch.float32, *dtypes):
-        if has_kernel("max_pool2d", torch.empty(0, device=device.torch_device)) and dtype != torch.float16:
-            yield f"max_pool2d, {_short(dtype)}", partial(_max_pool, device, dtype)
-    for name, (shape, top_k) in _PEAKS.items():
-        yield f"decode_peaks, {name}", partial(_peaks, device, shape, top_k, torch.float32)
-    for dtype in dtypes:
-        yield f"decode_peaks, {_short(dtype)}", partial(_peaks, device, (2, 5, 17, 23), 40, dtype)
-    for boxes in (0, 1, 90):
-        yield f"nms, {boxes} boxes", partial(_nms, device, boxes)
-        yield f"soft_nms, {boxes} boxes", partial(_soft_nms, device, boxes)
+    """Yield the checks of every operator that ctnet calls on the device."""
+    for operator, label, dtype, check in _cases(device.plugin.autocast_dtypes()):
+        if OPERATORS[operator].runs_for(torch.empty(0, dtype=dtype, device=device.torch_device)):
+            yield f"{operator}, {label}", partial(check, device)
+
+
+def _cases(reduced: Sequence[torch.dtype]) -> Iterator[tuple[str, str, torch.dtype, Callable[[OpenDevice], str]]]:
+    """Yield the operator, a label, the type of the inputs and the check of each case."""
+    full = torch.float32
+    for label, case in _DEFORM.items():
+        yield "deform_conv2d", label, full, partial(_deform, case=case, dtype=None)
+    for dtype in reduced:
+        wide = partial(_deform, case=_DEFORM["wide and even"], dtype=dtype)
+        yield "deform_conv2d", f"autocast {_short(dtype)}", full, wide
+    for label, (shape, *window) in _UPSAMPLE.items():
+        yield "depthwise_upsample", label, full, partial(_upsample, shape=shape, window=window, dtype=None)
+    for dtype in reduced:
+        shape, *window = _UPSAMPLE["by 2"]
+        by_two = partial(_upsample, shape=shape, window=window, dtype=dtype)
+        yield "depthwise_upsample", f"autocast {_short(dtype)}", full, by_two
+    for dtype in (full, *reduced):
+        for label, adds in (("ReLU", False), ("shortcut and ReLU", True)):
+            yield "batch_norm", f"{label}, {_short(dtype)}", dtype, partial(_batch_norm, dtype=dtype, adds=adds)
+        yield "max_pool2d", _short(dtype), dtype, partial(_max_pool, dtype=dtype)
+    for label, (size, top_k) in _PEAKS.items():
+        yield "decode_peaks", label, full, partial(_peaks, shape=size, top_k=top_k, dtype=full)
+    for dtype in reduced:
+        yield "decode_peaks", _short(dtype), dtype, partial(_peaks, shape=(2, 5, 17, 23), top_k=40, dtype=dtype)
+    for count in (0, 1, 90):
+        yield "nms", f"{count} boxes", full, partial(_nms, count=count)
+        yield "soft_nms", f"{count} boxes", full, partial(_soft_nms, count=count)
+
+
+def _exactly(operator: str, *arguments: object) -> Any:
+    """Return what the reference of an operator returns."""
+    return OPERATORS[operator].reference(*arguments)
+
+
+def _bound(operator: str, dtype: torch.dtype | None = None) -> float:
+    return OPERATORS[operator].tolerances[dtype or torch.float32]
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -103,18 +116,18 @@ def _deform(device: OpenDevice, case: _Deform, dtype: torch.dtype | None) -> str
             leaves["input"], leaves["offset"], leaves["weight"], leaves.get("bias"), *sampling, leaves.get("mask")
         )
     need(result.dtype == (dtype or torch.float32), f"the result is {result.dtype}")
-    # what the device is given, rounded as it is, multiplied exactly
+    # the rounded inputs of the device, multiplied exactly
     exact = {
         name: (t if dtype is None or name in ("offset", "mask") else t.to(dtype)).double() for name, t in inputs.items()
     }
     lists = [list(pair) for pair in sampling]
     sides = (exact["input"], exact["offset"], exact["weight"])
-    expected = deform_conv.forward(*sides, exact.get("bias"), exact.get("mask"), *lists)
-    bound = BOUNDS[dtype or torch.float32]
+    expected = _exactly("deform_conv2d", *sides, exact.get("bias"), exact.get("mask"), *lists)
+    bound = _bound("deform_conv2d", dtype)
     worst = deviation(result, expected, "result", bound)
     grad = torch.randn(expected.shape, generator=_generator()).to(result.dtype)
     result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
-    grads = deform_conv.backward(grad.double(), *sides, exact.get("mask"), *lists)
+    grads = _exactly("deform_conv2d_backward", grad.double(), *sides, exact.get("mask"), *lists)
     wanted = dict(zip(("input", "offset", "weight", "mask"), grads, strict=True))
     wanted["bias"] = grad.double().sum((0, 2, 3))
     for name, leaf in leaves.items():
@@ -157,10 +170,8 @@ def _deform_inputs(case: _Deform) -> dict[str, Tensor]:
     return tensors
 
 
-def _upsample(
-    device: OpenDevice, shape: tuple[int, ...], kernel: int, stride: int, padding: int, dtype: torch.dtype | None
-) -> str:
-    generator = _generator()
+def _upsample(device: OpenDevice, shape: tuple[int, ...], window: list[int], dtype: torch.dtype | None) -> str:
+    generator, (kernel, stride, padding) = _generator(), window
     inputs = [torch.randn(size, generator=generator) for size in (shape, (shape[1], 1, kernel, kernel))]
     leaves = [_leaf(t, device) for t in inputs]
     with nullcontext() if dtype is None else device.plugin.autocast(dtype):
@@ -168,7 +179,7 @@ def _upsample(
     need(result.dtype == (dtype or torch.float32), f"the result is {result.dtype}")
     exact = [t.to(dtype or torch.float32).double().detach().requires_grad_() for t in inputs]
     expected = F.conv_transpose2d(exact[0], exact[1], stride=stride, padding=padding, groups=shape[1])
-    bound = BOUNDS[dtype or torch.float32]
+    bound = _bound("depthwise_upsample", dtype)
     worst = deviation(result, expected, "result", bound)
     grad = torch.randn(expected.shape, generator=generator).to(result.dtype)
     result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
@@ -187,24 +198,23 @@ def _batch_norm(device: OpenDevice, dtype: torch.dtype, adds: bool) -> str:
     inputs += [torch.randn(shape, generator=generator).to(dtype)] * adds
     leaves = [_leaf(t, device) for t in inputs]
     x, weight, bias, *others = leaves
-    result, *statistics = batch_norm.batch_norm(x, weight, bias, others[0] if adds else None, relu=True)
+    result, *statistics = batch_norm(x, weight, bias, others[0] if adds else None, relu=True)
     need(result.dtype == dtype, f"the result is {result.dtype}")
     exact = [t.double() for t in inputs]
     shortcut = exact[3] if adds else None
-    expected, mean, variance = batch_norm.forward(exact[0], exact[1], exact[2], shortcut, True, 1e-5)
-    worst = deviation(result, expected, "result", BOUNDS[dtype])
+    expected, mean, variance = _exactly("batch_norm", *exact[:3], shortcut, True, 1e-5)
+    worst = deviation(result, expected, "result", _bound("batch_norm", dtype))
     for name, got, moment in zip(("mean", "variance"), statistics, (mean, variance), strict=True):
-        worst = max(worst, deviation(got, moment, name, BOUNDS[torch.float32]))
+        worst = max(worst, deviation(got, moment, name, _bound("batch_norm")))
     grad = torch.randn(shape, generator=generator).to(dtype)
     result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
-    # where the device's ReLU was open: rounding may close it beside the exact one's edge
+    # the ReLU mask is that of the device: rounding may move a value across zero
     opened = grad.double() * (result.detach().cpu() > 0)
-    wanted = batch_norm.backward(
-        opened, exact[0], expected, exact[1], exact[2], mean, variance, relu=False, adds=adds, eps=1e-5
-    )
+    forward = (exact[0], expected, *exact[1:3], mean, variance)
+    wanted = _exactly("batch_norm_backward", opened, *forward, False, adds, 1e-5)
     for name, leaf, gradient in zip(("input", "weight", "bias", "shortcut"), leaves, wanted, strict=False):
         assert leaf.grad is not None
-        worst = max(worst, deviation(leaf.grad, gradient, f"gradient of {name}", BOUNDS[dtype]))
+        worst = max(worst, deviation(leaf.grad, gradient, f"gradient of {name}", _bound("batch_norm_backward", dtype)))
     return f"{worst:.0e}"
 
 
@@ -212,24 +222,25 @@ def _max_pool(device: OpenDevice, dtype: torch.dtype) -> str:
     generator = _generator()
     leaf = _leaf(torch.randint(-4, 5, (2, 35, 9, 12), generator=generator).to(dtype), device)
     result, taps = max_pool2d(leaf, 3, 2, 1)
-    expected, wanted = max_pool.forward(leaf.detach().cpu(), 3, 2, 1)
+    expected, wanted = _exactly("max_pool2d", leaf.detach().cpu(), 3, 2, 1)
     need(torch.equal(result.detach().cpu(), expected), "values differ")
     need(torch.equal(taps.cpu(), wanted), "places differ: of equal values the first counts")
     grad = torch.randn(expected.shape, generator=generator).to(dtype)
     result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
-    gradient = max_pool.backward(grad.double(), wanted, 9, 12, 3, 2, 1)
-    return f"{deviation(leaf.grad, gradient, 'gradient of input', BOUNDS[dtype]):.0e}"
+    gradient = _exactly("max_pool2d_backward", grad.double(), wanted, 9, 12, 3, 2, 1)
+    bound = _bound("max_pool2d_backward", dtype)
+    return f"{deviation(leaf.grad, gradient, 'gradient of input', bound):.0e}"
 
 
 def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.dtype) -> str:
     logits = torch.randint(-6, 7, shape, generator=_generator()).to(dtype) / 2
     peaks = decode_peaks(logits.to(device.torch_device), top_k)
-    scores, labels, cells = reference_peaks(logits, top_k)
+    scores, labels, cells = _exactly("decode_peaks", logits, top_k)
     need(peaks.scores.dtype == torch.float32, f"scores are {peaks.scores.dtype}")
     need(torch.equal(peaks.labels.cpu(), labels), "labels differ")
     need(torch.equal(peaks.cells.cpu(), cells), "cells differ: equal peaks come in rising order of class and cell")
-    return f"{deviation(peaks.scores, scores, 'scores', 1e-5):.0e}"
+    return f"{deviation(peaks.scores, scores, 'scores', _bound('decode_peaks', dtype)):.0e}"
 
 
 def _boxes(count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -244,12 +255,12 @@ def _nms(device: OpenDevice, count: int) -> str:
     boxes, scores, labels = _boxes(count)
     there = device.torch_device
     kept = nms(boxes.to(there), scores.to(there), labels.to(there), 0.4)
-    need(torch.equal(kept.cpu(), reference_nms(boxes, scores, labels, 0.4, False)), "other boxes are kept")
+    need(torch.equal(kept.cpu(), _exactly("nms", boxes, scores, labels, 0.4, False)), "other boxes are kept")
     return "equal"
 
 
 def _soft_nms(device: OpenDevice, count: int) -> str:
     boxes, scores, _ = _boxes(count)
     decayed = soft_nms(boxes.to(device.torch_device), scores.to(device.torch_device))
-    expected = reference_soft_nms(boxes, scores, "gaussian", 0.5, 0.5, 0.001, True)
-    return f"{deviation(decayed, expected, 'scores', 1e-5):.0e}"
+    expected = _exactly("soft_nms", boxes, scores, "gaussian", 0.5, 0.5, 0.001, True)
+    return f"{deviation(decayed, expected, 'scores', _bound('soft_nms')):.0e}"

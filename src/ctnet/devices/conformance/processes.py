@@ -21,7 +21,7 @@ _TIMEOUT = timedelta(seconds=120)
 
 
 def process_checks(name: str, processes: int) -> Iterator[tuple[str, Check]]:
-    """Yield the check of so many processes, each on a card of its own while there are enough."""
+    """Yield the check of this many processes, each on its own device while there are enough."""
     yield f"all-reduce and DDP, {processes} process" + "es" * (processes > 1), partial(_together, name, processes)
 
 

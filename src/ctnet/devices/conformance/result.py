@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ctnet.devices.vendor import first_line
 
 Check = Callable[[], str]
 """Returns what was seen, in a few words; raises `Skip` where there is nothing to check, else what is wrong."""
-
-BOUNDS = {torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
-"""largest deviation by type of the product, relative to the largest value: some cards round float32 to ten bits"""
 
 
 class Skip(Exception):

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctnet.devices.conformance.result import BOUNDS, Check, Skip, deviation, need
+from ctnet.devices.conformance.result import Check, Skip, deviation, need
 from ctnet.devices.registry import OpenDevice
 from ctnet.nn import DeformConv2d, DepthwiseUpsample
+from ctnet.ops.table import PRODUCTS
 
-_STEP_BOUND = 5 * BOUNDS[torch.float32]
+_STEP_BOUND = 5 * PRODUCTS[torch.float32]
 """a step adds up the roundings of every layer"""
 
 
@@ -67,7 +68,7 @@ def _step(device: OpenDevice) -> str:
     loss, moved = _train(device.plugin.arrange(_network(), channels_last=True), device.torch_device)
     wanted_loss, wanted = _train(_network(), torch.device("cpu"))
     worst = abs(loss - wanted_loss) / wanted_loss
-    need(worst <= BOUNDS[torch.float32], f"the loss is {loss}, on the host {wanted_loss}")
+    need(worst <= PRODUCTS[torch.float32], f"the loss is {loss}, on the host {wanted_loss}")
     for name in wanted:
         worst = max(worst, deviation(moved[name], wanted[name], f"the step of {name}", _STEP_BOUND))
     return f"{worst:.0e}"
@@ -89,7 +90,7 @@ def _reduced_step(device: OpenDevice, dtype: torch.dtype) -> str:
     scaler.update()
     wanted, _ = _train(_network(), torch.device("cpu"))
     found = abs(float(loss.detach()) - wanted) / wanted
-    need(found <= BOUNDS[dtype], f"the loss deviates by {found:.1e}, at most {BOUNDS[dtype]:.0e} is allowed")
+    need(found <= PRODUCTS[dtype], f"the loss deviates by {found:.1e}, at most {PRODUCTS[dtype]:.0e} is allowed")
     need(bool(norm.isfinite()) and float(norm) > 0, f"the gradient's length is {float(norm)}")
     return f"{found:.0e}"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 
 from ctnet.devices.base import Probe
-from ctnet.devices.cpu import batch_norm, boxes, deform_conv, max_pool, peaks, upsample
 from ctnet.devices.cpu.native import select
-from ctnet.devices.torch_device import Kernels, TorchDevice, register
+from ctnet.devices.torch_device import TorchDevice, kernels_in, register
 
 
 class CpuDevice(TorchDevice):
-    """The processor itself; operators run the compiled kernels where they were built, else the references."""
+    """The CPU itself; operators run the compiled kernels where they were built, else the references."""
 
     name = "cpu"
     fused_optimizer = True
@@ -25,17 +24,17 @@ class CpuDevice(TorchDevice):
         return torch.device("cpu")
 
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
-        """Return bf16 where the processor multiplies it in hardware; elsewhere emulating it is many times slower."""
+        """Return bf16 where the CPU multiplies it in hardware; elsewhere emulating it is many times slower."""
         if torch.cpu._is_amx_tile_supported():
-            return torch.bfloat16, "the processor has AMX"
+            return torch.bfloat16, "the CPU has AMX"
         if torch.cpu._is_avx512_bf16_supported():
-            return torch.bfloat16, "the processor has AVX-512 bf16"
-        return None, "the processor has no bf16 instructions"
+            return torch.bfloat16, "the CPU has AVX-512 bf16"
+        return None, "the CPU has no bf16 instructions"
 
     def register_kernels(self) -> dict[str, str]:
-        """Put the compiled kernels behind the operators of this device, where there are any.
+        """Register the compiled kernels, if the package has any.
 
-        Raises ConfigError when the environment names an instruction set that cannot run here.
+        Raises ConfigError when CTNET_CPU_ISA names an instruction set that the CPU lacks.
         """
         status = select()
         if status.isa is None:
@@ -44,19 +43,7 @@ class CpuDevice(TorchDevice):
         return dict.fromkeys(KERNELS, f"{status.isa} ({status.reason})")
 
 
-KERNELS: Kernels = {
-    "deform_conv2d": deform_conv.forward,
-    "deform_conv2d_backward": deform_conv.backward,
-    "depthwise_upsample": upsample.forward,
-    "depthwise_upsample_backward": upsample.backward,
-    "batch_norm": batch_norm.forward,
-    "batch_norm_backward": batch_norm.backward,
-    "max_pool2d": max_pool.forward,
-    "max_pool2d_backward": max_pool.backward,
-    "decode_peaks": peaks.decode_peaks,
-    "nms": boxes.nms,
-    "soft_nms": boxes.soft_nms,
-}
+KERNELS = kernels_in(__name__)
 
 
 def device() -> CpuDevice:

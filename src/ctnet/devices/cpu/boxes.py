@@ -1,4 +1,4 @@
-"""Suppression of boxes by the compiled kernels."""
+"""NMS by the compiled kernels."""
 
 from __future__ import annotations
 

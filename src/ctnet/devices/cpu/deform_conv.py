@@ -1,7 +1,7 @@
 """Deformable convolution by the compiled kernels.
 
-They sample the columns of a tile of cells and multiply them, forward by the weight, on the way back by the output's
-gradient. A tile is small enough to stay in a cache between the two, so the columns of a whole map never exist.
+They sample the columns of a tile of cells and multiply them by the weight (forward) or by the gradient of the output
+(backward). A tile stays in a cache between the two, so the columns of a whole map never exist in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctnet.devices.cpu.native import TYPES, DeformShape, library, pointer, strides
-from ctnet.ops import deform_conv as reference
+from ctnet.ops import deform_conv_reference as reference
 
 _TILE_BYTES = 4 << 20
 _LARGEST_MAP = 2**31 - 1  # pixels, which the kernels count in 32 bits

@@ -66,7 +66,7 @@ _SIGNATURES = {
 
 
 class Status(NamedTuple):
-    """What runs the operators on this processor."""
+    """Which kernels run the operators on this CPU, and why."""
 
     isa: str | None  # instruction set, None when the references run
     reason: str
@@ -98,7 +98,7 @@ def library() -> ctypes.CDLL:
 def select() -> Status:
     """Choose the instruction set, the best one unless the environment names one, and say which and why.
 
-    Raises ConfigError when the environment names one that this processor or binary lacks.
+    Raises ConfigError when the environment names one that this CPU or binary lacks.
     """
     asked = os.environ.get(ISA_VARIABLE)
     if asked == "reference":
@@ -112,7 +112,7 @@ def select() -> Status:
             f"{ISA_VARIABLE} names kernels that cannot run here", got=asked, known=", ".join((*ISAS, "reference"))
         )
     name = kernels.ctnet_isa().decode()
-    return Status(name, f"{ISA_VARIABLE} asks for it" if asked else "best of this processor")
+    return Status(name, f"{ISA_VARIABLE} requests it" if asked else "best of this CPU")
 
 
 def strides(tensor: Tensor, empty: tuple[int, ...] = (0, 0, 0, 0)) -> ctypes.Array[c_int64]:

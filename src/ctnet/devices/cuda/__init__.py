@@ -1,4 +1,4 @@
-"""The cuda device: NVIDIA cards through torch's own build."""
+"""The cuda device: NVIDIA GPUs through torch's own build."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import torch
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import OPERATORS, Card, Kernels, register
+from ctnet.devices.torch_device import Card, Kernels, kernels_in, register
 from ctnet.devices.vendor import first_line
+from ctnet.ops.table import REQUIRED
 
 _OLDEST = (8, 0)
 """compute capability from which Triton multiplies bf16 and TF32"""
 
 
 class CudaDevice(Card):
-    """NVIDIA cards. Convolutions choose their algorithm by measuring; products and convolutions may use TF32."""
+    """NVIDIA GPUs. Convolutions choose their algorithm by measuring; products and convolutions may use TF32."""
 
     name = torch_type = "cuda"
     dispatch_key = "CUDA"
@@ -25,17 +26,17 @@ class CudaDevice(Card):
     fused_optimizer = True
 
     def probe(self) -> Probe:
-        """Count the cards that torch sees."""
+        """Count the GPUs that torch sees."""
         if torch.version.cuda is None:
             return Probe(0, "this torch build has no CUDA support")
         count = torch.cuda.device_count()
         if count == 0:
-            return Probe(0, "torch finds no card or no driver", versions={"CUDA": torch.version.cuda})
+            return Probe(0, "torch finds no GPU or no driver", versions={"CUDA": torch.version.cuda})
         versions = {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
         return Probe(count, "", tuple(torch.cuda.get_device_name(i) for i in range(count)), versions)
 
     def open(self, index: int) -> torch.device:
-        """Claim a card; allow TF32 and let cuDNN pick algorithms by measuring."""
+        """Claim a GPU; allow TF32 and let cuDNN pick algorithms by measuring."""
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -46,10 +47,10 @@ class CudaDevice(Card):
         return {"TF32 in products and convolutions": "allowed", "cudnn.benchmark": "on"}
 
     def register_kernels(self) -> dict[str, str]:
-        """Put the Triton kernels behind the operators where Triton works, and soft suppression on the host."""
+        """Register the Triton kernels where Triton works, and soft-NMS on the CPU."""
         missing = _why_no_triton()
         if missing is not None:
-            return dict.fromkeys(OPERATORS, f"reference ({missing})")
+            return dict.fromkeys(REQUIRED, f"reference ({missing})")
         register(self.dispatch_key, kernels())
         deterministic = "the reference under torch.use_deterministic_algorithms"
         return {
@@ -65,8 +66,8 @@ class CudaDevice(Card):
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return bf16 from Ampere on, fp16 before."""
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16, "the card multiplies bf16"
-        return torch.float16, "the card has no bf16; fp16 with loss scaling"
+            return torch.bfloat16, "the GPU multiplies bf16"
+        return torch.float16, "the GPU has no bf16; fp16 with loss scaling"
 
 
 def _why_no_triton() -> str | None:
@@ -79,7 +80,7 @@ def _why_no_triton() -> str | None:
         if torch.cuda.is_available():
             capability = torch.cuda.get_device_capability()
             if capability < _OLDEST:
-                return f"Triton's kernels need compute capability 8.0, the card has {capability[0]}.{capability[1]}"
+                return f"Triton's kernels need compute capability 8.0, the GPU has {capability[0]}.{capability[1]}"
             trial.run()
     except Exception as error:  # no compiler, no headers, a driver that does not suit, ...
         return f"Triton does not work here: {first_line(error)}"
@@ -88,17 +89,10 @@ def _why_no_triton() -> str | None:
 
 def kernels() -> Kernels:
     """Return the kernels by operator. Raises ImportError without Triton."""
-    from ctnet.devices.cuda import boxes, deform_conv, deform_conv_backward, peaks, upsample
+    from ctnet.devices.cuda import deform_conv_backward
 
-    return {
-        "deform_conv2d": deform_conv.forward,
-        "deform_conv2d_backward": deform_conv_backward.backward,
-        "depthwise_upsample": upsample.forward,
-        "depthwise_upsample_backward": upsample.backward,
-        "decode_peaks": peaks.decode_peaks,
-        "nms": boxes.nms,
-        "soft_nms": host.soft_nms,
-    }
+    backward = {"deform_conv2d_backward": deform_conv_backward.backward}  # in a file of its own
+    return {**kernels_in(__name__), **backward, "soft_nms": host.soft_nms}
 
 
 def device() -> CudaDevice:

@@ -1,4 +1,4 @@
-"""Greedy suppression of boxes in Triton, in float64 as the reference measures it.
+"""Greedy NMS of boxes in Triton, in float64 as the reference measures it.
 
 One kernel writes who overlaps whom as bits, another walks the boxes once, strongest first. The host learns nothing but
 how many are kept, which is the size of the result.
@@ -49,7 +49,7 @@ def _overlaps(
     across = tl.minimum(right[:, None], right_2[None, :]) - tl.maximum(left[:, None], left_2[None, :]) + EXTRA
     down = tl.minimum(bottom[:, None], bottom_2[None, :]) - tl.maximum(top[:, None], top_2[None, :]) + EXTRA
     both = tl.where(across > 0, across, 0.0) * tl.where(down > 0, down, 0.0)
-    # what is not a number makes the union none, and is no overlap
+    # NaN makes the union NaN, which is no overlap
     union = area_2[None, :] + area[:, None] - both
     iou = tl.where(union > 0, both / union, 0.0)
     pairs = (weak[None, :] > strong[:, None]) & (weak < count)[None, :] & (label[:, None] == label_2[None, :])

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ctnet.devices.cuda.sampling import BUSY, arguments, blend, block, corners, gather, supported
-from ctnet.ops import deform_conv as reference
+from ctnet.ops import deform_conv_reference as reference
 
 
 def forward(
@@ -31,7 +31,7 @@ def forward(
 def _tile(cells: int, filters: int, groups: int) -> dict[str, int]:
     """Return cells and filters of a tile.
 
-    As many filters as there are, for each tile of them samples its cells anew, unless the card would stand idle.
+    As many filters as there are, for each tile of them samples its cells anew, unless the GPU would stand idle.
     """
     rows, columns = 64, block(filters, 16, 128)
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ctnet.devices.cuda.sampling import BUSY, arguments, blend, block, corners, gather, supported
-from ctnet.ops import deform_conv as reference
+from ctnet.ops import deform_conv_reference as reference
 
 _ROWS = 64
 

@@ -95,10 +95,10 @@ def _tile_keys(
     plane = map + label.to(tl.int64) * stride_c
     logit = _logits(plane, row, column, exists, stride_h, stride_w, height, width)
     is_peak = exists
-    for step in tl.static_range(9):  # the cell itself too, which is not below itself unless it is not a number
+    for step in tl.static_range(9):  # includes the cell itself, which is below itself only if it is NaN
         beside = _logits(plane, row + step // 3 - 1, column + step % 3 - 1, exists, stride_h, stride_w, height, width)
         is_peak = is_peak & (logit >= beside)
-    bits = tl.where(logit == 0, 0.0, logit).to(tl.int32, bitcast=True)  # a negative zero becomes the other one
+    bits = tl.where(logit == 0, 0.0, logit).to(tl.int32, bitcast=True)  # -0.0 becomes 0.0
     ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)
     index = (label * (height * width) + cell).to(tl.int64)
     return tl.where(is_peak, (ordered + 1) * 4294967296 - 1 - index, NO_PEAK)

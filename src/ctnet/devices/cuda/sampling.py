@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 BUSY = 264
-"""programs that fill a large card twice (an H200 has 132 multiprocessors); fewer make a kernel take smaller tiles"""
+"""programs that fill a large GPU twice (an H200 has 132 multiprocessors); fewer make a kernel take smaller tiles"""
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 """of maps and weights; sums are float32 for all of them"""
 # Cells, weights and offsets of an image are counted in 32 bits, a tile beyond the end included.
@@ -61,7 +61,7 @@ def arguments(
         **{f"PADDING_{axis}": value for axis, value in zip("HW", padding, strict=True)},
         **{f"DILATION_{axis}": value for axis, value in zip("HW", dilation, strict=True)},
         "PRECISION": _precision(),
-        "num_stages": 2,  # leaves room for the tiles in any card's shared memory
+        "num_stages": 2,  # leaves room for the tiles in any GPU's shared memory
         "enable_fp_fusion": True,
     }
 

@@ -8,7 +8,7 @@ _VALUE = 7
 
 
 def run() -> None:
-    """Build and run a kernel on the current card. Raises whatever goes wrong, RuntimeError for a wrong result."""
+    """Build and run a kernel on the current GPU. Raises whatever goes wrong, RuntimeError for a wrong result."""
     where = torch.empty(1, dtype=torch.int32, device="cuda")
     _write[(1,)](where, VALUE=_VALUE, enable_fp_fusion=True)
     if where.item() != _VALUE:

@@ -1,4 +1,4 @@
-"""The npu device: Huawei's Ascend cards through torch_npu, which needs CANN on the machine."""
+"""The npu device: Huawei's Ascend NPUs through torch_npu, which needs CANN on the machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from torch import nn
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.npu import deform_conv, peaks, upsample
 from ctnet.devices.npu.scaler import TO_LOG, portable
-from ctnet.devices.torch_device import Card, Kernels, register
+from ctnet.devices.torch_device import Card, kernels_in, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
 
@@ -21,7 +20,7 @@ _AUTOLOAD = "for other programs TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from
 
 
 class NpuDevice(Card):
-    """Ascend cards. Every new size of input may cost a compilation, and there is no channels-last memory format."""
+    """Ascend NPUs. Every new input size may cost a compilation, and there is no channels-last memory format."""
 
     name = torch_type = "npu"
     dispatch_key = "PrivateUse1"
@@ -31,14 +30,14 @@ class NpuDevice(Card):
     channels_last = False
 
     def probe(self) -> Probe:
-        """Count the cards that torch_npu finds; where it does not import, say how to keep torch from trying."""
+        """Count the devices of torch_npu; if it does not import, the reason says how torch can leave it out."""
         found = probe_vendor("torch_npu", _torch_npu, "npu", _INSTALL)
         if "does not import" not in found.reason:
             return found
         return Probe(0, f"{found.reason} (is CANN's set_env.sh sourced? {_AUTOLOAD})", versions=found.versions)
 
     def open(self, index: int) -> torch.device:
-        """Claim a card, take operators as they are compiled already and plain layouts in memory."""
+        """Claim a device; prefer operators that are compiled already and plain memory layouts."""
         torch_npu = _torch_npu()
         torch_npu.npu.set_compile_mode(jit_compile=False)
         torch_npu.npu.config.allow_internal_format = False
@@ -67,15 +66,8 @@ class NpuDevice(Card):
             return portable(_torch_npu().npu.amp.GradScaler)()
 
     def register_kernels(self) -> dict[str, str]:
-        """Put the vendor's deformable convolution, peaks of fixed sizes and suppression on the host in place."""
-        kernels: Kernels = {
-            "deform_conv2d": deform_conv.forward,
-            "deform_conv2d_backward": deform_conv.backward,
-            "depthwise_upsample": upsample.forward,
-            "depthwise_upsample_backward": upsample.backward,
-            "decode_peaks": peaks.decode_peaks,
-        }
-        register(self.dispatch_key, kernels | host.KERNELS)
+        """Register the vendor's deformable convolution, peaks of fixed sizes and NMS on the CPU."""
+        register(self.dispatch_key, kernels_in(__name__) | host.KERNELS)
         return {
             "deform_conv2d": "torch_npu (npu_deformable_conv2d, in float32)",
             "deform_conv2d_backward": "torch_npu (npu_deformable_conv2dbk, in float32)",

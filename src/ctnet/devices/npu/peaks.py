@@ -22,7 +22,7 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor, Te
     logits = heatmap_logits.float()
     is_number = logits == logits
     largest = torch.finfo(torch.float32).max
-    # Pooling on the card takes no infinity below and no NaN: these become the one infinity that no cell equals.
+    # Max-pooling on NPUs handles neither -inf nor NaN: both become +inf, which no finite cell equals.
     finite = torch.where(is_number, logits.clamp(-largest, largest) + 0.0, torch.inf)
     is_peak = (finite == F.max_pool2d(finite, 3, stride=1, padding=1)) & is_number
     values, index = _first_of_equals(torch.where(is_peak, finite, -torch.inf).flatten(1), top_k)

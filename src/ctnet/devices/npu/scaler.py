@@ -1,4 +1,4 @@
-"""torch_npu's loss scaler, with a state that every device reads and a voice that stays off standard output."""
+"""torch_npu's loss scaler with a portable state_dict; its prints go to stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class _Log(io.TextIOBase):
-    """Passes text on to what standard error is at the time."""
+    """Writes to the current sys.stderr."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)

@@ -1,4 +1,4 @@
-"""Depthwise transposed convolution by torch's grouped one, in the memory format that the card has."""
+"""Depthwise transposed convolution by torch's grouped one, in the default memory format."""
 
 from __future__ import annotations
 

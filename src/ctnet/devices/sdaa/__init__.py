@@ -1,6 +1,6 @@
-"""The sdaa device: Tecorigin's cards through torch_sdaa, which comes with the vendor's images.
+"""The sdaa device: Tecorigin accelerators through torch_sdaa, which comes with the vendor's containers.
 
-Only what torch 2.7 has is used: no torch_sdaa for a later one is known.
+It uses only what torch 2.7 has: no torch_sdaa for a later version is known.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from torch import nn
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import OPERATORS, Card, register
+from ctnet.devices.torch_device import Card, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
+from ctnet.ops.table import REQUIRED
 
 _INSTALL = "it comes with the vendor's images, not from PyPI"
 
@@ -25,7 +26,7 @@ EXACT_CONVOLUTIONS = {"TORCH_SDAA_CONV_USE_FP32": "1", "TORCH_SDAA_CONV2D_BACKWA
 
 
 class SdaaDevice(Card):
-    """Tecorigin cards; each of a card's cores with memory of their own is one device."""
+    """Tecorigin accelerators; each core of a card that has its own memory is one device."""
 
     name = torch_type = "sdaa"
     dispatch_key = "PrivateUse1"
@@ -37,12 +38,12 @@ class SdaaDevice(Card):
         return probe_vendor("torch_sdaa", _torch_sdaa, "sdaa", _INSTALL)
 
     def open(self, index: int) -> torch.device:
-        """Claim a device; convolutions of float32 stay float32 unless the environment says otherwise."""
+        """Claim a device; convolutions of float32 stay float32 unless the environment sets it otherwise."""
         _torch_sdaa()
         return super().open(index)
 
     def switches(self) -> dict[str, str]:
-        """Return the environment's word on convolutions, or the one that `open` puts in its place."""
+        """Return the variables that keep convolutions in float32, as set or as `open` will set them."""
         return {name: os.environ.get(name, value) for name, value in EXACT_CONVOLUTIONS.items()}
 
     def autocast_dtypes(self) -> tuple[torch.dtype, ...]:
@@ -51,7 +52,7 @@ class SdaaDevice(Card):
 
     def fast_dtype(self) -> tuple[torch.dtype | None, str]:
         """Return fp16."""
-        return torch.float16, "the card multiplies fp16, with loss scaling"
+        return torch.float16, "the device multiplies fp16, with loss scaling"
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """Return the vendor's context."""
@@ -64,9 +65,9 @@ class SdaaDevice(Card):
         return scaler
 
     def register_kernels(self) -> dict[str, str]:
-        """Put suppression on the host; the references do the rest: the vendor has no kernels for these operators."""
+        """Register NMS on the CPU; the vendor has no kernels for the other operators, so their references run."""
         register(self.dispatch_key, host.KERNELS)
-        reference = dict.fromkeys(OPERATORS, "reference (the vendor has no kernel)")
+        reference = dict.fromkeys(REQUIRED, "reference (the vendor has no kernel)")
         return reference | dict.fromkeys(host.KERNELS, host.REASON)
 
     def compile(self, network: nn.Module) -> nn.Module:

@@ -47,6 +47,6 @@ def read_container(path: Path) -> Container:
     if not tensors:
         raise no_weights(path, "a file without tensors")
     for name in tensors:
-        if not name.isprintable():  # a name is shown on terminals, which obey what cannot be seen
+        if not name.isprintable():  # tensor names are printed; control characters could inject terminal escapes
             raise damaged(path, f"a tensor has the name {name!r}")
     return Container(kind, tensors, part, meta)

@@ -61,7 +61,7 @@ struct SampledGradients {
     void *map, *offset, *mask;
 };
 
-// Which images and cells are worked on together on the way back, and where the scratch memory's parts lie.
+// Backward: which images and cells are processed together, and the layout of the scratch memory.
 struct Plan {
     int64_t images, cells;
     ctnet::GradientSize size;
@@ -122,7 +122,7 @@ void scatter(const Kernels &k, const Sampled &s, int64_t first, int64_t count, c
     });
 }
 
-// The way back of a few images, tile by tile. `begin` says whether the weight's sums start here.
+// Backward of a few images, tile by tile. `begin`: whether the sums of the weight start here.
 void images_back(const Kernels &k, const Plan &plan, const Sampled &s, const char *grad_out, int64_t filters,
                  const SampledGradients &grads, bool begin, char *memory, int threads) {
     const ctnet_deform_shape &d = s.shape;

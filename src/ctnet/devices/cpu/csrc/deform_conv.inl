@@ -26,7 +26,7 @@ template <class W> struct Samples {
     alignas(64) int32_t inside[kBlock];     // the sample touches the map
     alignas(64) int32_t valid[4][kBlock];   // the corner lies on the map
     alignas(64) W weight[4][kBlock];        // bilinear, 0 for corners off the map; without the modulation
-    alignas(64) W dot[4][kBlock];           // on the way back: products of gradient and corner
+    alignas(64) W dot[4][kBlock];           // backward: products of gradient and corner
 };
 
 struct Cell {

@@ -48,7 +48,7 @@ inline bool stronger(const FoundPeak &a, const FoundPeak &b) {
     return a.logit > b.logit || (a.logit == b.logit && a.index < b.index);
 }
 
-// Cells of a batch normalisation. `shortcut` and `grad_shortcut` may be null; `relu` says whether `out` ends in one.
+// Cells of a batch normalisation. `shortcut` and `grad_shortcut` may be null; `relu`: whether `out` ends in a ReLU.
 struct NormRows {
     int64_t rows, channels;
     bool relu;

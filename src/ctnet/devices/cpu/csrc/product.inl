@@ -55,7 +55,7 @@ struct Multiplier {
 
     Multiplier() {
         const Configuration eight_full_tiles;
-        // some compilers take it that only the first bytes are looked at, and leave the others unwritten
+        // some compilers drop stores beyond the first bytes; the asm barrier forces the whole struct to memory
         __asm__ volatile("" : : "r"(&eight_full_tiles) : "memory");
         _tile_loadconfig(&eight_full_tiles);
     }

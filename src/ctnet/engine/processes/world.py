@@ -1,4 +1,4 @@
-"""The processes of a run talking to each other. One process alone is a world of size 1 and talks to nobody."""
+"""Communication between the ranks of a run. A single process is a world of size 1 and communicates with nobody."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.devices import OpenDevice, open_device, open_for_rank
 from ctnet.devices.machine import usable_cores
-from ctnet.engine.place import Place
-from ctnet.errors import ConfigError, CtnetError, LostRanks, SilentRanks, ToldElsewhere
+from ctnet.engine.processes.rank_info import RankInfo
+from ctnet.errors import ConfigError, CtnetError, LostRanks, ReportedByOtherRank, SilentRanks
 
 T = TypeVar("T")
-ALONE = Place()
+ALONE = RankInfo()
 _ROLL_CALL_S = 2.0
 
 
@@ -33,21 +33,21 @@ _ROLL_CALL_S = 2.0
 class World:
     """All ranks of a run. Every method is called by all of them, in the same order."""
 
-    place: Place = ALONE
-    control: Any = None  # a gloo group: small words of the host overtake no work of the device
+    rank_info: RankInfo = ALONE
+    control: Any = None  # gloo group for small host messages, so they never queue behind device work
 
     @property
     def size(self) -> int:
         """Number of ranks."""
-        return self.place.size
+        return self.rank_info.size
 
     @property
     def leads(self) -> bool:
-        """Whether this is rank 0, which alone writes files and talks."""
-        return self.place.leads
+        """Whether this is rank 0, which alone writes files and prints."""
+        return self.rank_info.leads
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum of the ranks' tensors, on their device; waits for nothing on the host."""
+        """Return the sum of the ranks' tensors, on their device (all_reduce); the host does not wait."""
         if self.size == 1:
             return tensor
         total = tensor.detach().clone()
@@ -77,8 +77,8 @@ class World:
             dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def share(self, make: Callable[[], T]) -> T:
-        """Return what `make` returns on rank 0, on every rank. A user's error there ends all ranks, told once."""
+    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
+        """Return on every rank the result of `make` on rank 0. A CtnetError there ends all ranks; rank 0 reports it."""
         made: list[Any] = [None]
         if self.leads:
             try:
@@ -88,12 +88,15 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(made, src=0, group=self.control)
         if isinstance(made[0], CtnetError):
-            raise made[0] if self.leads else ToldElsewhere(made[0])
+            raise made[0] if self.leads else ReportedByOtherRank(made[0])
         result: T = made[0]
         return result
 
-    def together(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns here. A user's error on any rank ends all of them, told by the first such rank."""
+    def run_on_all_ranks(self, work: Callable[[], T]) -> T:
+        """Run `work` on every rank and return the local result.
+
+        A CtnetError on any rank ends all of them; the lowest such rank reports it.
+        """
         result: Any = None
         failed: CtnetError | None = None
         try:
@@ -103,47 +106,47 @@ class World:
         failures = self.gather(failed)
         for rank, failure in enumerate(failures):
             if failure is not None:
-                raise failure if rank == self.place.rank else ToldElsewhere(failure)
+                raise failure if rank == self.rank_info.rank else ReportedByOtherRank(failure)
         return result  # type: ignore[no-any-return]
 
 
 @contextmanager
-def joined(device: str, place: Place, timeout_s: float) -> Iterator[tuple[World, OpenDevice]]:
-    """Open this rank's device, meet the other ranks, and part from them at the end of the block.
+def process_group(device: str, rank_info: RankInfo, timeout_s: float) -> Iterator[tuple[World, OpenDevice]]:
+    """Open this rank's device and join the process group, which is destroyed at the end of the block.
 
-    Raises ConfigError when the meeting place cannot be used, LostRanks when ranks die, and SilentRanks when
+    Raises ConfigError when MASTER_ADDR:MASTER_PORT cannot be used, LostRanks when ranks die, and SilentRanks when
     they are silent for `timeout_s`.
     """
-    if place.size == 1:
+    if rank_info.size == 1:
         yield World(), open_device(device)
         return
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, usable_cores() // place.local_size))
-    opened = open_for_rank(device, place.local_rank, place.local_size)
+        torch.set_num_threads(max(1, usable_cores() // rank_info.local_size))
+    opened = open_for_rank(device, rank_info.local_rank, rank_info.local_size)
     wait = timedelta(seconds=timeout_s)
-    store = _meet(place, wait)
+    store = _meet(rank_info, wait)
     try:
         backend = opened.plugin.ddp_backend
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=wait)
+        dist.init_process_group(backend, store=store, rank=rank_info.rank, world_size=rank_info.size, timeout=wait)
         control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=wait)
-        yield World(place, control), opened
-        gc.collect()  # a DDP that outlives its group waits for gloo's threads while they wait for the interpreter
+        yield World(rank_info, control), opened
+        gc.collect()  # a DDP that outlives its group would deadlock with gloo's threads over the GIL
         dist.destroy_process_group()
     except RuntimeError as error:
         if not _is_lost_contact(error):
             raise
-        raise _lost(error, place, store, timeout_s) from error
+        raise _lost(error, rank_info, store, timeout_s) from error
 
 
-def spread(network: nn.Module, world: World, device: OpenDevice, *, accumulates: bool) -> nn.Module:
-    """Return the network whose gradients, after backward, are means over all ranks; alone, the network itself.
+def wrap_ddp(network: nn.Module, world: World, device: OpenDevice, *, accumulates: bool) -> nn.Module:
+    """Return the network in DistributedDataParallel, which averages gradients over ranks; alone, the network itself.
 
-    Weights and statistics are those of rank 0 to begin with; statistics go their own ways after that. `accumulates`
-    when some backward passes leave their gradients to a later one (`no_sync`).
+    Weights and statistics start as those of rank 0; running statistics then differ between ranks. `accumulates`: some
+    backward passes run under `no_sync`.
     """
     if world.size == 1:
         return network
-    # said in the first backward pass: weights are channels-last, torch's gradients of some are not, and are copied
+    # warned in the first backward pass: gradients of some channels-last weights are contiguous, and are copied
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # its new name is unknown to torch 2.7
@@ -156,43 +159,43 @@ def spread(network: nn.Module, world: World, device: OpenDevice, *, accumulates:
         )
 
 
-def _meet(place: Place, wait: timedelta) -> Store:
+def _meet(rank_info: RankInfo, wait: timedelta) -> Store:
     """Return the key-value store that all ranks share, at MASTER_ADDR and MASTER_PORT."""
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         store: Store
-        store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=wait))
+        store, _, _ = next(rendezvous("env://", rank_info.rank, rank_info.size, timeout=wait))
     except dist.DistError as error:
         if "EADDRINUSE" in str(error):
             raise ConfigError("the port is in use", endpoint=where, hint="name another port") from None
         raise LostRanks("the processes did not meet", endpoint=where, got=str(error).partition("\n")[0]) from error
-    # each start has its own part of the store: what dead processes left there would be taken for the living
-    return PrefixStore(f"ctnet/start_{place.restart}", store)
+    # each start has its own prefix in the store, so that keys of dead processes are not read
+    return PrefixStore(f"ctnet/start_{rank_info.restart}", store)
 
 
 def _is_lost_contact(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def _lost(error: RuntimeError, place: Place, store: Store, timeout_s: float) -> CtnetError:
+def _lost(error: RuntimeError, rank_info: RankInfo, store: Store, timeout_s: float) -> CtnetError:
     """Return the error that names the silent ranks, found by a roll call at the store, which outlives any rank."""
     silent = None
     try:
-        store.set(f"alive/{place.rank}", "yes")
+        store.set(f"alive/{rank_info.rank}", "yes")
         time.sleep(_ROLL_CALL_S)
-        others = [rank for rank in range(place.size) if not store.check([f"alive/{rank}"])]
+        others = [rank for rank in range(rank_info.size) if not store.check([f"alive/{rank}"])]
         silent = ", ".join(f"rank {rank}" for rank in others) or None
     except RuntimeError:
-        pass  # the store has gone as well
+        pass  # the store is gone, too
     text = str(error)
     if "Timed out waiting" in text or "collective operation timeout" in text:
         return SilentRanks(
-            f"rank {place.rank} waited {timeout_s:g} s for the others in vain",
+            f"rank {rank_info.rank} waited {timeout_s:g} s for the others",
             silent=silent,
             hint="a rank hangs; --timeout gives it more time",
         )
     return LostRanks(
-        f"rank {place.rank} lost contact to the others",
+        f"rank {rank_info.rank} lost contact to the others",
         silent=silent,
         got=text.partition("\n")[0].partition(". This is")[0],
     )

@@ -1,4 +1,4 @@
-"""How the failure of one rank reaches the person at the launcher: once, first things first."""
+"""Failures of ranks: each is reported once, by its cause."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ctnet.engine.place import ERROR_FILE, Place, find_place
-from ctnet.errors import ConfigError, CtnetError, Interrupted, LostRanks, RankCrashed, RankFailed, ToldElsewhere
+from ctnet.engine.processes.rank_info import ERROR_FILE, RankInfo, find_rank_info
+from ctnet.errors import ConfigError, CtnetError, Interrupted, LostRanks, RankCrashed, RankFailed, ReportedByOtherRank
 
 
 @contextmanager
-def reporting() -> Iterator[Place]:
-    """Give this process's place; an error of the block goes to the launcher if there is one, and is told once.
+def reporting() -> Iterator[RankInfo]:
+    """Yield this process's rank; an error of the block goes to the launcher, if any, and is printed once.
 
-    A rank that somebody else speaks for leaves by SystemExit with its exit code.
+    A rank whose error another rank reports exits silently with the same code.
     """
-    place = find_place()
+    rank_info = find_rank_info()
     try:
-        yield place
+        yield rank_info
     except Exception as error:
-        if place.size == 1:
+        if rank_info.size == 1:
             raise
         path = os.environ.get(ERROR_FILE)
-        # torch's launchers take the earliest report for the cause: only a cause may write one
-        if path and not isinstance(error, (Interrupted, ToldElsewhere)):
-            Path(path).write_text(json.dumps(_report(error, place.rank)), encoding="utf-8")
-        if _told_by_another(error, place):
+        # torchelastic treats the earliest error file as the root cause, so secondary failures must not write one
+        if path and not isinstance(error, (Interrupted, ReportedByOtherRank)):
+            Path(path).write_text(json.dumps(_report(error, rank_info.rank)), encoding="utf-8")
+        if _reported_by_other_rank(error, rank_info):
             raise SystemExit(_exit_code(error)) from None
         raise
 
 
-def _told_by_another(error: Exception, place: Place) -> bool:
-    if isinstance(error, ToldElsewhere):
+def _reported_by_other_rank(error: Exception, rank_info: RankInfo) -> bool:
+    if isinstance(error, ReportedByOtherRank):
         return True
     if isinstance(error, Interrupted):
         return False
-    if place.launched and place.restart == place.restarts:
+    if rank_info.launched and rank_info.restart == rank_info.restarts:
         return True  # the launcher reads the report; before a restart it does not
-    return isinstance(error, ConfigError) and not place.leads  # one command line, one mistake
+    # every rank parses the same arguments; only rank 0 reports a ConfigError
+    return isinstance(error, ConfigError) and not rank_info.leads
 
 
 def _exit_code(error: Exception) -> int:
@@ -71,33 +72,33 @@ def _report(error: Exception, rank: int) -> dict[str, Any]:
 
 
 def cause(failures: Mapping[int, Any]) -> BaseException:
-    """Return the error to tell when ranks have failed, from torch's `ProcessFailure` of each.
+    """Return the error to report when ranks have failed, from torch's `ProcessFailure` of each.
 
-    What a rank reports comes first, the earliest; then who was killed; then who merely lost the others. A rank that
-    has told all by itself leaves nothing but its exit code: SystemExit.
+    The earliest error that a rank reported comes first, then ranks that were killed, then ranks that lost contact to
+    others. A rank that printed its own error leaves only its exit code: SystemExit.
     """
     reports = {rank: failure.error_file_data.get("ctnet") for rank, failure in failures.items()}
-    told = sorted((report for report in reports.values() if report), key=lambda report: float(report["time"]))
-    causes = [report for report in told if not report["lost"]]
+    reported = sorted((report for report in reports.values() if report), key=lambda report: float(report["time"]))
+    causes = [report for report in reported if not report["lost"]]
     if causes:
-        return _retold(causes[0])
+        return _rebuilt(causes[0])
     silent = sorted((failure.timestamp, rank) for rank, failure in failures.items() if not reports[rank])
-    # SIGTERM is how a launcher ends the others
+    # launchers end the other ranks by SIGTERM
     killed = [rank for _, rank in silent if failures[rank].exitcode < 0 and failures[rank].signal_name() != "SIGTERM"]
     if killed:
         return RankFailed(
             f"rank {killed[0]} was killed by {failures[killed[0]].signal_name()}",
             process=failures[killed[0]].pid,
-            hint="SIGKILL without a sender is the system out of memory: fewer loader processes or a smaller batch; "
+            hint="SIGKILL is often the system out of memory: fewer loader processes or a smaller batch; "
             "continue with --resume",
         )
-    if told:
-        return _retold(told[0])
+    if reported:
+        return _rebuilt(reported[0])
     code = failures[silent[0][1]].exitcode
     return SystemExit(128 - code if code < 0 else code)
 
 
-def _retold(report: dict[str, Any]) -> Exception:
+def _rebuilt(report: dict[str, Any]) -> Exception:
     mistake = report["mistake"]
     if mistake is None:
         return RankCrashed(report["rank"], report["traceback"])

@@ -1,4 +1,4 @@
-"""`ctnet train --nproc N`: torch's elastic launcher in this process, and what it found, in plain words."""
+"""`ctnet train --nproc N`: run torch's elastic launcher in this process and report its failures."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ctnet.config import Recipe
 from ctnet.devices import device_for_processes
-from ctnet.engine.failure import cause
-from ctnet.engine.place import ROLE
+from ctnet.engine.processes.failure import cause
+from ctnet.engine.processes.rank_info import ROLE
 from ctnet.engine.report import Silence
 from ctnet.engine.run_folder import new_run_folder, run_to_resume
 from ctnet.engine.train import open_data
@@ -28,7 +28,7 @@ from ctnet.errors import ConfigError, LostRanks
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """Which processes to start: `nproc` (a number, or `auto` for all cards) on each of `nnodes` machines."""
 
     nproc: str
@@ -58,7 +58,7 @@ class Plan:
             )
 
 
-def folder_to_fill(plan: Plan, recipe: Recipe, out: Path | None) -> Path | None:
+def folder_to_fill(plan: LaunchPlan, recipe: Recipe, out: Path | None) -> Path | None:
     """Return the folder of a new run: it stays the same when processes are restarted. The first node chooses it.
 
     Raises DataError when the recipe's data cannot be used: better now, once, than in every process.
@@ -67,16 +67,16 @@ def folder_to_fill(plan: Plan, recipe: Recipe, out: Path | None) -> Path | None:
     return new_run_folder(recipe.name, out) if plan.node_rank == 0 else out
 
 
-def folder_to_resume(plan: Plan, run: Path | None) -> Path | None:
+def folder_to_resume(plan: LaunchPlan, run: Path | None) -> Path | None:
     """Return the folder to continue, None being the newest. The first node chooses it."""
     return run_to_resume(run) if plan.node_rank == 0 else run
 
 
-def launch(plan: Plan, device: str, command: Sequence[str]) -> None:
+def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
     """Run `ctnet COMMAND...` in all processes and return when they are done.
 
-    Raises what the first of them to fail told, RankFailed when one was killed, ConfigError when the processes cannot
-    meet, and SystemExit after a signal.
+    Raises the error of the first rank that failed, RankFailed when one was killed, ConfigError when the processes
+    cannot meet, and SystemExit after a signal.
     """
     plan.check()
     processes = plan.processes(device)
@@ -102,8 +102,8 @@ def launch(plan: Plan, device: str, command: Sequence[str]) -> None:
 
 
 @contextmanager
-def _quiet(plan: Plan) -> Iterator[None]:
-    """Silence torch's launcher, which talks to its developers; with restarts its errors alone tell what died."""
+def _quiet(plan: LaunchPlan) -> Iterator[None]:
+    """Silence the log of torch's launcher; with restarts, keep its errors, which name the processes that died."""
     logging.disable(logging.WARNING if plan.max_restarts else logging.ERROR)
     try:
         yield
@@ -111,7 +111,7 @@ def _quiet(plan: Plan) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _rendezvous(plan: Plan) -> dict[str, Any]:
+def _rendezvous(plan: LaunchPlan) -> dict[str, Any]:
     if plan.nnodes == 1:
         return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "rdzv_configs": {"is_host": True}}
     # static: ranks follow node ranks, so that rank 0, which writes the run folder, is where the user expects it
@@ -122,7 +122,7 @@ def _rendezvous(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _not_met(plan: Plan, error: Exception) -> Exception:
+def _not_met(plan: LaunchPlan, error: Exception) -> Exception:
     if "EADDRINUSE" in str(error):
         return ConfigError("the port is in use", endpoint=plan.rdzv_endpoint, hint="--rdzv-endpoint names another")
     return LostRanks(

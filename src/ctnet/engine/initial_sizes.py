@@ -1,4 +1,4 @@
-"""What a new network knows of the data before its first step."""
+"""The initial bias of the size heads, from the training data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ctnet.data.sample import TrainingSamples
 from ctnet.models.heads import Heads
 
 
-def start_sizes(network: nn.Module, samples: TrainingSamples) -> list[str]:
-    """Let the size heads begin at the median of the data; return that in words, or nothing without objects."""
+def initialise_sizes(network: nn.Module, samples: TrainingSamples) -> list[str]:
+    """Set the bias of the size heads to the median box of the data; return a sentence, or nothing without objects."""
     sizes, labels = (torch.from_numpy(array) for array in samples.object_sizes())
     if not len(sizes):
         return []
@@ -18,4 +18,4 @@ def start_sizes(network: nn.Module, samples: TrainingSamples) -> list[str]:
         if isinstance(module, Heads):
             module.start_sizes(sizes, labels)
     width, height = sizes.median(0).values.tolist()
-    return [f"fresh sizes are {width:.1f} x {height:.1f} cells, the median of the objects"]
+    return [f"the size head starts from the median box: {width:.1f} x {height:.1f} cells"]

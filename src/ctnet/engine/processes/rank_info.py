@@ -1,4 +1,4 @@
-"""Where this process stands among those of a run, as torch's launchers say it in environment variables."""
+"""Rank and size of this process in a run, from the environment variables of torch's launchers."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """One of `size` processes, `local_size` of them on this machine; both ranks count from 0."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    restart: int = 0  # how often the launcher has started the processes again
-    restarts: int = 0  # how often it will at most
+    restart: int = 0  # number of restarts so far
+    restarts: int = 0  # largest number of restarts
     launched: bool = False  # by `ctnet train --nproc`, not by torchrun or by hand
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes the run folder and talks."""
+        """Whether this is rank 0, which writes the run folder and prints."""
         return self.rank == 0
 
 
-def find_place(environment: Mapping[str, str] | None = None) -> Place:
-    """Return the place that the environment names; without WORLD_SIZE, or with 1, the only one.
+def find_rank_info(environment: Mapping[str, str] | None = None) -> RankInfo:
+    """Return the rank that the environment sets; without WORLD_SIZE, or with 1, that of a single process.
 
     Raises ConfigError when WORLD_SIZE comes without what torchrun sets beside it.
     """
     given = os.environ if environment is None else environment
     size = _number(given, "WORLD_SIZE", 1)
     if size == 1:
-        return Place()
+        return RankInfo()
     missing = [name for name in _NEEDED if name not in given]
     if missing:
         raise ConfigError(
@@ -49,7 +49,7 @@ def find_place(environment: Mapping[str, str] | None = None) -> Place:
     rank = _number(given, "RANK", 0)
     if not 0 <= rank < size:
         raise ConfigError("RANK must be from 0 to WORLD_SIZE - 1", got=rank, WORLD_SIZE=size)
-    return Place(
+    return RankInfo(
         rank=rank,
         size=size,
         local_rank=_number(given, "LOCAL_RANK", 0),

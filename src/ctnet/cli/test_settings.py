@@ -1,0 +1,62 @@
+"""The detector that `ctnet eval` and `ctnet predict` run, with the test settings of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ctnet.cli.arguments import parse_image_size
+
+if TYPE_CHECKING:
+    from ctnet.config import Evaluation
+    from ctnet.models.detector import Detector
+    from ctnet.precision import PrecisionName
+
+
+@dataclass(frozen=True)
+class RequestedSettings:
+    """Test settings by the names of their options; None where an option is not given."""
+
+    batch_size: int | None
+    flip: bool | None
+    scales: str | None
+    keep_res: bool | None
+    nms: str | None
+    image_size: str | None
+
+
+def open_for_test(
+    weights: Path, device: str, precision: PrecisionName, requested: RequestedSettings, *, compile: bool,
+    config: str | None, allow_partial: bool,
+) -> tuple[Detector, Evaluation]:  # fmt: skip
+    """Return the detector of a file and its test settings, in which the options replace those of the weights.
+
+    Notes on the weights and how they run go to stderr. Raises ConfigError, WeightsError, DeviceUnavailable.
+    """
+    from ctnet.export.runtime import open_detector
+
+    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    for note in (*detector.notes, detector.how_it_runs()):
+        typer.echo(note, err=True)
+    return with_test_settings(detector, requested)
+
+
+def with_test_settings(detector: Detector, requested: RequestedSettings) -> tuple[Detector, Evaluation]:
+    """Return the detector and its test settings after the options. Raises ConfigError."""
+    from ctnet.config import recipe_from_dict
+
+    flags = {name: getattr(requested, name) for name in ("batch_size", "flip", "keep_res", "nms")}
+    content = detector.recipe.model_dump()
+    content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
+    if requested.scales is not None:
+        content["evaluation"]["scales"] = requested.scales.split(",")
+    if requested.image_size is not None:
+        content["data"]["image_size"] = parse_image_size(requested.image_size)
+        content["evaluation"]["test_scale"] = 1.0  # test at exactly this size
+    recipe = recipe_from_dict(content, "command line")
+    if recipe.data.image_size != detector.recipe.data.image_size:
+        detector = detector.with_image_size(recipe.data.image_size)
+    return detector, recipe.evaluation

@@ -1,0 +1,1 @@
+"""The processes of a training run: their ranks, what they exchange, how they start and how they fail."""
