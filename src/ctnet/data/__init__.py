@@ -1,1 +1,1 @@
-"""Annotations, pictures and batches: reading, checking, augmenting, loading."""
+"""Annotations, images and batches: reading, checking, augmenting, loading."""

@@ -50,14 +50,14 @@ def reaches_outside(boxes_xywh: Float64, sizes_wh: Float64) -> NDArray[np.bool_]
 
 
 def looks_like_corners(boxes_xywh: Float64, sizes_wh: Float64) -> bool:
-    """Say whether most boxes leave their image as they are and fit it when read as `x1, y1, x2, y2`."""
+    """Return whether most boxes leave their image as they are and fit it when read as `x1, y1, x2, y2`."""
     first, second = boxes_xywh[:, :2], boxes_xywh[:, 2:]
     misfits_as_corners = _any_side((first >= second) | (second > sizes_wh + MARGIN_PX))
     return _most(reaches_outside(boxes_xywh, sizes_wh)) and _most(~misfits_as_corners)
 
 
 def looks_normalised(boxes_xywh: Float64, sizes_wh: Float64) -> bool:
-    """Say whether most boxes have a size and yet lie within the first pixel: fractions of the image."""
+    """Return whether most boxes have a size and yet lie within the first pixel: fractions of the image."""
     larger = _any_side((boxes_xywh < 0) | (boxes_xywh > 1))
     return _most(~larger & ~_any_side(boxes_xywh[:, 2:] <= 0) & ~_any_side(sizes_wh <= 2))
 

@@ -23,7 +23,7 @@ _MOST_HIDDEN = 0.15
 _OBJECTS = np.array([0.05, 0.05, 0.15, 0.25, 0.25, 0.15, 0.1])
 """probability of 0, 1, ... 6 objects in an image"""
 _TURN = 0.3
-"""largest angle by which a shape is turned, in radians; a turned square's box says little about its side"""
+"""largest angle by which a shape is turned, in radians; the box of a turned square is no measure of its side"""
 _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
 """degrees; colours of one kind stay within `_HUE_SPREAD` of it, so that minutes on a CPU teach the kinds"""
 _HUE_SPREAD = 24
@@ -149,7 +149,7 @@ def _place(
 
 
 def _centres_apart(mask: Mask, others: list[Mask]) -> bool:
-    """Say whether the new shape's middle is clear of the others' by a quarter of the smaller one's side."""
+    """Return whether the new shape's middle is clear of the others' by a quarter of the smaller one's side."""
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     for other in others:
         ox, oy, ow, oh = cv2.boundingRect(other.astype(np.uint8))

@@ -92,7 +92,7 @@ def write_image(path: Path, image_bgr: Image) -> None:
 
 
 def _is_cut_short(content: bytes) -> bool:
-    """Say whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey image.
+    """Return whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey image.
 
     Bytes behind a JPEG's end are common and harmless, and an embedded thumbnail has an end marker of its own:
     so the last end marker must come after the last start of a scan.

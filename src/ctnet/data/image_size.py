@@ -41,7 +41,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 
 def _png_has_exif(file: BinaryIO) -> bool:
-    """Say whether there is an EXIF chunk before the pixels, which may turn the image."""
+    """Return whether there is an EXIF chunk before the pixels, which may turn the image."""
     file.seek(8)
     while True:
         length, kind = struct.unpack(">I4s", file.read(8))

@@ -1,4 +1,4 @@
-"""Rules about boxes: what is wrong with them, and what the network cannot tell apart."""
+"""Rules about boxes: what is wrong with them, and which ones the network cannot distinguish."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path,
 
 
 def _in_a_line(error: DataError) -> str:
-    """Return what an error says without its file, which the message names where it matters."""
+    """Return the message and facts of an error without its file, which the message names where it matters."""
     facts = ", ".join(f"{name} {value}" for name, value in error.facts.items() if name != "file")
     return f"{error.message}: {facts}" if facts else error.message
 

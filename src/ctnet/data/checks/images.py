@@ -103,7 +103,7 @@ def _look(image: ImageEntry) -> Look:
 
 
 def _is_turned(content: bytes, upright: tuple[int, ...]) -> bool:
-    """Say whether the EXIF tag exchanges height and width."""
+    """Return whether the EXIF tag exchanges height and width."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     stored = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     return stored is not None and stored.shape[:2] != upright

@@ -124,7 +124,7 @@ def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
 
 
 def _is_turned(image: ImageEntry, look: Look) -> bool:
-    """Say whether the image has the stated sides the other way round."""
+    """Return whether the image has the stated sides the other way round."""
     return (image.width, image.height) == (look.height, look.width) != (look.width, look.height)
 
 

@@ -103,7 +103,7 @@ def read_area(value: object) -> float | None:
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Say whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
+    """Return whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
     return type(value) is int and -(2**63) <= value < 2**63
 
 

@@ -1,27 +1,28 @@
-"""Reading on after a mistake in the annotations, for those who want to know all of them."""
+"""Reading on after a mistake in the annotations, to list all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
+from ctnet.data.layouts.layout import Tolerate
 from ctnet.errors import DataError
 
 T = TypeVar("T")
 
 
 class Tolerant:
-    """Calls what may raise DataError; with someone to tell, such a call returns None instead."""
+    """Calls functions that may raise DataError; `tolerate`, if there is one, gets the error instead of the caller."""
 
-    def __init__(self, tell: Callable[[DataError], None] | None) -> None:
-        self._tell = tell
+    def __init__(self, tolerate: Tolerate | None) -> None:
+        self._tolerate = tolerate
 
     def __call__(self, read: Callable[[], T]) -> T | None:
-        """Return what `read` returns, None where it raised DataError and that was told."""
+        """Return what `read` returns, None when it raised a DataError that was tolerated."""
         try:
             return read()
         except DataError as error:
-            if self._tell is None:
+            if self._tolerate is None:
                 raise
-            self._tell(error)
+            self._tolerate(error)
             return None

@@ -144,7 +144,7 @@ def _has_image_suffix(name: str) -> bool:
 
 
 class _Annotated(NamedTuple):
-    """What one XML says: its objects, and if it does, (height, width) and the image's name."""
+    """The content of one XML file: its objects, (height, width) if stated, and the stated name of the image."""
 
     objects: list[Row]
     size_hw: tuple[int, int] | None
