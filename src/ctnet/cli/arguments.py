@@ -30,6 +30,10 @@ Config = Annotated[
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Take weights that do not fit as a whole; the rest is random")
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run an exported program (.pt2, .pte, .om) that ctnet did not write on this machine"),
+]
 
 
 DEFAULT_RECIPE = "centernet_res18_lateral"

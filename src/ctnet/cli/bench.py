@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import Arguments, PrecisionOption, parse_image_size, split_arguments, writable_folder
+from ctnet.cli.arguments import Arguments, PrecisionOption, Trust, parse_image_size, split_arguments, writable_folder
 from ctnet.cli.bench_table import print_document
 from ctnet.errors import ConfigError, CtnetError
 
@@ -93,6 +93,7 @@ def bench(
     baseline: BaselineFile = None,
     max_regress: MaxRegress = None,
     reference: ReferenceName = None,
+    trust: Trust = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +130,7 @@ def bench(
     gate = _Baseline("inference", baseline, max_regress)
     published = None if reference is None else reference_named(reference)
     opened = open_device(device)
-    subject = open_subject(config, weights, parse_image_size(image_size))
+    subject = open_subject(config, weights, parse_image_size(image_size), trust=trust)
     gate.check(subject.to_dict())
     for note in subject.notes:
         tell(note)

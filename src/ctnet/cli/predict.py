@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_folder
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, Trust, writable_folder
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 from ctnet.errors import ConfigError, DataError
@@ -47,6 +47,7 @@ def predict(
     compile: Compile = False,
     config: Config = None,
     allow_partial: AllowPartial = False,
+    trust: Trust = False,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the detections as JSON; writes files only with --out")
@@ -67,7 +68,9 @@ def predict(
     frames = open_sources(sources)
     if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise ConfigError("--out must be a new or empty folder", got=out)
-    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    detector = open_detector(
+        weights, device, precision, compile=compile, config=config, allow_partial=allow_partial, trust=trust
+    )
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
     detector, settings = tested(

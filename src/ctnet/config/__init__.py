@@ -1,6 +1,7 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names, recipe_titles
+from ctnet.config.metadata import ExportMetadata, StateMetadata, WeightsMetadata, parse_metadata, read_metadata
 from ctnet.config.schema import (
     Augment,
     Data,
@@ -17,14 +18,19 @@ __all__ = [
     "Augment",
     "Data",
     "Evaluation",
+    "ExportMetadata",
     "LoadedRecipe",
     "LossWeights",
     "Model",
     "Optimizer",
     "Recipe",
     "Schedule",
+    "StateMetadata",
     "Train",
+    "WeightsMetadata",
     "load_recipe",
+    "parse_metadata",
+    "read_metadata",
     "recipe_from_dict",
     "recipe_names",
     "recipe_titles",

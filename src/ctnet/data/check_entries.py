@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ctnet.data.box_form import Float64
-from ctnet.data.coco import Box, find_image, is_integer, read_area, read_box
+from ctnet.data.coco import Box, find_image, is_file_name, is_integer, read_area, read_box
 from ctnet.data.findings import Finding, found
 from ctnet.types import Int64
 
@@ -134,7 +134,7 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         category_id, name = fields.get("id"), fields.get("name")
-        if not is_integer(category_id) or not isinstance(name, str):
+        if not is_integer(category_id) or category_id < 0 or not isinstance(name, str):
             problems["entry-malformed"].append(f"categories[{position}] = {_short(entry)}")
             continue
         if category_id in categories:
@@ -155,7 +155,7 @@ def _pictures(entries: list[Any], image_folders: Sequence[Path], problems: Probl
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         image_id, name = fields.get("id"), fields.get("file_name")
-        if not is_integer(image_id) or not isinstance(name, str) or not name:
+        if not is_integer(image_id) or not is_file_name(name):
             problems["entry-malformed"].append(f"images[{position}] = {_short(entry)}")
             continue
         if name in names:

@@ -94,6 +94,11 @@ def read_area(value: object) -> float | None:
     return value if type(value) in (int, float) and -_LARGEST < value < _LARGEST else None  # type: ignore[operator, return-value]
 
 
+def is_file_name(value: object) -> TypeGuard[str]:
+    """Say whether the value can be a picture's `file_name`; it may lie anywhere, since it is only read."""
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
 def is_integer(value: object) -> TypeGuard[int]:
     """Say whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
     return type(value) is int and -(2**63) <= value < 2**63
@@ -153,8 +158,8 @@ def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...
     categories = []
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        if not is_integer(fields.get("id")) or not isinstance(fields.get("name"), str):
-            _refuse(json_file, f"categories[{position}]", "an integer id and a name", entry)
+        if not is_integer(fields.get("id")) or fields["id"] < 0 or not isinstance(fields.get("name"), str):
+            _refuse(json_file, f"categories[{position}]", "an integer id from 0 and a name", entry)
         categories.append(Category(fields["id"], fields["name"]))
     _refuse_repeats(json_file, "category id", (category.id for category in categories))
     return tuple(sorted(categories))
@@ -202,7 +207,7 @@ def _record(
     image_folders: Sequence[Path],
     rows: Sequence[tuple[Box, int, bool, float, int]],
 ) -> ImageRecord:
-    if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
+    if not is_file_name(entry.get("file_name")):
         _refuse(json_file, f"image {image_id}", "a file_name", entry.get("file_name"))
     for side in ("width", "height"):
         value = entry.get(side)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ctnet.data.coco import write_coco
 from ctnet.data.dataset import read_split
+from ctnet.data.image_size import read_image_size
 from ctnet.data.layout import find_splits
 from ctnet.errors import ConfigError, DataError, StorageError
 from ctnet.types import AnnotationSet, ImageRecord
@@ -49,6 +50,7 @@ def convert(
     missing = next((picture for picture in pictures if not picture.is_file()), None)
     if missing:
         raise DataError("a picture is missing", file=missing, hint="ctnet data check lists them all")
+    _require_images(pictures, path)
     done = 0
     for split, annotation_set in sets.items():
         images = _renamed(annotation_set.images, out / "images" / split)
@@ -61,6 +63,14 @@ def convert(
         sets[split] = replace(annotation_set, source=json_file, images=images)
         write_coco(sets[split], json_file)
     return sets
+
+
+def _require_images(pictures: list[Path], root: Path) -> None:
+    """Raise DataError unless what annotations name outside of the data set is pictures: copies are given away."""
+    inside = (root if root.is_dir() else root.parent).resolve()
+    for picture in pictures:
+        if not picture.resolve().is_relative_to(inside):
+            read_image_size(picture)
 
 
 def _renamed(images: tuple[ImageRecord, ...], folder: Path) -> tuple[ImageRecord, ...]:

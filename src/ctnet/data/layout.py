@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from ctnet.config.load import read_yaml
 from ctnet.errors import ConfigError, DataError
+from ctnet.files import path_component
 
 _DATA_YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
 _ORDER = ("train", "val", "test")
@@ -157,6 +158,10 @@ def _yaml_file(file: Path) -> dict[str, SplitFiles]:
                 expected="{annotations: FILE.json, images: FOLDER}, or names: for a YOLO data set",
                 got=entry,
             )
+        try:
+            split = path_component(str(name))
+        except ValueError as error:
+            raise DataError("a split cannot have this name", file=file, got=error) from None
         folder = file.parent / str(entry["images"])
-        splits[str(name)] = SplitFiles("coco", file.parent / str(entry["annotations"]), (folder,))
+        splits[split] = SplitFiles("coco", file.parent / str(entry["annotations"]), (folder,))
     return splits
