@@ -6,6 +6,7 @@ Code in them would make the file `executed` in the working folder.
 import io
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -336,3 +337,20 @@ def forged_onnx(source: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         path = folder / f"{edit.__name__}.onnx"
         path.write_bytes(model.SerializeToString())
         yield edit.__name__, path
+
+
+def forged_openvino(source: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield OpenVINO files with layers of strangers, and with numbers beyond their `.bin`."""
+    text, numbers = source.read_text(), source.with_suffix(".bin").read_bytes()
+    for what, pattern, replacement in (
+        ("unknown set", r'version="opset1"', 'version="stranger"'),
+        ("offset", r'offset="\d+"', 'offset="99999999999"'),
+        ("offset that wraps", r'offset="\d+"', 'offset="18446744073709551615"'),
+        ("size that wraps", r' size="\d+"', ' size="18446744073709551600"'),
+        ("vast shape", r'shape="[\d, ]+"', 'shape="1000000, 1000000, 64"'),
+        ("cut numbers", "", ""),
+    ):
+        path = folder / "forged.xml"
+        path.write_text(re.sub(pattern, replacement, text, count=3))
+        path.with_suffix(".bin").write_bytes(numbers if pattern else numbers[:100])
+        yield what, path

@@ -120,8 +120,8 @@ def test_expressions_of_shapes_are_read(text):
     [
         "", "__import__('os')", "s0.__class__", "(lambda: 1)()", "[s0]", "s0 if s0 else 1", "f'{s0}'", "9**9",
         "s0 @ s1", "exit()", "Symbol('a b')", "Symbol('s0', assumptions=exit)", "Symbol(s0)", "Integer('5')",
-        "Min(*s0)", "Pow(Pow(s0, 8), 8)", "Pow(2, 10000)", "1 #", "1\n", "(1)(2)", "s0 := 1", "1" * 30, "-" * 100 + "1", "exit",
-        "Min(Min)", "s0 and exit()", "__builtins__", "1e400", "True",
+        "Min(*s0)", "Pow(Pow(s0, 8), 8)", "Pow(2, 10000)", "1 #", "1\n", "(1)(2)", "s0 := 1", "1" * 30, "-" * 100 + "1",
+        "exit", "Min(Min)", "s0 and exit()", "__builtins__", "1e400", "True",
     ],
 )  # fmt: skip
 def test_anything_else_is_no_expression(text):
@@ -147,3 +147,13 @@ def test_onnx_has_standard_operators_and_its_numbers_within(ctnet, narrow, small
         onnx.save(model, about)
         code, _, err = ctnet("predict", "--weights", about, small_set / "images" / "val", "--json")
         assert (code, "metadata" in err, key in err) == (3, True, True), err
+
+
+def test_openvino_refuses_layers_of_strangers_and_numbers_that_are_not_there(ctnet, narrow, tmp_path):
+    pytest.importorskip("openvino")
+    sound = tmp_path / "net.xml"
+    code, _, err = ctnet("export", "openvino", "--weights", narrow, "--out", sound, "--no-verify", "--raw")
+    assert code == 0, err
+    for _what, file in forged.forged_openvino(sound, tmp_path):
+        with pytest.raises(WeightsError, match="OpenVINO cannot load"):
+            open_detector(file)

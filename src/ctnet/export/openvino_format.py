@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.errors import WeightsError
+from ctnet.errors import CtnetError, WeightsError
 from ctnet.export.about import KEY, About, read_about
 from ctnet.export.onnx_check import checked_onnx
 from ctnet.export.onnx_format import onnx_model
@@ -72,7 +72,9 @@ class OpenVinoRuntime:
             key = KEY if path.suffix == ".xml" else ["framework", KEY]  # where metadata of ONNX files is put
             text = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
             self.request = core.compile_model(model, "CPU", settings).create_infer_request()
-        except RuntimeError as error:
+        except (CtnetError, MemoryError):
+            raise
+        except Exception as error:  # OpenVINO's C++ has many classes
             raise WeightsError("OpenVINO cannot load the file", file=path, got=str(error)[-300:]) from None
         self.about = read_about(text, path)
 
