@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,9 +37,22 @@ def require_writable(folder: Path) -> None:
         raise StorageError("cannot write there", folder=folder, got=got)
 
 
+LONGEST_NAME = 200
+"""bytes: file systems take 255, and names get numbers and suffixes"""
+
+
+def path_component(name: str) -> str:
+    """Return the name if it can be that of one file or folder, whoever chose it. Raises ValueError otherwise."""
+    if name in ("", ".", "..") or not name.isprintable() or any(mark in name for mark in "/\\"):
+        raise ValueError(f"a name without / and \\ and of printable characters is expected, not {name[:80]!r}")
+    if len(name.encode(errors="surrogatepass")) > LONGEST_NAME:
+        raise ValueError(f"a name of at most {LONGEST_NAME} bytes is expected, not {name[:80]!r}...")
+    return name
+
+
 def new_numbered_folder(parent: Path, name: str) -> Path:
     """Return the next free folder `parent/NAME-N`, made now, so that two commands at once never share one."""
-    number = 1
+    number, name = 1, path_component(name)
     while True:
         folder = parent / f"{name}-{number}"
         try:
@@ -51,6 +65,15 @@ def new_numbered_folder(parent: Path, name: str) -> Path:
             ) from None
         else:
             return folder
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file in hexadecimal digits. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

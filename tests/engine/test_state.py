@@ -49,9 +49,9 @@ def test_a_state_goes_on_on_another_device_but_for_the_devices_own_generator(tmp
     state, content = written(tmp_path / "last.pt", opened("one"))
     assert content["rng"]["device_name"] == "one"
     again, same, other = fresh(), opened("one"), opened("other")
-    restore_state(content, again, other)
+    restore_state(content, again, other, tmp_path)
     assert torch.equal(again.network.weight, state.network.weight)
     assert (again.step, again.scaler.state_dict()) == (5, state.scaler.state_dict())
     assert other.plugin.restored is None
-    restore_state(content, fresh(), same)
+    restore_state(content, fresh(), same, tmp_path)
     assert torch.equal(same.plugin.restored, torch.arange(4, dtype=torch.uint8))

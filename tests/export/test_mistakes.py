@@ -95,7 +95,7 @@ def test_files_without_a_description_and_broken_ones(ctnet, exported, small_set,
     for name, words in (
         ("bare.onnx", "does not say what it is"),
         ("cut.onnx", "cannot load"),
-        ("cut.pt2", "cannot load"),
+        ("cut.pt2", "has not written this one here"),
         ("text.xml", "cannot load"),
         ("absent.onnx", "no such file"),
     ):

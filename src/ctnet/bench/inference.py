@@ -133,7 +133,7 @@ def _entry(
         file, format = subject.exported
         if runtime != runtime_of(format):
             raise ConfigError(f"{file.name} is run by {runtime_of(format)} alone", got=runtime)
-        return Entry(runtime, file, "cpu", precision, subject.recipe, tuple(pictures))
+        return Entry(runtime, file, "cpu", precision, subject.recipe, tuple(pictures), subject.trust)
     assert subject.weights is not None
     assert subject.network is not None
     target = format_for(runtime)
@@ -148,7 +148,7 @@ def _entry(
     file = folder / f"network{target.suffix}"
     options = ExportOptions("raw", subject.recipe.data.image_size)
     export(subject.network, subject.weights, target, file, options, [])
-    return Entry(runtime, file, "cpu", chosen, subject.recipe, tuple(pictures))
+    return Entry(runtime, file, "cpu", chosen, subject.recipe, tuple(pictures), trust=True)
 
 
 def _check(contestants: Sequence[Contestant], subject: Subject, device: OpenDevice, pictures: Sequence[Path]) -> None:

@@ -34,7 +34,10 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """How a runtime is opened: its file of weights or of an exported network, the device, and the images."""
+    """How a runtime is opened: its file of weights or of an exported network, the device, and the images.
+
+    With `trust` an exported program is run whoever wrote it.
+    """
 
     runtime: str
     file: Path
@@ -42,6 +45,7 @@ class Entry:
     precision: PrecisionName
     recipe: Recipe
     pictures: tuple[Path, ...]
+    trust: bool = False
 
 
 class InferenceRunner:
@@ -108,5 +112,5 @@ class InferenceRunner:
 def _open(entry: Entry) -> Detector:
     format = format_of(entry.file)
     if format is not None:
-        return open_exported(entry.file, format, entry.precision)
+        return open_exported(entry.file, format, entry.precision, trust=entry.trust)
     return load_detector(entry.file, entry.device, entry.precision, compile=entry.runtime == "compiled")

@@ -28,7 +28,7 @@ class Subject:
     """A recipe with one input size, and the weights of its network.
 
     `network` is torch's in float32 with the tensors of `weights`, or both are None and `exported` is a file and its
-    format. `notes` are remarks for the reader of the figures.
+    format, which `trust` runs whoever wrote it. `notes` are remarks for the reader of the figures.
     """
 
     recipe: Recipe
@@ -37,6 +37,7 @@ class Subject:
     weights: Weights | None = None
     network: nn.Module | None = None
     exported: tuple[Path, ExportFormat] | None = None
+    trust: bool = False
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -55,7 +56,9 @@ class Subject:
         }
 
 
-def open_subject(config: str | None, weights: Path | None, image_size: tuple[int, int] | None) -> Subject:
+def open_subject(
+    config: str | None, weights: Path | None, image_size: tuple[int, int] | None, *, trust: bool = False
+) -> Subject:
     """Return the subject of a measurement, at `image_size` or the recipe's test size, unflipped and at one scale.
 
     Without weights it is the recipe's network with random ones. Raises ConfigError, WeightsError, MissingExtra.
@@ -71,7 +74,7 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
     if format is not None:
         if config is not None:
             raise ConfigError("an exported file brings its own recipe", got=f"--config {config}")
-        return _exported_subject(weights, format, image_size)
+        return _exported_subject(weights, format, image_size, trust)
     opened = open_weights(weights, config)
     recipe = _at_one_size(opened.recipe, image_size)
     network, notes = load_network(opened, weights)
@@ -79,8 +82,8 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
     return Subject(recipe, opened.categories, str(weights), filled, network, notes=tuple(notes))
 
 
-def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, int] | None) -> Subject:
-    detector = open_exported(file, format)
+def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, int] | None, trust: bool) -> Subject:
+    detector = open_exported(file, format, trust=trust)
     assert isinstance(detector.model, RuntimeNetwork)
     about = detector.model.runtime.about
     if about.size is not None and image_size not in (None, about.size):
@@ -94,7 +97,7 @@ def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, i
     if about.batch is not None:
         notes.append(f"its batch is {about.batch}: other batches are split or padded")
     recipe = _at_one_size(about.recipe, about.size or image_size)
-    return Subject(recipe, about.categories, str(file), exported=(file, format), notes=tuple(notes))
+    return Subject(recipe, about.categories, str(file), exported=(file, format), trust=trust, notes=tuple(notes))
 
 
 def _at_one_size(recipe: Recipe, image_size: tuple[int, int] | None) -> Recipe:

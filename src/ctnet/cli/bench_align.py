@@ -98,10 +98,7 @@ def _take_runs(
     from ctnet.bench.align import rates, take_runs
     from ctnet.config import changed
 
-    recipes = [
-        (name, changed(recipe, {"train.amp": precision}))
-        for name, precision in runs_in
-    ]
+    recipes = [(name, changed(recipe, {"train.amp": precision})) for name, precision in runs_in]
     with progress_bar("align") as show:
         return take_runs(annotations, recipes, rates(recipe, len(annotations.images), steps), tell, show)
 

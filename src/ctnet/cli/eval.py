@@ -69,6 +69,7 @@ def evaluate_command(
     compile: options.Compile = False,
     config: options.Config = None,
     allow_partial: options.AllowPartial = False,
+    trust: options.Trust = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Score a detector on annotated images, by the COCO metrics.
@@ -83,7 +84,14 @@ def evaluate_command(
 
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
     detector, settings = open_for_test(
-        weights, device, precision, requested, compile=compile, config=config, allow_partial=allow_partial
+        weights,
+        device,
+        precision,
+        requested,
+        compile=compile,
+        config=config,
+        allow_partial=allow_partial,
+        trust=trust,
     )
     annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
@@ -98,7 +106,7 @@ def evaluate_command(
         # float32 is the measure of the other file unless a precision was requested
         other_precision = "fp32" if precision == "auto" else precision
         document["against"] = _score_other(
-            against, device, other_precision, detector, annotation_set, settings, workers
+            against, device, other_precision, detector, annotation_set, settings, workers, trust
         )
     if as_json:
         typer.echo(json.dumps(document, indent=2))
@@ -124,12 +132,12 @@ def _write(
 
 def _score_other(
     file: Path, device: str, precision: PrecisionName, detector: Detector, annotation_set: AnnotationSet,
-    settings: Evaluation, workers: int,
+    settings: Evaluation, workers: int, trust: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.export.runtime import open_detector
 
-    other = open_detector(file, device, precision).with_image_size(detector.recipe.data.image_size)
+    other = open_detector(file, device, precision, trust=trust).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
 

@@ -34,6 +34,9 @@ Config = Annotated[
     str | None, WeightsOption(metavar="CONFIG", help="Take data and test settings from this recipe, not the weights")
 ]
 AllowPartial = Annotated[bool, WeightsOption("--allow-partial", help="Load what fits; initialise the rest randomly")]
+Trust = Annotated[
+    bool, WeightsOption("--trust", help="Run an exported program (.pt2, .pte, .om) that ctnet did not write here")
+]
 
 Device = Annotated[
     str, DeviceOption(metavar="NAME[:N]", help="auto, cpu, cuda, npu, sdaa or a plug-in; :N selects one of several")

@@ -54,6 +54,7 @@ def predict(
     compile: options.Compile = False,
     config: options.Config = None,
     allow_partial: options.AllowPartial = False,
+    trust: options.Trust = False,
     draw: Draw = True,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +72,14 @@ def predict(
         raise ConfigError("--out must be a new or empty folder", got=out)
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
     detector, settings = open_for_test(
-        weights, device, precision, requested, compile=compile, config=config, allow_partial=allow_partial
+        weights,
+        device,
+        precision,
+        requested,
+        compile=compile,
+        config=config,
+        allow_partial=allow_partial,
+        trust=trust,
     )
     _run(detector, settings, frames, out, score, draw=draw, as_json=as_json)
     _report_failures(frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -29,16 +29,16 @@ class RequestedSettings:
 
 
 def open_for_test(
-    weights: Path, device: str, precision: PrecisionName, requested: RequestedSettings, *, compile: bool,
-    config: str | None, allow_partial: bool,
-) -> tuple[Detector, Evaluation]:  # fmt: skip
+    weights: Path, device: str, precision: PrecisionName, requested: RequestedSettings, **loading: Any
+) -> tuple[Detector, Evaluation]:
     """Return the detector of a file and its test settings, in which the options replace those of the weights.
 
-    Notes on the weights and how they run go to stderr. Raises ConfigError, WeightsError, DeviceUnavailable.
+    `loading` holds further arguments of `open_detector`. Notes on the weights and on how they run go to stderr. Raises
+    ConfigError, WeightsError, DeviceUnavailable.
     """
     from ctnet.export.runtime import open_detector
 
-    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    detector = open_detector(weights, device, precision, **loading)
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
     return with_test_settings(detector, requested)

@@ -11,6 +11,7 @@ from ctnet.config.load import (
     recipe_names,
     recipe_titles,
 )
+from ctnet.config.metadata import ExportMetadata, StateMetadata, WeightsMetadata, parse_metadata, read_metadata
 from ctnet.config.schema import (
     Augment,
     Data,
@@ -30,15 +31,20 @@ __all__ = [
     "Augment",
     "Data",
     "Evaluation",
+    "ExportMetadata",
     "LoadedRecipe",
     "LossWeights",
     "Model",
     "Optimizer",
     "Recipe",
     "Schedule",
+    "StateMetadata",
     "Train",
+    "WeightsMetadata",
     "changed",
     "load_recipe",
+    "parse_metadata",
+    "read_metadata",
     "recipe_from_dict",
     "recipe_names",
     "recipe_titles",

@@ -80,7 +80,9 @@ def load_recipe(
 
 
 def recipe_from_dict(content: Mapping[str, Any], source: str) -> Recipe:
-    """Return the recipe stored in a checkpoint or run folder; `source` names it in errors."""
+    """Return the recipe stored in a checkpoint or run folder; `source` names it in errors. Raises ConfigError."""
+    if not isinstance(content, Mapping):
+        raise ConfigError("a recipe is a mapping of settings", source=source, got=type(content).__name__)
     values = {leaf: v for key, value in content.items() for leaf, v in _leaves(str(key), value, source)}
     return _validate(values, dict.fromkeys(values, source))
 
@@ -101,7 +103,14 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values, as in YAML 1.2: `amp: off` is a word."""
+    """YAML in which only true and false are truth values, as in YAML 1.2: `amp: off` is a word. No NUL, nowhere."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Return the value of a scalar, many of which become paths."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and "\0" in value:
+            raise yaml.constructor.ConstructorError(None, None, "a NUL character", node.start_mark)
+        return value
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -217,5 +226,5 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
             f"bad value for {known or key}" if key else "settings disagree",
             source=sources.get(known) if known else None,
             expected=first["msg"].removeprefix("Value error, "),
-            got=repr(values[known]) if known else None,
+            got=repr(values[known])[:200] if known else None,
         ) from None

@@ -1,17 +1,41 @@
-"""Every setting of a run, with its default, its range and what it means. All objects are frozen."""
+"""Every setting of a run, with its default, its range and what it means. All objects are frozen.
+
+Upper limits lie far beyond what anyone trains with: recipes also come out of files that strangers wrote, and must not
+ask for more memory or time than a machine has.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ctnet.files import path_component
 from ctnet.precision import ALIASES, PrecisionName
 from ctnet.types import TargetRules
 
-Positive = Annotated[int, Field(ge=1)]
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("text without NUL characters is expected")
+    return value
+
+
+LARGEST_SIDE = 8192
+"""pixels of the side that a network sees, test scales included"""
+LARGEST_AREA = 2**23
+"""pixels of its input, a square of 2880"""
+MOST_CATEGORIES = 2**15
+
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Count = Annotated[int, Field(ge=1, le=2**16)]
+Detected = Annotated[int, Field(ge=1, le=10_000)]
+Channels = Annotated[int, Field(ge=1, le=1024)]
+Level = Annotated[float, Field(ge=-1000, le=1000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+LONGEST_TEXT = 4096
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_without_nul)]
 
 
 def _pair(value: object) -> object:
@@ -23,7 +47,8 @@ def _unalias(value: object) -> object:
 
 
 Precision = Annotated[PrecisionName, BeforeValidator(_unalias)]
-Side = Annotated[int, Field(ge=32, multiple_of=32)]
+Side = Annotated[int, Field(ge=32, le=LARGEST_SIDE, multiple_of=32)]
+Name = Annotated[str, AfterValidator(path_component)]
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
 
 
@@ -32,7 +57,7 @@ RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Model(_Section):
@@ -46,16 +71,16 @@ class Model(_Section):
     """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; lateral adds
     the trunk's finer maps (CenterFace's, the only one of mobilenetv2); dla34 takes deform, and plain for ordinary
     convolutions throughout (upstream's dlav0)"""
-    neck_channels: tuple[Positive, Positive, Positive] = (256, 128, 64)
+    neck_channels: tuple[Channels, Channels, Channels] = (256, 128, 64)
     """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); lateral: the last
     is the width of all"""
     deform_bias: bool = True
     """deformable convolutions have a bias (mmdet and MindSpore: none)"""
     stride_in_1x1: bool = False
     """bottlenecks halve the map in their first 1x1 convolution, not the 3x3 one (detectron2's MSRA weights)"""
-    head_channels: Annotated[int, Field(ge=0)] = 64
+    head_channels: Annotated[int, Field(ge=0, le=1024)] = 64
     """channels between the two convolutions of each head; 0 makes a head one 1x1 convolution"""
-    heatmap_bias: float = -2.19
+    heatmap_bias: Annotated[float, Field(ge=-100, le=100)] = -2.19
     """bias that the heatmap head starts with: sigmoid(-2.19) = 0.1 in every cell, so that the many background cells
     do not swamp the first steps"""
     class_specific_size: bool = False
@@ -89,23 +114,23 @@ _APPLIES_TO = {
 class Data(_Section):
     """Where pictures come from and how they enter the network."""
 
-    path: str | None = None
+    path: Text | None = None
     """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
-    train_split: str = "train"
+    train_split: Text = "train"
     """split to train on"""
-    val_split: str = "val"
+    val_split: Text = "val"
     """split to evaluate on"""
     image_size: ImageSize = (512, 512)
     """network input as (height, width), one number for a square; multiples of 32, for hourglass104 of 128"""
     color_order: Literal["bgr", "rgb"] = "bgr"
     """channel order the network sees"""
-    mean: tuple[float, float, float] = (0.40789654, 0.44719302, 0.47026115)
+    mean: tuple[Level, Level, Level] = (0.40789654, 0.44719302, 0.47026115)
     """per-channel mean, in color_order, of values in 0..1"""
-    std: tuple[float, float, float] = (0.28863828, 0.27408164, 0.27809835)
+    std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
-    max_objects: Positive = 128
+    max_objects: Count = 128
     """objects of one picture that are trained on; further ones are left out, in file order"""
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
 
@@ -115,7 +140,7 @@ class Augment(_Section):
     crop: Literal["random", "inside", "shift", "none"] = "random"
     """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the picture as far as it fits;
     shift: centre and scale jittered; none: whole picture"""
-    scale: tuple[float, float] = (0.6, 1.3)
+    scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
     """range of the crop's side relative to the picture's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
     """the random centre keeps this many pixels from the picture's edge (halved until it fits)"""
@@ -143,7 +168,7 @@ class Optimizer(_Section):
 
     name: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     """algorithm; muon is AdamW with orthogonal steps for the kernels of hidden layers"""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     """learning rate at `lr_batch` pictures a step"""
     lr_batch: Positive = 8
     """batch that `lr` is meant for"""
@@ -173,7 +198,7 @@ class Schedule(_Section):
     """epochs of rising rate; for onecycle the rising part"""
     warmup_start: Fraction = 0.04
     """rate at step 0 relative to the peak"""
-    milestones: tuple[Positive, ...] = (90, 120)
+    milestones: Annotated[tuple[Positive, ...], Field(max_length=1000)] = (90, 120)
     """multistep: epochs at which the rate drops"""
     gamma: Fraction = 0.1
     """multistep: factor of each drop"""
@@ -208,9 +233,9 @@ class LossWeights(_Section):
 class Train(_Section):
     """The loop: batches, precision, state on disk."""
 
-    batch_size: Positive = 8
+    batch_size: Count = 8
     """pictures per process and micro-step"""
-    accumulate: Positive = 1
+    accumulate: Count = 1
     """micro-steps per update; the effective batch is batch_size x accumulate x processes"""
     sync_bn: bool = False
     """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
@@ -225,37 +250,37 @@ class Train(_Section):
     """stop after this many updates; the learning rate still follows the epochs"""
     log_every: Positive = 20
     """steps between lines of the log"""
-    eval_every: Annotated[int, Field(ge=0)] = 5
+    eval_every: Annotated[int, Field(ge=0, le=10**9)] = 5
     """epochs between evaluations; 0 evaluates only at the end"""
     save_every: Positive = 1
     """epochs between checkpoints"""
     save_every_steps: Positive | None = None
     """also save every so many steps"""
-    keep: Annotated[int, Field(ge=0)] = 1
+    keep: Annotated[int, Field(ge=0, le=10**9)] = 1
     """numbered checkpoints kept beside last.pt"""
-    sample_batches: Annotated[int, Field(ge=0)] = 2
+    sample_batches: Annotated[int, Field(ge=0, le=10**9)] = 2
     """first batches drawn with their targets into samples/"""
 
 
 class Evaluation(_Section):
     """How predictions are decoded and scored."""
 
-    top_k: Positive = 100
+    top_k: Detected = 100
     """peaks taken from the heatmap of one picture"""
-    max_detections: Positive = 100
+    max_detections: Detected = 100
     """detections kept per picture after merging scales"""
     score_floor: Fraction = 0.0
     """detections below are dropped before scoring; 0 for AP"""
-    batch_size: Positive = 8
+    batch_size: Count = 8
     """pictures per forward pass; changes no result"""
     keep_res: bool = False
     """keep each picture's resolution and pad it, instead of warping it to image_size"""
-    test_scale: Annotated[float, Field(gt=0)] = 1.0
+    test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
     """average with the mirrored picture"""
-    scales: tuple[Annotated[float, Field(ge=0.05)], ...] = Field(default=(1.0,), min_length=1)
+    scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)
     """test scales; several are merged by soft-NMS"""
     nms: Literal["none", "soft", "hard"] = "none"
     """suppression after decoding; upstream uses soft with several scales"""
@@ -264,8 +289,8 @@ class Evaluation(_Section):
 class Recipe(_Section):
     """One run, whole."""
 
-    name: str = "unnamed"
-    """name of the recipe: that of its file"""
+    name: Name = "unnamed"
+    """name of the recipe: that of its file; run folders are called after it"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """seed of weights, order and augmentation"""
     model: Model = Model()
@@ -282,6 +307,12 @@ class Recipe(_Section):
         multiple = self.model.size_multiple
         if any(side % multiple for side in self.data.image_size):
             raise ValueError(f"data.image_size must be in multiples of {multiple} for {self.model.backbone}")
+        height, width = self.data.image_size
+        if height * width > LARGEST_AREA:
+            raise ValueError(f"data.image_size must be at most {LARGEST_AREA} pixels, height times width")
+        test = self.evaluation
+        if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
+            raise ValueError(f"data.image_size x evaluation.test_scale x evaluation.scales must be at most {LARGEST_SIDE}")
         if self.model.class_specific_size and self.loss.size_targets == "dense":
             raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
         if self.loss.targets == "mmdet" and self.loss.size_targets == "dense":

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctnet.data.box_form import to_xywh
+from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.layout import Split, Writer
 from ctnet.data.layouts.table import LAYOUTS, find_splits, layout_named
 from ctnet.errors import ConfigError, DataError, StorageError, nearest
@@ -51,6 +52,7 @@ def convert(
     missing = next((image for image in paths if not image.is_file()), None)
     if missing:
         raise DataError("an image is missing", file=missing, hint="ctnet data check lists them all")
+    _require_images(paths, path)
     done = 0
     taken: set[Path] = set()
     for split, annotation_set in sets.items():
@@ -78,6 +80,14 @@ def _splits_in(path: Path, source: str) -> dict[str, Split]:
     if found.name != wanted.name:
         raise DataError(f"the data is not {wanted.title}", got=f"{path}: {found.title}", expected=wanted.title)
     return splits
+
+
+def _require_images(paths: list[Path], root: Path) -> None:
+    """Raise DataError unless files outside of the data set are images: the copies may be given to others."""
+    inside = (root if root.is_dir() else root.parent).resolve()
+    for path in paths:
+        if not path.resolve().is_relative_to(inside):
+            read_image_size(path)
 
 
 def _writer(name: str) -> Writer:

@@ -44,15 +44,27 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load a `state_dict`, also another kind of device's: how weights are updated here is not for the file to say."""
-    fused = optimizer.param_groups[0]["fused"]
-    groups = [{**group, "fused": fused} for group in saved["param_groups"]]
-    optimizer.load_state_dict({**saved, "param_groups": groups})
+    """Load a `state_dict`, also another kind of device's: how weights are updated here is not for the file to say.
+
+    Raises ValueError, KeyError or TypeError for averages that are not of these weights.
+    """
+    rules = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    groups = [{"params": group["params"], **rule} for group, rule in zip(saved["param_groups"], rules, strict=True)]
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
     for parameter, state in optimizer.state.items():
+        if state and set(state) not in _STATES:
+            raise ValueError(f"the averages {', '.join(map(str, state))}")
         for name, value in state.items():
+            sized = isinstance(value, Tensor) and value.is_floating_point()
+            if value is not None and not (sized and value.shape in (parameter.shape, ()) if name != "step" else sized):
+                raise ValueError(f"{name} of another form than its weight {tuple(parameter.shape)}")
             # one pass over memory takes weights and averages in the order they lie in, which may be another there
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+_STATES = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, {"step", "momentum"})
+"""what Adam, SGD and Muon remember of a weight"""
 
 
 class WeightAverage:

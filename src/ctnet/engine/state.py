@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ctnet._version import __version__
 from ctnet.config import Recipe
 from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
+from ctnet.errors import WeightsError
 from ctnet.files import replacing
 from ctnet.models.build import build_network
 from ctnet.nn import synchronise_norms
 from ctnet.types import Category
 from ctnet.weights.containers.torch_file import explaining_full_disks
-
-SCHEMA = "ctnet.state/1"
+from ctnet.weights.ctnet_file import STATE_SCHEMA
 
 
 @dataclass
@@ -91,7 +94,8 @@ def save_state(
 ) -> None:
     """Write the state, whole or not at all: tensors and plain containers only. Raises StorageError."""
     content = {
-        "schema": SCHEMA,
+        "schema": STATE_SCHEMA,
+        "ctnet": __version__,
         "recipe": recipe.model_dump(mode="json"),
         "categories": [list(category) for category in categories],
         "data": data,
@@ -110,21 +114,47 @@ def save_state(
         torch.save(_on_host(content), temporary)
 
 
-def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDevice) -> None:
-    """Put what `save_state` wrote back into freshly built parts."""
-    state.network.load_state_dict(content["model"])
-    if state.average is not None:
-        state.average.network.load_state_dict(content["ema"])
-        state.average.updates = content["ema_updates"]
-    restore_optimizer(state.optimizer, content["optimizer"])
-    if content["scaler"]:
-        state.scaler.load_state_dict(content["scaler"])
+def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDevice, source: object) -> None:
+    """Put what `save_state` wrote back into freshly built parts. Raises WeightsError, `source` naming the file."""
+    average = state.average
+    parts: dict[str, Callable[[Any], object]] = {
+        "model": state.network.load_state_dict,
+        "ema": average.network.load_state_dict if average else lambda _: None,
+        "optimizer": lambda saved: restore_optimizer(state.optimizer, saved),
+        "scaler": lambda saved: _restore_scaler(saved, state.scaler),
+        "rng": lambda saved: _restore_generators(saved, device),
+    }
+    for key, restore in parts.items():
+        try:
+            restore(content[key])
+        except MemoryError:
+            raise
+        except Exception as error:  # torch raises whatever a damaged state leads to
+            raise WeightsError(
+                "the training state does not fit the run", file=source, key=key,
+                got=" ".join(str(error).split())[:300] or type(error).__name__,
+                hint="continue from a numbered checkpoint, or train anew with --weights and the best weights",
+            ) from None  # fmt: skip
+    if average is not None:
+        average.updates = content["ema_updates"]
     state.step = content["step"]
     state.evaluation_due = content["evaluation_due"]
     state.best = content["best"]
-    rng = content["rng"]
+
+
+def _restore_scaler(saved: dict[str, Any], scaler: torch.amp.GradScaler) -> None:
+    if saved:
+        numbers = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+        if not all(type(saved[name]) in (int, float) and 0 <= saved[name] < math.inf for name in numbers):
+            raise ValueError("a loss scale that is no number")
+        scaler.load_state_dict(saved)
+
+
+def _restore_generators(rng: dict[str, Any], device: OpenDevice) -> None:
     torch.set_rng_state(rng["torch"])
     kind, keys, position, has_gauss, cached = rng["numpy"]
+    if not 0 <= position <= len(keys):  # numpy itself would read beyond them
+        raise ValueError(f"a position of {position} among {len(keys)} numbers")
     np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
     version, internal, gauss = rng["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.config import Recipe, changed, recipe_from_dict
+from ctnet.config import Recipe, StateMetadata, changed
 from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
@@ -112,19 +112,18 @@ def resume(
     Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
     Another number of processes share the same batches.
     """
-    folder, content = world.broadcast_from_rank0(lambda: _read_run(run_to_resume(run)))
-    recipe = recipe_from_dict(content["recipe"], str(folder / LAST))
-    recipe = changed(recipe, {"train.batch_size": _rebatched(recipe, content.get("world_size", 1), world.size)})
+    folder, content, about = world.broadcast_from_rank0(lambda: _read_run(run_to_resume(run)))
+    recipe = changed(about.recipe, {"train.batch_size": _rebatched(about.recipe, about.world_size, world.size)})
     if max_steps is not None:
-        if max_steps <= content["step"]:
-            raise ConfigError("the run has come further already", run=folder, step=content["step"], max_steps=max_steps)
+        if max_steps <= about.step:
+            raise ConfigError("the run has come further already", run=folder, step=about.step, max_steps=max_steps)
         recipe = changed(recipe, {"train.max_steps": max_steps})
-    path = data or Path(content["data"])
+    path = data or Path(about.data)
     train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
-    if [list(c) for c in train_set.categories] != [list(c) for c in content["categories"]]:
+    if train_set.categories != about.categories:
         raise DataError("the data set's categories have changed since the run began", file=train_set.source)
     trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
-    restore_state(content, trainer.state, device)
+    restore_state(content, trainer.state, device, folder / LAST)
     if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
         summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder))
         if summary is not None:
@@ -139,8 +138,8 @@ def _read_summary(folder: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _read_run(folder: Path) -> tuple[Path, dict[str, Any]]:
-    return folder, read_state(folder / LAST)
+def _read_run(folder: Path) -> tuple[Path, dict[str, Any], StateMetadata]:
+    return folder, *read_state(folder / LAST)
 
 
 def _rebatched(recipe: Recipe, before: int, now: int) -> int:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ctnet._version import __version__
-from ctnet.config import Recipe
+from ctnet.config import ExportMetadata, Recipe, parse_metadata, read_metadata
 from ctnet.errors import WeightsError
 from ctnet.types import Category
-from ctnet.weights.ctnet_file import recipe_and_categories
 
-SCHEMA = "ctnet.export/1"
+FAMILY = "ctnet.export/"
+SCHEMA = f"{FAMILY}1"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """what numbers are stored in: with `int8` most convolutions, the rest float32"""
 
@@ -67,18 +67,13 @@ class About:
 
 def read_about(text: str | None, source: object) -> About:
     """Return what a file says about itself. Raises WeightsError for a file that ctnet did not export."""
-    try:
-        content = json.loads(text or "null")
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    content = parse_metadata(text)
+    if not isinstance(content, dict) or not str(content.get("schema")).startswith(FAMILY):
         raise WeightsError(
             "the file does not say what it is", file=source, expected=f"metadata of {SCHEMA}",
             hint="only files that ctnet export wrote can be evaluated: they carry classes, colours and sizes",
         )  # fmt: skip
-    recipe, categories = recipe_and_categories(content, source)
-    size = content["size"]
+    read = read_metadata(ExportMetadata, content, SCHEMA, source)
     return About(
-        recipe, categories, content["output"], content["batch"], None if size is None else (size[0], size[1]),
-        content["precision"], content["info"], content.get("pixels", False),
-    )  # fmt: skip
+        read.recipe, read.categories, read.output, read.batch, read.size, read.precision, read.info, read.pixels
+    )

@@ -22,6 +22,7 @@ from ctnet.export.formats import ExportFormat
 from ctnet.export.graph import ExportedGraph, trace
 from ctnet.export.options import Dialect, ExportOptions, OmOptions, parse_batch, parse_batches
 from ctnet.export.runtime import RuntimeNetwork
+from ctnet.export.trust import remember
 from ctnet.export.verify import AgainstFloat32, Verification, picture_input, verify
 from ctnet.models.inference import enlarged
 from ctnet.weights.ctnet_file import Weights
@@ -89,6 +90,8 @@ def export(
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
     if weights.recipe.evaluation.flip and not about.recipe.evaluation.flip:
         notes = [*notes, "the weights average mirrored pictures, which a file that decodes by itself cannot; --raw can"]
+    if format.is_program and not suffix and not remember(made or files):
+        notes = [*notes, "the file could not be noted in CTNET_HOME as one of ctnet's own: loading it takes --trust"]
     return Exported((*files, *made), about, seconds, proof, tuple(notes))
 
 

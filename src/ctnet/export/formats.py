@@ -78,6 +78,8 @@ class ExportFormat:
     """to run a file, where that takes other packages than to write it"""
     prove: Callable[[Path], Runtime] | None = None
     compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
+    is_program: bool = False
+    """its runtime executes what a file says, so that a file must be one of ctnet's own or trusted by the user"""
 
     def new_file(self, weights: Path, out: Path | None, precision: Precision | None = None) -> Path:
         """Return where the file goes: `out`, else one named as the weights and the precision that was asked for.
@@ -132,17 +134,18 @@ FORMATS = (
         openvino_format.write, openvino_format.load, ("fp32", "bf16"), ("fp32", "fp16", "int8"),
         also={"int8": Needs(("nncf",), "int8")}, quantize=openvino_int8.quantize,
     ),
-    ExportFormat("pt2", "torch.export", ".pt2", (), None, pt2_format.write, pt2_format.load),
+    ExportFormat("pt2", "torch.export", ".pt2", (), None, pt2_format.write, pt2_format.load, is_program=True),
     ExportFormat(
         "executorch", "ExecuTorch", ".pte", ("executorch",), "executorch",
         executorch_format.write, executorch_format.load, written_in=("fp32",),
         dcn="decompose",  # its runtime knows no operator of ours
+        is_program=True,
     ),
     ExportFormat(
         "om", "Ascend OM", ".om", ("onnx", "onnxscript", "onnxruntime"), "onnx", om_format.write, om_format.load, (),
         runtime_modules=("ais_bench", "aclruntime"),
         runtime_hint="both are wheels of Ascend's ais_bench tool (Ascend/tools, ais-bench_workload), not on PyPI",
-        runs_on="an Ascend card", dcn="npu", prove=om_format.prove, compile=om_format.compile_graph,
+        runs_on="an Ascend card", dcn="npu", prove=om_format.prove, compile=om_format.compile_graph, is_program=True,
         # The chip computes in float16, which has no quarter pixels above 512, and the peaks of all classes at once
         # take a TopK over a million values: boxes are the host's work, as in the port to the 310P.
         output="raw",

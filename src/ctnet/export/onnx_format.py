@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.errors import MissingExtra, WeightsError
+from ctnet.errors import CtnetError, MissingExtra, WeightsError
 from ctnet.export.about import INPUT, KEY, About, read_about
+from ctnet.export.onnx_check import checked_onnx
 from ctnet.export.options import ExportOptions
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class OnnxRuntime:
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch needs the cores in between
         try:
-            self.session = onnxruntime.InferenceSession(model or path, options, providers=["CPUExecutionProvider"])
+            content = model or checked_onnx(path)
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except (CtnetError, MemoryError):
+            raise
         except Exception as error:  # onnxruntime has a class of its own for every failure
             text = str(error)
             hint = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctnet.errors import WeightsError
+from ctnet.errors import CtnetError, WeightsError
 from ctnet.export.about import KEY, About, read_about
+from ctnet.export.onnx_check import checked_onnx
 from ctnet.export.onnx_format import onnx_model
 from ctnet.export.options import ExportOptions
 
@@ -66,11 +68,13 @@ class OpenVinoRuntime:
         }
         try:
             core = _core()
-            model = core.read_model(path)
+            model = core.read_model(path if path.suffix == ".xml" else io.BytesIO(checked_onnx(path)))
             key = KEY if path.suffix == ".xml" else ["framework", KEY]  # where metadata of ONNX files is put
             text = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
             self.request = core.compile_model(model, "CPU", settings).create_infer_request()
-        except RuntimeError as error:
+        except (CtnetError, MemoryError):
+            raise
+        except Exception as error:  # OpenVINO's C++ has many classes
             raise WeightsError("OpenVINO cannot load the file", file=path, got=str(error)[-300:]) from None
         self.about = read_about(text, path)
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.devices import PrecisionName, open_device
-from ctnet.errors import ConfigError, WeightsError
+from ctnet.errors import ConfigError, CtnetError, WeightsError
 from ctnet.export.formats import ExportFormat, Runtime, format_of
+from ctnet.export.trust import require_trusted
 from ctnet.models import detector as detectors
 from ctnet.models.detector import Detector
 
@@ -31,9 +32,14 @@ class RuntimeNetwork(nn.Module):
                 got=f"{height}x{width}",
                 hint="leave --image-size, --scales and --keep-res alone, or export with --image-size dynamic",
             )
-        if about.batch is None:
-            return dict(self.runtime(images))
-        parts = [self._fixed(part, about.batch) for part in torch.split(images, about.batch)]
+        try:
+            if about.batch is None:
+                return dict(self.runtime(images))
+            parts = [self._fixed(part, about.batch) for part in torch.split(images, about.batch)]
+        except (CtnetError, MemoryError):
+            raise
+        except Exception as error:  # of a class of the runtime's own: the graph is not what the file says it is
+            raise WeightsError("the exported graph fails", got=str(error)[:300] or type(error).__name__) from None
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _fixed(self, images: Tensor, batch: int) -> dict[str, Tensor]:
@@ -50,11 +56,12 @@ def open_detector(
     compile: bool = False,
     config: str | None = None,
     allow_partial: bool = False,
+    trust: bool = False,
 ) -> Detector:
     """Return the detector in a file of weights or an exported file, told apart by suffix.
 
-    Raises what `load_detector` raises, MissingExtra when the runtime is not installed, and ConfigError for options
-    that an exported file has no use for.
+    `trust` loads exported programs that ctnet did not write here. Raises what `load_detector` raises, MissingExtra when
+    the runtime is not installed, and ConfigError for options that an exported file has no use for.
     """
     format = format_of(file)
     if format is None:
@@ -69,14 +76,21 @@ def open_detector(
             got=" ".join(given) or f"--device {device}",
             hint="export the weights again with other settings",
         )
-    return open_exported(file, format, precision)
+    return open_exported(file, format, precision, trust=trust)
 
 
-def open_exported(file: Path, format: ExportFormat, precision: PrecisionName = "auto") -> Detector:
-    """Return the detector in an exported file, run by the format's runtime."""
+def open_exported(
+    file: Path, format: ExportFormat, precision: PrecisionName = "auto", *, trust: bool = False
+) -> Detector:
+    """Return the detector in an exported file, run by the format's runtime.
+
+    Raises WeightsError for a program that ctnet did not write here, unless it is to be trusted.
+    """
     format.require_runtime()
     if not file.is_file():
         raise WeightsError("there is no such file", file=file)
+    if format.is_program:
+        require_trusted(file, format.title, trust=trust)
     if precision != "auto" and precision not in format.precisions:
         choices = ", ".join(format.precisions) or "what the file was made for"
         raise ConfigError(f"{format.title} computes here in {choices}", got=precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import re
 import urllib.error
@@ -14,7 +13,7 @@ from torch import nn
 
 from ctnet.config import Data, Model
 from ctnet.errors import ConfigError, WeightsError
-from ctnet.files import cache_folder
+from ctnet.files import cache_folder, sha256_of
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import is_own, own_weights
 from ctnet.weights.fit import load_exactly
@@ -89,7 +88,7 @@ def fetch(address: str) -> Path:
             hint="add #sha256=HEX",
         )
     path = cache_folder() / "weights" / name
-    if path.is_file() and _sha256(path).startswith(found[1]):
+    if path.is_file() and sha256_of(path).startswith(found[1]):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +100,3 @@ def fetch(address: str) -> Path:
             "the file at the address is not the one asked for", address=address, expected=f"sha256 {found[1]}..."
         ) from None
     return path
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

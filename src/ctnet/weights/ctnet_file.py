@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from ctnet._version import __version__
-from ctnet.config import Recipe, recipe_from_dict
-from ctnet.errors import ConfigError, WeightsError
+from ctnet.config import Recipe, StateMetadata, WeightsMetadata, parse_metadata, read_metadata
+from ctnet.errors import WeightsError
 from ctnet.files import replacing
 from ctnet.types import Category
 from ctnet.weights.containers import Container, read_container
 from ctnet.weights.containers.kind import find_kind
-from ctnet.weights.containers.refusals import damaged
 from ctnet.weights.containers.torch_file import load_torch_zip
 
 SCHEMA = "ctnet.weights/1"
+STATE_SCHEMA = "ctnet.state/1"
 CTNET = "ctnet"  # the entry of a file that holds recipe and categories
 
 
@@ -65,17 +66,25 @@ def is_own(container: Container) -> bool:
 def own_weights(container: Container, path: Path) -> Weights:
     """Return the weights in a file that ctnet wrote. Raises WeightsError when they are of another version."""
     if container.kind != "safetensors":
-        state = read_state(path)
-        recipe, categories = recipe_and_categories(state, path)
-        return Weights(state["ema"] or state["model"], recipe, categories, {"step": state["step"]})
-    try:
-        about = json.loads(container.meta[CTNET])
-    except ValueError as error:
-        raise damaged(path, error) from None
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise WeightsError("the file was written by another version of ctnet", file=path, expected=SCHEMA)
-    recipe, categories = recipe_and_categories(about, path)
-    return Weights(container.tensors, recipe, categories, about.get("info", {}))
+        _, state = read_state(path)
+        tensors, notes = _in_float32(state.ema or state.model, path)
+        return Weights(tensors, state.recipe, state.categories, {"step": state.step}, notes=notes)
+    about = read_metadata(WeightsMetadata, parse_metadata(container.meta[CTNET]), SCHEMA, path)
+    tensors, notes = _in_float32(container.tensors, path)
+    return Weights(tensors, about.recipe, about.categories, about.info, notes=notes)
+
+
+def _in_float32(tensors: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors with floating numbers as the networks have them, and a note where they were others."""
+    odd = next(
+        (name for name, tensor in tensors.items() if not isinstance(tensor, Tensor) or tensor.is_complex()), None
+    )
+    if odd is not None:
+        raise WeightsError("the file holds something else than real numbers", file=path, key=odd)
+    others = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} - {torch.float32}
+    found = {name: tensor.float() if tensor.dtype in others else tensor for name, tensor in tensors.items()}
+    types = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
+    return found, (f"{types} became float32",) if others else ()
 
 
 def read_weights(path: Path) -> Weights:
@@ -89,31 +98,22 @@ def read_weights(path: Path) -> Weights:
     return own_weights(container, path)
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Return the training state in a `last.pt`: plain containers and tensors in memory, nothing executed.
+def read_state(path: Path) -> tuple[dict[str, Any], StateMetadata]:
+    """Return the training state in a `last.pt`, and what of it is plain, checked.
 
-    Raises WeightsError when it is missing, broken or not ctnet's.
+    The state is plain containers and tensors in memory; nothing was executed. Raises WeightsError when it is missing,
+    broken or not ctnet's.
     """
     # load into memory (no mmap): training outlives the file
     state = load_torch_zip(path, in_file=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
-    return state
+    return state, read_metadata(StateMetadata, state, STATE_SCHEMA, path)
 
 
 def metadata_of(weights: Weights) -> dict[str, Any]:
-    """Return recipe and categories as JSON, as `recipe_and_categories` reads them."""
+    """Return recipe and categories as JSON, as `WeightsMetadata` reads them."""
     return {
         "recipe": weights.recipe.model_dump(mode="json"),
         "categories": [list(category) for category in weights.categories],
     }
-
-
-def recipe_and_categories(about: Mapping[str, Any], source: object) -> tuple[Recipe, tuple[Category, ...]]:
-    """Return what a file of weights says about itself. Raises WeightsError."""
-    try:
-        recipe = recipe_from_dict(about["recipe"], str(source))
-        categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError("the recipe in the file does not suit this version", file=source, got=error) from None
-    return recipe, categories

@@ -58,6 +58,11 @@ def require_fit(
     report = fit(network, tensors, file_names)
     if not report.complete:
         raise _misfit(report, source, "use the recipe that the weights were trained with, or --allow-partial")
+    odd = [name for name, tensor in network.state_dict().items() if tensors[name].dtype != tensor.dtype]
+    if odd:
+        raise WeightsError(
+            "a tensor is of another type than its layer", file=source, key=odd[0], got=tensors[odd[0]].dtype
+        )
 
 
 def load_exactly(

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import Model, changed, load_recipe
+from ctnet.config import Model, WeightsMetadata, changed, load_recipe, read_metadata
 from ctnet.errors import WeightsError
+from ctnet.files import path_component
 from ctnet.models.build import build_network
 from ctnet.weights.class_names import categories_of
 from ctnet.weights.containers import Container
-from ctnet.weights.ctnet_file import CTNET, Weights, recipe_and_categories
+from ctnet.weights.ctnet_file import CTNET, Weights
 from ctnet.weights.formats import Format, identify
 from ctnet.weights.names import foreign_names
 
@@ -86,14 +87,23 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         )
     meta = reading.container.meta
     if isinstance(about := meta.get(CTNET), Mapping):  # written by `ctnet weights convert`
-        recipe, categories = recipe_and_categories(about, source)
+        own = read_metadata(WeightsMetadata, about, None, source)
+        recipe, categories = own.recipe, own.categories
     else:
         recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
-        recipe = changed(recipe, {"name": Path(str(source)).stem})
+        recipe = changed(recipe, {"name": _recipe_name(source, recipe.name)})
         categories = categories_of(reading.num_classes, _class_names(meta))
     info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
     recipe = changed(recipe, {"model": reading.model})
     return Weights(reading.tensors, recipe, categories, info, reading.file_names, reading.notes)
+
+
+def _recipe_name(source: object, otherwise: str) -> str:
+    """Return the file's name without suffix, if a recipe can have it."""
+    try:
+        return path_component(Path(str(source)).stem)
+    except ValueError:
+        return otherwise
 
 
 def _spell(container: Container, format: Format, source: object) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ctnet.data.box_form import Float64
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.layouts.coco import Box, is_integer, read_area, read_box
+from ctnet.data.layouts.coco import Box, is_file_name, is_integer, read_area, read_box
 from ctnet.data.layouts.names import ImageFinder
 from ctnet.types import Int64
 
@@ -135,7 +135,7 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         category_id, name = fields.get("id"), fields.get("name")
-        if not is_integer(category_id) or not isinstance(name, str):
+        if not is_integer(category_id) or category_id < 0 or not isinstance(name, str):
             problems["entry-malformed"].append(f"categories[{position}] = {_short(entry)}")
             continue
         if category_id in categories:
@@ -158,7 +158,7 @@ def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problem
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         image_id, name = fields.get("id"), fields.get("file_name")
-        if not is_integer(image_id) or not isinstance(name, str) or not name:
+        if not is_integer(image_id) or not is_file_name(name):
             problems["entry-malformed"].append(f"images[{position}] = {_short(entry)}")
             continue
         if name in names:

@@ -17,7 +17,7 @@ from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
 from ctnet.data.layouts.layout import CocoContent, SplitFiles, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.errors import DataError
-from ctnet.files import write_file
+from ctnet.files import path_component, write_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 COCO_LISTS = ("images", "annotations", "categories")
@@ -100,6 +100,11 @@ def read_box(value: object) -> Box | None:
 def read_area(value: object) -> float | None:
     """Return the number of an `area`, or None when it is anything but a finite one."""
     return value if type(value) in (int, float) and -_LARGEST < value < _LARGEST else None  # type: ignore[operator, return-value]
+
+
+def is_file_name(value: object) -> TypeGuard[str]:
+    """Say whether the value can be a picture's `file_name`; it may lie anywhere, since it is only read."""
+    return isinstance(value, str) and value != "" and "\0" not in value
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -193,8 +198,12 @@ def _named_in_yaml(path: Path) -> dict[str, SplitFiles]:
                 expected="{annotations: FILE.json, images: FOLDER}, or names: for a YOLO data set",
                 got=entry,
             )
+        try:
+            split = path_component(str(name))
+        except ValueError as error:
+            raise DataError("a split cannot have this name", file=file, got=error) from None
         folder = file.parent / str(entry["images"])
-        splits[str(name)] = SplitFiles(file.parent / str(entry["annotations"]), (folder,))
+        splits[split] = SplitFiles(file.parent / str(entry["annotations"]), (folder,))
     return splits
 
 
@@ -216,8 +225,8 @@ def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...
     categories = []
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        if not is_integer(fields.get("id")) or not isinstance(fields.get("name"), str):
-            _refuse(json_file, f"categories[{position}]", "an integer id and a name", entry)
+        if not is_integer(fields.get("id")) or fields["id"] < 0 or not isinstance(fields.get("name"), str):
+            _refuse(json_file, f"categories[{position}]", "an integer id from 0 and a name", entry)
         categories.append(Category(fields["id"], fields["name"]))
     _refuse_repeats(json_file, "category id", (category.id for category in categories))
     return tuple(sorted(categories))
@@ -265,7 +274,7 @@ def _record(
     find_image: ImageFinder,
     rows: Sequence[tuple[Box, int, bool, float, int]],
 ) -> ImageRecord:
-    if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
+    if not is_file_name(entry.get("file_name")):
         _refuse(json_file, f"image {image_id}", "a file_name", entry.get("file_name"))
     for side in ("width", "height"):
         value = entry.get(side)

@@ -153,8 +153,11 @@ def _read_labels(file: Path | None, label_of: dict[int, int], tolerant: Tolerant
 
 def _lines(file: Path, what: str) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("a NUL character")
+        return text.splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {what}", file=file, got=error) from None
 
 

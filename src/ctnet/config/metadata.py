@@ -1,0 +1,116 @@
+"""What ctnet's own files say about themselves, checked as any other input: they may come from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+
+from ctnet._version import __version__
+from ctnet.config.load import recipe_from_dict
+from ctnet.config.schema import LONGEST_TEXT, MOST_CATEGORIES, Count, ImageSize, Recipe, Text
+from ctnet.errors import ConfigError, WeightsError
+from ctnet.types import Category
+
+Updates = Annotated[StrictInt, Field(ge=0, le=10**12)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _sound(categories: tuple[Category, ...]) -> tuple[Category, ...]:
+    for category in categories:
+        if not 0 <= category.id < 2**63 or len(category.name) > LONGEST_TEXT or "\0" in category.name:
+            raise ValueError(f"an id from 0 and a name are expected, not {str(tuple(category))[:80]}")
+    if len({category.id for category in categories}) < len(categories):
+        raise ValueError("each id once is expected")
+    return categories
+
+
+class NetworkMetadata(BaseModel):
+    """What every file with a network carries. Further entries are left alone."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    recipe: Recipe
+    categories: Annotated[tuple[Category, ...], Field(min_length=1, max_length=MOST_CATEGORIES), AfterValidator(_sound)]
+
+
+class WeightsMetadata(NetworkMetadata):
+    """The metadata of `best.safetensors`; `info` is free-form."""
+
+    info: dict[str, Any] = {}
+
+
+class ExportMetadata(NetworkMetadata):
+    """The metadata of an exported graph."""
+
+    output: Literal["decoded", "raw"]
+    batch: Count | None
+    size: ImageSize | None
+    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    info: dict[str, Any]
+    pixels: StrictBool = False
+
+
+class StateMetadata(NetworkMetadata):
+    """All of `last.pt` that is neither tensors nor states of others' objects."""
+
+    data: Text
+    world_size: Count = 1
+    step: Updates
+    evaluation_due: StrictBool
+    best: dict[str, StrictInt | Finite | None]
+    ema_updates: Updates
+    model: dict[str, Any]
+    ema: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    rng: dict[str, Any]
+
+
+Metadata = TypeVar("Metadata", bound=NetworkMetadata)
+
+
+def parse_metadata(text: str | None) -> Any:
+    """Return the content of JSON, None where there is none."""
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_metadata(kind: type[Metadata], content: Any, schema: str | None, source: object) -> Metadata:
+    """Return the metadata of a file, `source` naming it. Raises WeightsError with the key that is wrong."""
+    if not isinstance(content, Mapping):
+        raise WeightsError("the metadata is no mapping", file=source, got=type(content).__name__)
+    if schema is not None and content.get("schema") != schema:
+        raise WeightsError(
+            "the file was written by another version of ctnet", file=source, expected=schema,
+            got=_short(content.get("schema")), written_by=_short(content.get("ctnet", "a version that is not named")),
+            this=__version__, hint="a newer version of ctnet may read it",
+        )  # fmt: skip
+    try:
+        if "recipe" not in content:
+            raise KeyError("recipe")
+        recipe = recipe_from_dict(content["recipe"], str(source))
+        return kind.model_validate({str(key): value for key, value in content.items()} | {"recipe": recipe})
+    except KeyError as error:
+        key, expected, got = str(error.args[0]), "a value", "nothing"
+    except ConfigError as error:
+        key, expected, got = f"recipe: {error.message}", error.facts.get("expected", ""), error.facts.get("got", "")
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        expected, got = first["msg"].removeprefix("Value error, "), _short(first["input"])
+    writer = content.get("ctnet")
+    raise WeightsError(
+        "the metadata of the file is not as this version writes it", file=source, key=_short(key),
+        expected=expected or None, got=got or None,
+        written_by=None if writer is None else _short(writer), this=__version__,
+    )  # fmt: skip
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
