@@ -20,7 +20,6 @@ CtnetError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -152,6 +151,8 @@ class Interrupted(CtnetError):
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known name that is spelt most like `name`, for the fact of that name; None when none is close."""
+    import difflib  # only a mistake needs it
+
     by_spelling = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name.casefold(), list(by_spelling), n=1, cutoff=cutoff)
     return by_spelling[close[0]] if close else None
