@@ -165,7 +165,7 @@ METADATA: dict[str, Any] = {
     "scale NaN": {"recipe.evaluation.scales": [float("nan")]},
     "scale vast": {"recipe.evaluation.scales": [1e9]},
     "scales many": {"recipe.evaluation.scales": [1.0] * 10000},
-    "enlarge": {"recipe.evaluation.enlarge": 1e9},
+    "test_scale": {"recipe.evaluation.test_scale": 1e9},
     "mean NaN": {"recipe.data.mean": [float("nan"), 0, 0]},
     "std zero": {"recipe.data.std": [0, 1, 1]},
     "wide heads": {"recipe.model.head_channels": 10**7},
