@@ -1,5 +1,6 @@
 """ctnet's own weights with forged descriptions, in other types, and names from files that would become paths."""
 
+import json
 import time
 import zipfile
 
@@ -125,8 +126,6 @@ def test_splits_of_a_yaml_never_lead_out_of_the_folder(name, ctnet, small_set, t
 
 
 def test_only_pictures_are_copied_from_outside_of_a_data_set(ctnet, small_set, tmp_path):
-    import json
-
     secret = tmp_path / "secret.txt"
     secret.write_text("nobody's business")
     file = small_set / "annotations" / "instances_val.json"
@@ -147,8 +146,6 @@ def test_only_pictures_are_copied_from_outside_of_a_data_set(ctnet, small_set, t
 
 
 def test_names_of_pictures_with_nul_are_told(ctnet, small_set, tmp_path):
-    import json
-
     file = small_set / "annotations" / "instances_val.json"
     content = json.loads(file.read_text())
     content["images"][0]["file_name"] = "a\0.png"
