@@ -55,7 +55,9 @@ class Subject:
         }
 
 
-def open_subject(config: str | None, weights: Path | None, image_size: tuple[int, int] | None) -> Subject:
+def open_subject(
+    config: str | None, weights: Path | None, image_size: tuple[int, int] | None, *, verify: bool = True
+) -> Subject:
     """Return what is to be measured, at `image_size` or the recipe's test size, unflipped and at one scale.
 
     Without weights it is the recipe's network with random ones. Raises ConfigError, WeightsError, MissingExtra.
@@ -72,7 +74,7 @@ def open_subject(config: str | None, weights: Path | None, image_size: tuple[int
         if config is not None:
             raise ConfigError("an exported file brings its own recipe", got=f"--config {config}")
         return _exported_subject(weights, format, image_size)
-    opened = open_weights(weights, config)
+    opened = open_weights(weights, config, verify=verify)
     recipe = _at_one_size(opened.recipe, image_size)
     network, notes = filled_network(opened, weights)
     filled = replace(opened, recipe=recipe)

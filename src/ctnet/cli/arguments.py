@@ -30,7 +30,9 @@ Config = Annotated[
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Take weights that do not fit as a whole; the rest is random")
 ]
-
+Verify = Annotated[
+    bool, typer.Option("--verify/--no-verify", help="Compare the checksum of ctnet's weights; reads all of the file")
+]
 
 DEFAULT_RECIPE = "centernet_res18_lateral"
 """what users' own data is trained with unless they say otherwise"""

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import Arguments, PrecisionOption, parse_image_size, split_arguments, writable_folder
+from ctnet.cli.arguments import (
+    Arguments,
+    PrecisionOption,
+    Verify,
+    parse_image_size,
+    split_arguments,
+    writable_folder,
+)
 from ctnet.cli.bench_table import print_document
 from ctnet.errors import ConfigError, CtnetError
 
@@ -94,6 +101,7 @@ def bench(
     max_regress: MaxRegress = None,
     reference: ReferenceName = None,
     out: Out = None,
+    verify: Verify = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure inference by each runtime and batch size: images/s, latency and its parts, memory, part of the limit.
@@ -129,7 +137,7 @@ def bench(
     gate = _Baseline("inference", baseline, max_regress)
     published = None if reference is None else reference_named(reference)
     opened = open_device(device)
-    subject = open_subject(config, weights, parse_image_size(image_size))
+    subject = open_subject(config, weights, parse_image_size(image_size), verify=verify)
     gate.check(subject.to_dict())
     for note in subject.notes:
         tell(note)

@@ -14,7 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_file, writable_folder
+from ctnet.cli.arguments import (
+    AllowPartial,
+    Compile,
+    Config,
+    PrecisionOption,
+    Verify,
+    writable_file,
+    writable_folder,
+)
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 
@@ -65,6 +73,7 @@ def evaluate_command(
     compile: Compile = False,
     config: Config = None,
     allow_partial: AllowPartial = False,
+    verify: Verify = True,
     as_json: AsJson = False,
 ) -> None:
     """Score a detector on annotated pictures, by the COCO metrics.
@@ -79,7 +88,9 @@ def evaluate_command(
     from ctnet.eval.report import evaluation_document, write_report
     from ctnet.export.runtime import open_detector
 
-    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
+    detector = open_detector(
+        weights, device, precision, compile=compile, config=config, allow_partial=allow_partial, verify=verify
+    )
     for note in (*detector.notes, detector.how_it_runs()):
         typer.echo(note, err=True)
     detector, settings = tested(
@@ -101,7 +112,7 @@ def evaluate_command(
         typer.echo(f"report: {page}", err=True)
     if against:
         # the same pictures at the same size; float32 unless told otherwise, since it is the measure of the other
-        other = open_detector(against, device, "fp32" if precision == "auto" else precision)
+        other = open_detector(against, device, "fp32" if precision == "auto" else precision, verify=verify)
         other = other.with_image_size(detector.recipe.data.image_size)
         theirs, _, _ = _score(other, annotation_set, settings, workers)
         document["against"] = {"weights": str(against), "precision": other.precision, "metrics": theirs.numbers()}

@@ -70,7 +70,13 @@ Pictures = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Pictures or data set for the proof (default: the recipe's, or the demo)"),
 ]
-Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file beside torch on pictures")]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Compare the checksum of ctnet's weights, and run the file beside torch on pictures",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
 
 
@@ -112,7 +118,7 @@ def export_command(
     size: tuple[int, int] | Literal["recipe"] | None
     size = None if image_size == "dynamic" else parse_image_size(image_size) or "recipe"
     file = target.new_file(weights, out, precision)
-    loaded = open_weights(weights, config)
+    loaded = open_weights(weights, config, verify=check)
     options = choose_options(
         target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,
         calibration=_calibration(calibrate, calibrate_count, data, loaded.recipe, precision),

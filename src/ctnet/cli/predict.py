@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_folder
+from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, Verify, writable_folder
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
-from ctnet.errors import ConfigError, DataError
+from ctnet.errors import ConfigError, CtnetError, DataError
 
 if TYPE_CHECKING:
     from ctnet.predict.sources import Sources
@@ -47,6 +47,7 @@ def predict(
     compile: Compile = False,
     config: Config = None,
     allow_partial: AllowPartial = False,
+    verify: Verify = True,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw the detections into copies")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the detections as JSON; writes files only with --out")
@@ -65,31 +66,54 @@ def predict(
     from ctnet.predict.sources import open_sources
 
     frames = open_sources(sources)
-    if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise ConfigError("--out must be a new or empty folder", got=out)
-    detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
-    for note in (*detector.notes, detector.how_it_runs()):
-        typer.echo(note, err=True)
-    detector, settings = tested(
-        detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
-    )
-    folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
-    try:
-        with progress_bar("predict", frames.count_frames()) as show:
-            document = run_predict(detector, frames, folder, score, draw, settings, show)
-    except KeyboardInterrupt:
-        if folder and (folder / "predictions.json").is_file():
-            typer.echo(f"what was found so far is in {folder}", err=True)
-        elif folder:
-            with suppress(OSError):
-                folder.rmdir()  # nothing was
-        raise
+    with ExitStack() as held:
+        if out is not None:
+            held.enter_context(_new_folder(out))
+        detector = open_detector(
+            weights, device, precision, compile=compile, config=config, allow_partial=allow_partial, verify=verify
+        )
+        for note in (*detector.notes, detector.how_it_runs()):
+            typer.echo(note, err=True)
+        detector, settings = tested(
+            detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
+        )
+        folder = out
+        if folder is None and not as_json:
+            folder = new_numbered_folder(Path("runs/predict"), detector.recipe.name)
+            held.enter_context(_new_folder(folder))
+        try:
+            with progress_bar("predict", frames.count_frames()) as show:
+                document = run_predict(detector, frames, folder, score, draw, settings, show)
+        except KeyboardInterrupt:
+            if folder and (folder / "predictions.json").is_file():
+                typer.echo(f"what was found so far is in {folder}", err=True)
+            raise
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(_table(document))
         typer.echo(folder)
     _report_failures(frames)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Be the only writer of a new or empty folder; when nothing comes into it, it goes again."""
+    from ctnet.files import remove_leftovers
+    from ctnet.lock import LOCK, only_writer
+
+    if folder.is_file():
+        raise ConfigError("--out must be a new or empty folder", got=folder)
+    try:
+        with only_writer(folder):
+            remove_leftovers(folder)
+            if any(path.name != LOCK for path in folder.iterdir()):
+                raise ConfigError("--out must be a new or empty folder", got=folder)
+            yield
+    except (CtnetError, KeyboardInterrupt):
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _table(document: Mapping[str, Any]) -> str:

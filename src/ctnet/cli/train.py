@@ -13,6 +13,7 @@ from typer import Option
 
 from ctnet.cli.arguments import (
     Arguments,
+    Verify,
     parse_image_size,
     split_arguments,
     split_training_arguments,
@@ -63,6 +64,14 @@ Resume = Annotated[
     str | None,
     Option(help="continue a run folder, or the newest with 'last'", metavar="RUN", rich_help_panel=_OUTPUT),
 ]
+AcceptChangedData = Annotated[
+    bool,
+    Option(
+        "--accept-changed-data",
+        help="resume on annotations that are not those the run began with",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Device = Annotated[
     str, Option(help="auto, cpu, cuda, npu, sdaa or a plug-in; add :N for a card", rich_help_panel=_DEVICE)
 ]
@@ -110,7 +119,9 @@ def train(
     seed: Seed = None,
     weights: Weights = None,
     backbone_weights: BackboneWeights = None,
+    verify: Verify = True,
     resume: Resume = None,
+    accept_changed_data: AcceptChangedData = False,
     device: Device = "auto",
     amp: Amp = None,
     profile: Profile = False,
@@ -142,6 +153,9 @@ def train(
     if resume is not None:
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
 
+    elif accept_changed_data:
+        raise ConfigError("--accept-changed-data goes with --resume")
+
     from ctnet.engine.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
@@ -157,7 +171,9 @@ def train(
             _launch(Plan(nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), device, recipe, out, run)
             return
         start = (
-            _new(recipe, out, weights, backbone_weights, profile) if recipe else _resumed(run, data, max_steps, profile)
+            _new(recipe, out, weights, backbone_weights, profile, verify)
+            if recipe
+            else _resumed(run, data, max_steps, accept_changed_data, profile)
         )
         _run_here(start, device, place, timeout, as_json)
 
@@ -200,19 +216,30 @@ def _flags(
 Start = Callable[["Reporter", "OpenDevice", "World"], dict[str, Any]]
 
 
-def _new(recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool) -> Start:
+def _new(
+    recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool, verify: bool
+) -> Start:
     from ctnet.engine import train as engine
 
-    options = engine.RunOptions(out, weights, backbone_weights, profile)
+    options = engine.RunOptions(out, weights, backbone_weights, profile, verify)
     return lambda reporter, opened, world: engine.train(recipe, options, reporter, opened, world)
 
 
-def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile: bool) -> Start:
+def _resumed(
+    run: Path | None, data: str | None, max_steps: int | None, accept_changed_data: bool, profile: bool
+) -> Start:
     from ctnet.engine import train as engine
 
     moved = None if data is None else Path(data)
     return lambda reporter, opened, world: engine.resume(
-        run, reporter, opened, world, data=moved, max_steps=max_steps, profile=profile
+        run,
+        reporter,
+        opened,
+        world,
+        data=moved,
+        max_steps=max_steps,
+        accept_changed_data=accept_changed_data,
+        profile=profile,
     )
 
 
@@ -268,8 +295,8 @@ def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: d
         raise ConfigError(
             "a resumed run keeps its settings",
             got=" ".join(given),
-            hint="--resume goes with --device, --data (if it moved), --max-steps, --profile and --json only; "
-            "start a new run with --weights RUN/checkpoints/best.safetensors to change more",
+            hint="--resume goes with --device, --data (if it moved), --max-steps, --accept-changed-data, --profile and "
+            "--json only; start a new run with --weights RUN/checkpoints/best.safetensors to change more",
         )
 
 

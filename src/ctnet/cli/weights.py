@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctnet.cli.arguments import AllowPartial, Config
+from ctnet.cli.arguments import AllowPartial, Config, Verify
 from ctnet.errors import ConfigError, WeightsError
 
 app = typer.Typer(help="Inspect and convert checkpoints of ctnet and other projects.", no_args_is_help=True)
@@ -50,6 +50,7 @@ def convert(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file (default: FILE's name here)")] = None,
     config: Config = None,
     allow_partial: AllowPartial = False,
+    verify: Verify = True,
 ) -> None:
     """Write a checkpoint in the names and container of ctnet, CenterNet or mmdet.
 
@@ -67,7 +68,7 @@ def convert(
     target = out or Path(f"{file.stem}.{to}{SUFFIXES[to]}" if to != "ctnet" else f"{file.stem}{SUFFIXES[to]}")
     if target.exists():
         raise ConfigError("the file exists already", file=target, hint="--out names another")
-    weights = open_weights(file, config)
+    weights = open_weights(file, config, verify=verify)
     network, notes = filled_network(weights, file, allow_partial=allow_partial)
     notes += write(replace(weights, tensors=network.state_dict()), to, target)
     for note in notes:

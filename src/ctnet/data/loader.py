@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from ctnet.data.sample import Sample, TrainingSamples
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import CtnetError, LoaderDied
 from ctnet.losses.centernet import CenterBatch
+from ctnet.parent import end_with_parent
 
 
 class Batch(NamedTuple):
@@ -168,6 +170,9 @@ def start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # launchers signal whole groups; this process ends with its parent
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with_parent(parent.pid)
     cv2.setNumThreads(0)
 
 

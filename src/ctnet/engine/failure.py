@@ -13,15 +13,19 @@ from typing import Any
 
 from ctnet.engine.place import ERROR_FILE, Place, find_place
 from ctnet.errors import ConfigError, CtnetError, Interrupted, LostRanks, RankCrashed, RankFailed, ToldElsewhere
+from ctnet.parent import end_with_parent
 
 
 @contextmanager
 def reporting() -> Iterator[Place]:
     """Give this process's place; an error of the block goes to the launcher if there is one, and is told once.
 
-    A rank that somebody else speaks for leaves by SystemExit with its exit code.
+    A rank that somebody else speaks for leaves by SystemExit with its exit code. A launched process ends with its
+    launcher.
     """
     place = find_place()
+    if place.launcher is not None:
+        end_with_parent(place.launcher, at_once=True)
     try:
         yield place
     except Exception as error:

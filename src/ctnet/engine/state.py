@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
+from ctnet.engine.record import Record
 from ctnet.files import replacing
 from ctnet.models.build import build_network
 from ctnet.nn import synchronise_norms
@@ -39,6 +41,7 @@ class TrainingState:
     step: int = 0
     evaluation_due: bool = False
     best: dict[str, Any] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
 
     @property
     def evaluated_network(self) -> nn.Module:
@@ -99,6 +102,7 @@ def save_state(
         "step": state.step,
         "evaluation_due": state.evaluation_due,
         "best": state.best,
+        "record": state.record.content(),
         "model": state.network.state_dict(),
         "ema": {} if state.average is None else state.average.network.state_dict(),
         "ema_updates": 0 if state.average is None else state.average.updates,
@@ -122,6 +126,7 @@ def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDev
     state.step = content["step"]
     state.evaluation_due = content["evaluation_due"]
     state.best = content["best"]
+    state.record = Record.restored(content.get("record"))
     rng = content["rng"]
     torch.set_rng_state(rng["torch"])
     kind, keys, position, has_gauss, cached = rng["numpy"]
@@ -158,12 +163,10 @@ def keep_numbered(folder: Path, step: int, keep: int) -> None:
     """Keep a copy of `last.pt` as `step_N.pt` and remove all but the newest `keep` of these."""
     if keep == 0:
         return
-    numbered = folder / f"step_{step:07d}.pt"
-    numbered.unlink(missing_ok=True)
-    try:
-        numbered.hardlink_to(folder / "last.pt")
-    except OSError:
-        with replacing(numbered) as temporary:
-            temporary.write_bytes((folder / "last.pt").read_bytes())
+    with replacing(folder / f"step_{step:07d}.pt") as temporary:
+        try:
+            temporary.hardlink_to(folder / "last.pt")
+        except OSError:
+            shutil.copyfile(folder / "last.pt", temporary)
     for old in sorted(folder.glob("step_*.pt"))[:-keep]:
         old.unlink()

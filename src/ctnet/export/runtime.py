@@ -50,6 +50,7 @@ def open_detector(
     compile: bool = False,
     config: str | None = None,
     allow_partial: bool = False,
+    verify: bool = True,
 ) -> Detector:
     """Return the detector in a file of weights or an exported file, told apart by suffix.
 
@@ -59,7 +60,7 @@ def open_detector(
     format = format_of(file)
     if format is None:
         return detectors.load_detector(
-            file, device, precision, compile=compile, config=config, allow_partial=allow_partial
+            file, device, precision, compile=compile, config=config, allow_partial=allow_partial, verify=verify
         )
     useless = {"--compile": compile, "--config": config, "--allow-partial": allow_partial}
     given = [flag for flag, value in useless.items() if value]

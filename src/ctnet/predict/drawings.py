@@ -75,7 +75,7 @@ class _Video:
 
     def __init__(self, path: Path, fps: float, first: Image) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
+        self._partial = temporary_beside(path, ".mp4")
         height, width = first.shape[:2]
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._partial), codec, fps, (width, height))

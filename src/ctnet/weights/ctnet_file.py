@@ -5,12 +5,15 @@ A run's `last.pt` reads the same way; it holds the training state beside the wei
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -26,6 +29,7 @@ from ctnet.weights.containers.torch_file import load_torch_zip
 
 SCHEMA = "ctnet.weights/1"
 CTNET = "ctnet"  # the entry of a file that holds recipe and categories
+DIGEST = "ctnet.sha256"  # the entry of a file that holds the SHA-256 of its tensors and of the other entry
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def save_weights(path: Path, weights: Weights) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     with replacing(path) as temporary:
         # through a file of ours: safetensors' own could be read by nobody else
-        temporary.write_bytes(save(tensors, metadata={CTNET: json.dumps(about)}))
+        text = json.dumps(about)
+        temporary.write_bytes(save(tensors, metadata={CTNET: text, DIGEST: _digest(tensors, text)}))
 
 
 def is_own(container: Container) -> bool:
@@ -62,10 +67,14 @@ def is_own(container: Container) -> bool:
     return CTNET in container.meta if container.kind == "safetensors" else {"recipe", "rng"} <= set(container.meta)
 
 
-def own_weights(container: Container, path: Path) -> Weights:
-    """Return the weights in a file that ctnet wrote. Raises WeightsError when they are of another version."""
+def own_weights(container: Container, path: Path, *, verify: bool = True) -> Weights:
+    """Return the weights in a file that ctnet wrote.
+
+    With `verify` the whole file is read and its checksums are compared. Raises WeightsError when they differ, or when
+    the weights are of another version.
+    """
     if container.kind != "safetensors":
-        state = read_state(path)
+        state = read_state(path, verify=verify)
         recipe, categories = recipe_and_categories(state, path)
         return Weights(state["ema"] or state["model"], recipe, categories, {"step": state["step"]})
     try:
@@ -74,12 +83,24 @@ def own_weights(container: Container, path: Path) -> Weights:
         raise damaged(path, error) from None
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         raise WeightsError("the file was written by another version of ctnet", file=path, expected=SCHEMA)
+    written = container.meta.get(DIGEST)  # files of earlier versions have none
+    if verify and written is not None and written != _digest(container.tensors, container.meta[CTNET]):
+        raise damaged(path, "its content has another checksum than it was written with; --no-verify takes it as it is")
     recipe, categories = recipe_and_categories(about, path)
     return Weights(container.tensors, recipe, categories, about.get("info", {}))
 
 
+def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
+    sha = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        sha.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
+
+
 def read_weights(path: Path) -> Weights:
-    """Return the weights in a `best.safetensors` or `last.pt` of ctnet, on the cpu; nothing in it is executed.
+    """Return the verified weights in a `best.safetensors` or `last.pt` of ctnet, on the cpu; nothing in it is executed.
 
     Raises WeightsError when it is missing, broken or not ctnet's.
     """
@@ -89,16 +110,28 @@ def read_weights(path: Path) -> Weights:
     return own_weights(container, path)
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path, *, verify: bool = True) -> dict[str, Any]:
     """Return the training state in a `last.pt`: plain containers and tensors in memory, nothing executed.
 
-    Raises WeightsError when it is missing, broken or not ctnet's.
+    Raises WeightsError when it is missing, broken, not ctnet's, or, with `verify`, when a checksum of the zip differs.
     """
     # a run goes on for days with these tensors: they must not hang on the file
     state = load_torch_zip(path, in_file=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
+    if verify:
+        _compare_checksums(path)
     return state
+
+
+def _compare_checksums(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            spoiled = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise damaged(path, error) from None
+    if spoiled is not None:
+        raise damaged(path, f"{spoiled} has another checksum than it was written with")
 
 
 def describe(weights: Weights) -> dict[str, Any]:

@@ -21,15 +21,16 @@ FINE_TUNING_OPTIMIZER = {"name": "adamw", "lr": 2e-3, "offset_lr": 0.1}
 """gentler than for random weights, to keep more of what the weights know"""
 
 
-def open_weights(path: Path, config: str | None = None) -> Weights:
+def open_weights(path: Path, config: str | None = None, *, verify: bool = True) -> Weights:
     """Return the weights in a file, on the cpu; nothing in the file is executed.
 
-    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. Raises
-    WeightsError when the file is missing, broken, of no known format or no detector, ConfigError for `config`.
+    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. `verify`
+    compares checksums where the file has them, for which it is read as a whole. Raises WeightsError when the file is
+    missing, broken, of no known format or no detector, ConfigError for `config`.
     """
     container = read_container(path)
     if is_own(container):
-        weights = own_weights(container, path)
+        weights = own_weights(container, path, verify=verify)
     else:
         weights = foreign_weights(read_foreign(container, path), path)
     return with_config(weights, config) if config else weights
@@ -41,7 +42,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
     All else is `FINE_TUNING` with `FINE_TUNING_OPTIMIZER`, but for overrides and flags as `load_recipe` takes them.
     Raises what `open_weights` does.
     """
-    theirs = open_weights(path).recipe
+    theirs = open_weights(path, verify=False).recipe  # training verifies, once
     pictures = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
     brought = {
         "name": theirs.name,
