@@ -29,10 +29,10 @@ _held: dict[Path, os.stat_result] = {}  # the folders that this process alone wr
 def only_writer(folder: Path) -> Iterator[None]:
     """Make the folder, and be the only process that writes into it while the block lasts.
 
-    The operating system holds the lock, so that it is gone with the process, however that ends; processes that it
-    starts do not inherit it. On NFS the lock holds between machines where the server grants POSIX locks (version 4, or 3
-    with its lock manager); where a file system grants none, nothing is locked. Raises ConfigError, which names the
-    holder, when another process has the lock, and StorageError when the folder cannot be made.
+    The operating system holds the lock (POSIX, `fcntl`), so that it is gone with the process, however that ends;
+    processes that it starts do not inherit it. On NFS it holds between machines where the server grants locks (version
+    4, or 3 with its lock manager); where a file system grants none, nothing is locked. Raises ConfigError, which names
+    the holder, when another process has the lock, and StorageError when the folder cannot be made.
     """
     path = Path(os.path.abspath(folder))  # noqa: PTH100 (symbolic links stay: files are named as the user names them)
     if path in _held:

@@ -65,7 +65,7 @@ class AnnotationSet:
         return sum(len(image.labels) for image in self.images)
 
     def digest(self) -> str:
-        """Return the SHA-256, in hex, of classes, picture names and sizes, and objects; where the set lies is no part."""
+        """Return the SHA-256, in hex, of classes, images' names and sizes, and objects, wherever the set lies."""
         sha = hashlib.sha256(json.dumps([list(category) for category in self.categories]).encode())
         for image in self.images:
             sha.update(f"{image.id}\0{image.path.name}\0{image.width}\0{image.height}\0{len(image.labels)}\0".encode())

@@ -74,7 +74,7 @@ Verify = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Compare the checksum of ctnet's weights, and run the file beside torch on pictures",
+        help="Compare the weights' checksum, and run the file beside torch on pictures",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]

@@ -53,8 +53,8 @@ _PACKAGES = (
 def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Iterator[Path]:
     """Give a new folder, `out` or the next free `runs/train/NAME-N`, which this process alone writes.
 
-    Raises ConfigError when `out` is being written, or holds a run already, unless it may be used again, or files that no
-    run has written. A run that ended before it saved anything is begun anew.
+    Raises ConfigError when `out` is being written, or holds a run already, unless it may be used again, or files that
+    no run has written. A run that ended before it saved anything is begun anew.
     """
     folder = new_numbered_folder(RUNS, name) if out is None else out
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +9,7 @@ import cv2
 
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
-from ctnet.files import writing
+from ctnet.files import temporary_beside, writing
 from ctnet.predict.sources import Frame
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
