@@ -95,7 +95,7 @@ def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         sha.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        sha.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
