@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,8 +98,10 @@ class RunLog:
         self.epochs()
         with writing(self._log):
             self._events = self._log.open("a", encoding="utf-8")
-        self._board = _open_board(folder / "tensorboard", start_step)
-        if self._board is None:
+        self._board: _Board | None = None
+        try:
+            self._board = _Board(folder / "tensorboard", start_step)
+        except ImportError:
             reporter.message('no TensorBoard events: pip install "ctnet[tensorboard]" adds them')
 
     def event(self, kind: str, **values: Any) -> None:
@@ -110,8 +113,8 @@ class RunLog:
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Add numbers to the TensorBoard curves `group/name`."""
-        for name, value in values.items() if self._board is not None else ():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+        if self._board is not None:
+            self._board.scalars({f"{group}/{name}": value for name, value in values.items()}, step)
 
     def epochs(self) -> None:
         """Write the record's rows to `metrics.csv`."""
@@ -130,8 +133,6 @@ class RunLog:
         """Return the bytes of `log.jsonl` and of TensorBoard's files by name, all of them on the disk."""
         sizes = {}
         with writing(self._folder):
-            if self._board is not None:
-                self._board.flush()
             for path in self._growing():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
@@ -165,16 +166,40 @@ class RunLog:
             self._board.close()
 
 
-def _open_board(folder: Path, start_step: int) -> Any:
-    """Return a TensorBoard writer that makes readers forget what they saw after `start_step`; None without it."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    # readers take the files in the order of their names, which begin with the second of their making
-    starts = [int(second) for path in folder.glob("*") for second in re.findall(r"tfevents\.(\d+)", path.name)]
-    time.sleep(min(1.0, max(0.0, max(starts, default=0) + 1 - time.time())))
-    return SummaryWriter(folder, purge_step=start_step + 1 if start_step else None)
+class _Board:
+    """The file of this process among TensorBoard's, written at once: what the disk refuses is an error here."""
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        # readers take the files in the order of their names, which begin with the second of their making
+        seconds = [int(second) for path in folder.glob("*") for second in re.findall(r"tfevents\.(\d+)", path.name)]
+        second = max(int(time.time()), max(seconds, default=0) + 1)
+        self._path = folder / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        with writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+        if start_step:  # makes readers that are running forget what they saw of later steps
+            self._write(step=start_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point to each curve."""
+        points = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step=step, summary=self._summary(value=points))
+
+    def _write(self, **content: Any) -> None:
+        with writing(self._path):
+            self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def _short(value: Any) -> Any:
