@@ -257,6 +257,7 @@ def measure(work: Path, operations: int, times: int, seed: int, workers: int) ->
     for number, kill in enumerate(kills):
         if number % 2:
             kill.append({"kill_at": draw.randrange(1, total)})
+    draw.shuffle(kills)
     wrong: dict[str, list[str]] = {}
     for number, kill in enumerate(kills):
         folder = work / f"trial_{number}"
@@ -269,6 +270,8 @@ def measure(work: Path, operations: int, times: int, seed: int, workers: int) ->
             wrong[f"{number} {kill}"] = lines[:10]
             print(f"{number} {kill}: {lines[:3]}", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
+        if number % 20 == 19:
+            print(f"{number + 1} of {len(kills)} trials, {len(wrong)} different", file=sys.stderr, flush=True)
     return {
         "operations_in_a_run": total,
         "seconds_of_a_run": round(seconds, 2),
