@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -88,24 +89,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def temporary_beside(path: Path, suffix: str = "") -> Path:
     """Return the hidden name, beside `path`, of what this process writes there; `remove_leftovers` knows it."""
-    return path.with_name(f".{path.name}.{os.getpid()}@{_host()}.tmp{suffix}")
+    return path.with_name(f".{path.name}{temporary_ending()}{suffix}")
+
+
+def temporary_ending() -> str:
+    """Return what the hidden names of this process's temporary files and folders end with."""
+    return f".{os.getpid()}@{_host()}.tmp"
 
 
 def _host() -> str:
     return socket.gethostname()[:24]
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, pattern: str = "**/.*.tmp*") -> None:
     """Remove what killed processes were writing into the folder and its folders; the living keep theirs.
 
     Whether a process lives can be seen on its own machine only: files of other machines go a day after their last
     change.
     """
-    for path in folder.rglob(".*.tmp*"):
+    for path in list(folder.glob(pattern)):
         found = _TEMPORARY.fullmatch(path.name)
         with suppress(OSError):
-            if found and path.is_file() and _is_left(path, int(found[1]), found[2]):
-                path.unlink()
+            if found and _is_left(path, int(found[1]), found[2]):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_left(path: Path, process: int, host: str | None) -> bool:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -169,6 +170,7 @@ def test_a_killed_rank_or_launcher_ends_all_and_the_run_goes_on_exactly(small_se
     )
     assert records(out) == records(tmp_path / "straight")
     assert not list(out.rglob(".*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f".ctnet-launch-*.{launcher.pid}@*"))
 
 
 @pytest.mark.slow

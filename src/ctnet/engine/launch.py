@@ -26,6 +26,7 @@ from ctnet.engine.report import Silence
 from ctnet.engine.run_folder import new_run_folder, run_to_resume
 from ctnet.engine.train import open_data
 from ctnet.errors import ConfigError, LostRanks
+from ctnet.files import remove_leftovers, temporary_ending
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def launch(plan: Plan, device: str, command: Sequence[str]) -> None:
     """
     plan.check()
     processes = plan.processes(device)
-    with _started(plan), tempfile.TemporaryDirectory(prefix="ctnet-launch-") as reports:
+    remove_leftovers(Path(tempfile.gettempdir()), ".ctnet-launch-*")
+    reports_folder = tempfile.TemporaryDirectory(prefix=".ctnet-launch-", suffix=temporary_ending())
+    with _started(plan), reports_folder as reports:
         try:
             config = LaunchConfig(
                 min_nodes=plan.nnodes,
