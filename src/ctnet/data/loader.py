@@ -170,9 +170,11 @@ def start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # launchers signal whole groups; this process ends with its parent
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        end_with_parent(parent.pid)
+    started_by = multiprocessing.parent_process()
+    if started_by is not None and started_by.pid is not None:
+        # a fork server, which ends with the training process, stands between the two
+        served = multiprocessing.get_start_method() == "forkserver"
+        end_with_parent(os.getppid() if served else started_by.pid)
     cv2.setNumThreads(0)
 
 
