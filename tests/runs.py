@@ -25,7 +25,7 @@ def assert_same(a: object, b: object, path: str = "state") -> None:
 
 
 def records(folder: Path) -> dict[str, object]:
-    """Return the rows that a run told, without times and speeds."""
+    """Return the rows that a run recorded, without times and speeds."""
 
     def plain(row: dict) -> dict:
         return {key: value for key, value in row.items() if key not in TIMINGS}

@@ -131,7 +131,7 @@ def stop_when(folder: Path, process: subprocess.Popen, number: int, condition) -
     process.send_signal(number)
 
 
-def test_a_run_stopped_within_an_epoch_and_in_an_evaluation_tells_what_one_undisturbed_tells(small_set, tmp_path):
+def test_a_run_stopped_within_an_epoch_and_in_an_evaluation_records_what_one_undisturbed_does(small_set, tmp_path):
     """Every sum goes on: that of the log's next line, that of the epoch, the row that waits for its evaluation."""
     settings = (*TINY, "train.log_every=4", "train.batch_size=2", "train.save_every_steps=1000", "evaluation.flip=true")
     arguments = ("--data", small_set, "--epochs", 2, *settings)
@@ -165,9 +165,9 @@ def test_a_second_writer_of_a_run_is_refused_by_name(small_set, tmp_path):
     out = tmp_path / "run"
     first = start("--data", small_set, "--epochs", 50, "--out", out, *TINY)
     wait_for_step(out, 3, first)
-    picture = next((small_set / "images" / "val").iterdir())
+    image = next((small_set / "images" / "val").iterdir())
     predict = subprocess.Popen(
-        [sys.executable, "-m", "ctnet", "predict", picture, "--weights", "any.safetensors", "--out", out],
+        [sys.executable, "-m", "ctnet", "predict", image, "--weights", "any.safetensors", "--out", out],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     others = [start("--data", small_set, "--out", out, *TINY), start("--resume", out), predict]

@@ -152,15 +152,15 @@ def test_a_file_without_a_checksum_loads(weights, tmp_path):
     assert torch.equal(read_weights(file).tensors["a"], weights.tensors["a"])
 
 
-def test_commands_compare_checksums_unless_told_not_to(ctnet, weights, tmp_path):
+def test_commands_compare_checksums_unless_asked_not_to(ctnet, weights, tmp_path):
     file = tmp_path / "w.safetensors"
     recipe = Recipe(model=Model(head_channels=8), data={"image_size": 64})
     network = build_network(recipe.model, 2)
     save_weights(file, Weights(network.state_dict(), recipe, weights.categories))
     raw = network.state_dict()["backbone.bn1.running_var"].numpy().tobytes()
     spoiled_in(file, file, raw, raw[:-4] + torch.tensor([1.5]).numpy().tobytes())
-    picture = tmp_path / "a.png"
-    write_image(picture, np.zeros((64, 64, 3), np.uint8))
-    code, _, err = ctnet("predict", picture, "--weights", file, "--json")
+    image = tmp_path / "a.png"
+    write_image(image, np.zeros((64, 64, 3), np.uint8))
+    code, _, err = ctnet("predict", image, "--weights", file, "--json")
     assert (code, "another checksum" in err, "--no-verify" in err) == (3, True, True), err
-    assert ctnet("predict", picture, "--weights", file, "--json", "--no-verify")[0] == 0
+    assert ctnet("predict", image, "--weights", file, "--json", "--no-verify")[0] == 0

@@ -74,7 +74,7 @@ Verify = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Compare the weights' checksum, and run the file beside torch on pictures",
+        help="Compare the weights' checksum, and run the file beside torch on images",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]

@@ -157,7 +157,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
     """Compare the data with those that the run in the folder began with, as `env.json` knows them.
 
     Raises DataError when they differ, unless that is accepted: then `env.json` is rewritten and the differences come
-    back in words. Pictures are compared by name and size, not by content.
+    back in words. Images are compared by name and size, not by content.
     """
     try:
         environment = json.loads((folder / "env.json").read_text(encoding="utf-8"))
