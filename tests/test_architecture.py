@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "types", "files", "precision", "_version"},
+    {"errors", "types", "files", "lock", "parent", "precision", "_version"},
     {"config"},
     {"ops"},
     {"devices", "nn", "codec"},

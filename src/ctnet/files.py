@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ctnet.errors import StorageError
+from ctnet.lock import require_there
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)(?:@(.*))?\.tmp(\.\w+)?", re.DOTALL)
+_ABANDONED_S = 24 * 3600.0
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -22,7 +30,8 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise StorageError, naming `path`, when the disk refuses what the block does."""
+    """Raise StorageError, naming `path`, when the disk refuses what the block does, or a locked folder is gone."""
+    require_there(path)
     try:
         yield
     except OSError as error:
@@ -88,7 +97,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The content is on the disk before the old file goes. Raises StorageError when the disk refuses, the old file
     being as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,3 +108,42 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path, suffix: str = "") -> Path:
+    """Return the hidden name, beside `path`, of what this process writes there; `remove_leftovers` knows it."""
+    return path.with_name(f".{path.name}{temporary_ending()}{suffix}")
+
+
+def temporary_ending() -> str:
+    """Return what the hidden names of this process's temporary files and folders end with."""
+    return f".{os.getpid()}@{_host()}.tmp"
+
+
+def _host() -> str:
+    return socket.gethostname()[:24]
+
+
+def remove_leftovers(folder: Path, pattern: str = "**/.*.tmp*") -> None:
+    """Remove what killed processes were writing into the folder and its folders; the living keep theirs.
+
+    Whether a process lives can be seen on its own machine only: files of other machines go a day after their last
+    change.
+    """
+    for path in list(folder.glob(pattern)):
+        found = _TEMPORARY.fullmatch(path.name)
+        with suppress(OSError):
+            if found and _is_left(path, int(found[1]), found[2]):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_left(path: Path, process: int, host: str | None) -> bool:
+    if host not in (None, _host()) or os.name != "posix":
+        return time.time() - path.stat().st_mtime > _ABANDONED_S
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return process == os.getpid()  # numbers are given again, as in containers; at its start this process wrote nothing

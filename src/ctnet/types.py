@@ -6,6 +6,8 @@ id and name of the file it came from.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +68,15 @@ class AnnotationSet:
     def num_boxes(self) -> int:
         """Number of annotated boxes over all pictures, crowds included."""
         return sum(len(image.labels) for image in self.images)
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hex, of classes, images' names and sizes, and objects, wherever the set lies."""
+        sha = hashlib.sha256(json.dumps([list(category) for category in self.categories]).encode())
+        for image in self.images:
+            sha.update(f"{image.id}\0{image.path.name}\0{image.width}\0{image.height}\0{len(image.labels)}\0".encode())
+            for array in (image.boxes_xyxy, image.labels, image.crowd, image.areas):
+                sha.update(np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()
 
 
 def _no_boxes() -> Float32:

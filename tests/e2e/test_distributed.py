@@ -6,11 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
+
+from runs import assert_same, records
 
 TINY = (
     "model.neck=deform", "optimizer.lr=2e-3",
@@ -126,17 +129,48 @@ def test_a_broken_picture_on_any_rank_is_told_once_with_its_code(small_set, tmp_
     assert "train_0" in err
 
 
-@pytest.mark.slow
-def test_a_killed_rank_ends_the_run_soon_and_by_name(small_set, tmp_path):
+def processes_of(launcher: int) -> list[int]:
+    """Return the ranks and their loader processes."""
+    found = [launcher]
+    for parent in found:
+        children = Path(f"/proc/{parent}/task").glob("*/children")
+        found += [int(word) for file in children for word in file.read_text().split()]
+    return found[1:]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("victim", ["launcher", "rank"])
+def test_a_killed_rank_or_launcher_ends_all_and_the_run_goes_on_exactly(small_set, tmp_path, victim):
     out = tmp_path / "run"
-    launcher = train("--nproc", 2, "--data", small_set, "--epochs", 50, "--out", out, *TINY)
-    wait_for_step(out, 3, launcher)
-    os.kill(process_of_rank(launcher, 1), signal.SIGKILL)
+    common = ("--nproc", 2, "--data", small_set, "--epochs", 2, *TINY, "train.log_every=2")
+    finish(train(*common, "--out", tmp_path / "straight"))
+    launcher = train(*common, "--out", out)
+    wait_for_step(out, 2, launcher)
+    others = processes_of(launcher.pid)
+    assert len(others) >= 4
+    os.kill(launcher.pid if victim == "launcher" else process_of_rank(launcher, 1), signal.SIGKILL)
     begin = time.monotonic()
-    _, err = finish(launcher, 6)
-    assert time.monotonic() - begin < 30
-    assert "rank 1 was killed by SIGKILL" in err
-    assert "lost contact" not in err
+    _, err = launcher.communicate(timeout=30)
+    while any(map(is_alive, others)):
+        assert time.monotonic() - begin < 30
+        time.sleep(0.1)
+    if victim == "rank":
+        assert launcher.returncode == 6
+        assert "rank 1 was killed by SIGKILL" in err
+        assert "lost contact" not in err
+    finish(train("--nproc", 2, "--resume", out))
+    assert_same(
+        *(torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (tmp_path / "straight", out))
+    )
+    assert records(out) == records(tmp_path / "straight")
+    assert not list(out.rglob(".*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f".ctnet-launch-*.{launcher.pid}@*"))
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from runs import assert_same, records
+
 TINY = (
     "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=2",
@@ -49,21 +51,6 @@ def state(folder: Path) -> dict:
     return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
 
 
-def assert_same(a: object, b: object, path: str = "state") -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{path}[{i}]")
-    else:
-        assert a == b, path
-
-
 def test_a_killed_run_ends_like_one_that_never_stopped(small_set, tmp_path):
     arguments = ("--data", small_set, "--epochs", 4, *TINY)
     straight = start(*arguments, "--out", tmp_path / "straight")
@@ -75,10 +62,8 @@ def test_a_killed_run_ends_like_one_that_never_stopped(small_set, tmp_path):
     assert state(tmp_path / "killed")["step"] < 12
     finish(start("--resume", tmp_path / "killed"))
     assert_same(state(tmp_path / "straight"), state(tmp_path / "killed"))
-    rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("straight", "killed")]
-    assert len(rows[0]) == len(rows[1]) == 5
-    leftovers = [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir() if p.name.endswith(".tmp")]
-    assert len(leftovers) <= 1  # at most the one that was being written when the kill came
+    assert records(tmp_path / "straight") == records(tmp_path / "killed")
+    assert leftovers(tmp_path / "killed") == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds loader processes in /proc")
@@ -131,3 +116,127 @@ def test_a_full_disk_ends_the_run_and_keeps_the_old_state(small_set, tmp_path):
     assert "Traceback" not in err
     assert (out / "checkpoints" / "last.pt").read_bytes() == before
     assert not list((out / "checkpoints").glob("*.tmp"))
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*")]
+
+
+def stop_when(folder: Path, process: subprocess.Popen, number: int, condition) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+
+
+def test_a_run_stopped_within_an_epoch_and_in_an_evaluation_records_what_one_undisturbed_does(small_set, tmp_path):
+    """Every sum goes on: that of the log's next line, that of the epoch, the row that waits for its evaluation."""
+    settings = (*TINY, "train.log_every=4", "train.batch_size=2", "train.save_every_steps=1000", "evaluation.flip=true")
+    arguments = ("--data", small_set, "--epochs", 2, *settings)
+    finish(start(*arguments, "--out", tmp_path / "straight"))
+    out = tmp_path / "stopped"
+    process = start(*arguments, "--out", out)
+    stop_when(out, process, signal.SIGTERM, lambda: (out / "samples" / "train_batch_1.jpg").exists())
+    finish(process, 143)
+    first = state(out)["step"]
+    assert first in range(1, 6)
+    process = start("--resume", out)
+    stop_when(out, process, signal.SIGTERM, lambda: (out / "checkpoints" / "last.pt").exists() and due(out))
+    finish(process, 143)
+    assert due(out)
+    assert len(records(out)["metrics"]) == 2  # the row is there, with its losses
+    finish(start("--resume", out))
+    assert records(out) == records(tmp_path / "straight")
+    assert leftovers(out) == leftovers(tmp_path / "straight") == []
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (out, tmp_path / "straight")]
+    assert summaries[0]["loss"] == summaries[1]["loss"]
+
+
+def due(folder: Path) -> bool:
+    try:
+        return state(folder)["evaluation_due"]
+    except (OSError, RuntimeError):  # between two files
+        return False
+
+
+def test_a_second_writer_of_a_run_is_refused_by_name(small_set, tmp_path):
+    out = tmp_path / "run"
+    first = start("--data", small_set, "--epochs", 50, "--out", out, *TINY)
+    wait_for_step(out, 3, first)
+    image = next((small_set / "images" / "val").iterdir())
+    predict = subprocess.Popen(
+        [sys.executable, "-m", "ctnet", "predict", image, "--weights", "any.safetensors", "--out", out],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    others = [start("--data", small_set, "--out", out, *TINY), start("--resume", out), predict]
+    for second in others:
+        _, err = finish(second, 2)
+        assert "another process writes into the folder" in err
+        assert f"process  {first.pid}" in err
+        assert "--epochs 50" in err
+    first.kill()
+    first.communicate()
+    finish(start("--resume", out, "--max-steps", state(out)["step"] + 1))  # no trace of the lock
+
+
+def test_a_deleted_run_folder_ends_the_run(small_set, tmp_path):
+    out = tmp_path / "run"
+    process = start("--data", small_set, "--epochs", 50, "--out", out, *TINY)
+    wait_for_step(out, 3, process)
+    out.rename(tmp_path / "moved")
+    _, err = finish(process, 4)
+    assert "deleted or moved" in err
+    assert "Traceback" not in err
+    assert not out.exists()
+    finish(start("--resume", tmp_path / "moved", "--max-steps", state(tmp_path / "moved")["step"] + 1))
+
+
+ALONE = [setting.replace("workers=2", "workers=0") for setting in TINY]
+
+
+def test_other_annotations_than_the_run_began_with_are_refused_unless_accepted(ctnet, small_set, tmp_path):
+    out = tmp_path / "run"
+    assert ctnet("train", "--data", small_set, "--max-steps", 1, "--out", out, *ALONE)[0] == 0
+    file = next((small_set / "annotations").glob("*train*.json"))
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content, indent=1))  # the same in other words
+    assert ctnet("train", "--resume", out, "--max-steps", 2)[0] == 0
+    content["annotations"][0]["bbox"][2] += 1
+    file.write_text(json.dumps(content))
+    code, _, err = ctnet("train", "--resume", out, "--max-steps", 3)
+    assert (code, "the data set has changed since the run began" in err) == (3, True), err
+    assert "--accept-changed-data" in err
+    code, _, err = ctnet("train", "--resume", out, "--max-steps", 3, "--accept-changed-data")
+    assert (code, "warning: the data set has changed" in err) == (0, True), err
+    assert ctnet("train", "--resume", out, "--max-steps", 4)[0] == 0  # accepted once and for all
+    assert ctnet("train", "--data", small_set, "--accept-changed-data")[0] == 2
+
+
+def test_a_state_with_one_wrong_byte_is_refused(ctnet, small_set, tmp_path):
+    out = tmp_path / "run"
+    assert ctnet("train", "--data", small_set, "--max-steps", 1, "--out", out, *ALONE)[0] == 0
+    last = out / "checkpoints" / "last.pt"
+    content = bytearray(last.read_bytes())
+    tensor = next(
+        value for value in state(out)["optimizer"]["state"][0].values() if value.dim() == 1 or value.dim() > 1
+    )
+    content[content.index(bytes(tensor.untyped_storage())) + 2] ^= 1
+    last.write_bytes(content)
+    code, _, err = ctnet("train", "--resume", out, "--max-steps", 2)
+    assert (code, "last.pt" in err, "another checksum" in err, "Traceback" in err) == (3, True, True, False), err
+
+
+def test_loader_processes_end_with_the_run(small_set, tmp_path):
+    out = tmp_path / "run"
+    process = start("--data", small_set, "--epochs", 50, "--out", out, *TINY)
+    wait_for_step(out, 3, process)
+    loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(loaders) == 2
+    process.kill()
+    process.wait()
+    begin = time.monotonic()
+    while any(Path(f"/proc/{pid}").exists() for pid in loaders):
+        assert time.monotonic() - begin < 10
+        time.sleep(0.05)

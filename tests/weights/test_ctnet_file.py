@@ -2,17 +2,22 @@
 
 import json
 import pickle
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ctnet.config import Model, Recipe
+from ctnet.data.image import write_image
 from ctnet.errors import StorageError, WeightsError
 from ctnet.models.build import build_network
 from ctnet.types import Category
-from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
+from ctnet.weights.ctnet_file import DIGEST, Weights, read_weights, save_weights
 from ctnet.weights.fit import load_for_finetuning
+from ctnet.weights.opening import open_weights
 
 
 @pytest.fixture
@@ -105,3 +110,57 @@ def test_fine_tuning_refuses_another_trunk():
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_for_finetuning(build_network(Model(), 3), tensors, "deep.safetensors")
     assert "unexpected" in caught.value.facts
+
+
+def spoiled_in(file, target, old: bytes, new: bytes):
+    content = file.read_bytes()
+    assert old in content
+    target.write_bytes(content.replace(old, new, 1))
+    return target
+
+
+def test_one_wrong_byte_is_refused_unless_nobody_looks(weights, tmp_path):
+    mixed = {
+        "a": torch.randn(3, 4).to(memory_format=torch.contiguous_format),
+        "half": torch.randn(2).half(), "brain": torch.randn(5).bfloat16(), "count": torch.tensor(7),
+        "empty": torch.zeros(0, 3), "turned": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    }  # fmt: skip
+    file = tmp_path / "w.safetensors"
+    save_weights(file, replace(weights, tensors=mixed))
+    assert {name: tensor.dtype for name, tensor in read_weights(file).tensors.items()} == {
+        name: tensor.dtype for name, tensor in mixed.items()
+    }
+    for name in ("a", "half", "brain", "turned"):
+        raw = mixed[name].contiguous().view(torch.uint8).numpy().tobytes()
+        wrong = spoiled_in(file, tmp_path / "wrong.safetensors", raw, raw[:-1] + bytes([raw[-1] ^ 1]))
+        with pytest.raises(WeightsError, match=r"checksum|no-verify") as error:
+            read_weights(wrong)
+        assert "--no-verify" in str(error.value)
+        assert open_weights(wrong, verify=False).tensors[name].shape == mixed[name].shape
+    renamed = spoiled_in(file, tmp_path / "wrong.safetensors", b"Tasse", b"Kasse")  # what surrounds the tensors, too
+    with pytest.raises(WeightsError, match="checksum"):
+        read_weights(renamed)
+
+
+def test_a_file_without_a_checksum_loads(weights, tmp_path):
+    file = tmp_path / "w.safetensors"
+    save_weights(file, weights)
+    with safe_open(file, framework="pt") as opened:
+        metadata = dict(opened.metadata())
+    assert len(metadata.pop(DIGEST)) == 64
+    save_file(dict(weights.tensors), file, metadata=metadata)
+    assert torch.equal(read_weights(file).tensors["a"], weights.tensors["a"])
+
+
+def test_commands_compare_checksums_unless_asked_not_to(ctnet, weights, tmp_path):
+    file = tmp_path / "w.safetensors"
+    recipe = Recipe(model=Model(head_channels=8), data={"image_size": 64})
+    network = build_network(recipe.model, 2)
+    save_weights(file, Weights(network.state_dict(), recipe, weights.categories))
+    raw = network.state_dict()["backbone.bn1.running_var"].numpy().tobytes()
+    spoiled_in(file, file, raw, raw[:-4] + torch.tensor([1.5]).numpy().tobytes())
+    image = tmp_path / "a.png"
+    write_image(image, np.zeros((64, 64, 3), np.uint8))
+    code, _, err = ctnet("predict", image, "--weights", file, "--json")
+    assert (code, "another checksum" in err, "--no-verify" in err) == (3, True, True), err
+    assert ctnet("predict", image, "--weights", file, "--json", "--no-verify")[0] == 0

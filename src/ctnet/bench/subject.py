@@ -57,7 +57,12 @@ class Subject:
 
 
 def open_subject(
-    config: str | None, weights: Path | None, image_size: tuple[int, int] | None, *, trust: bool = False
+    config: str | None,
+    weights: Path | None,
+    image_size: tuple[int, int] | None,
+    *,
+    trust: bool = False,
+    verify: bool = True,
 ) -> Subject:
     """Return the subject of a measurement, at `image_size` or the recipe's test size, unflipped and at one scale.
 
@@ -75,7 +80,7 @@ def open_subject(
         if config is not None:
             raise ConfigError("an exported file brings its own recipe", got=f"--config {config}")
         return _exported_subject(weights, format, image_size, trust)
-    opened = open_weights(weights, config)
+    opened = open_weights(weights, config, verify=verify)
     recipe = _at_one_size(opened.recipe, image_size)
     network, notes = load_network(opened, weights)
     filled = replace(opened, recipe=recipe)

@@ -71,6 +71,7 @@ def bench(
     max_regress: options.MaxRegress = None,
     reference: ReferenceName = None,
     trust: options.Trust = False,
+    verify: options.Verify = True,
     out: options.BenchOut = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -103,13 +104,14 @@ def bench(
     finish = _Finish("inference", baseline, max_regress, out, as_json)
     finish.published = None if reference is None else reference_named(reference)
     size = parse_image_size(image_size)
-    _measure_inference(config, weights, data, size, device, names, batches, precision, runs, finish, trust)
+    loading = {"trust": trust, "verify": verify}
+    _measure_inference(config, weights, data, size, device, names, batches, precision, runs, finish, **loading)
 
 
 def _measure_inference(
     config: str | None, weights: Path | None, data: Path | None, image_size: tuple[int, int] | None, device: str,
     requested: tuple[str, ...] | None, batches: tuple[int, ...], precision: PrecisionName, runs: Iterations,
-    finish: _Finish, trust: bool,
+    finish: _Finish, **loading: bool,
 ) -> None:  # fmt: skip
     """Measure, print and write. Raises the error of a runtime that was requested by name and never ran."""
     from ctnet.bench.document import bench_document
@@ -120,7 +122,7 @@ def _measure_inference(
     from ctnet.predict.sources import some_pictures
 
     opened = open_device(device)
-    subject = open_subject(config, weights, image_size, trust=trust)
+    subject = open_subject(config, weights, image_size, **loading)
     finish.check(subject.to_dict())
     for note in subject.notes:
         tell(note)

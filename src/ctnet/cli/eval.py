@@ -70,6 +70,7 @@ def evaluate_command(
     config: options.Config = None,
     allow_partial: options.AllowPartial = False,
     trust: options.Trust = False,
+    verify: options.Verify = True,
     as_json: options.AsJson = False,
 ) -> None:
     """Score a detector on annotated images, by the COCO metrics.
@@ -92,6 +93,7 @@ def evaluate_command(
         config=config,
         allow_partial=allow_partial,
         trust=trust,
+        verify=verify,
     )
     annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
@@ -106,7 +108,7 @@ def evaluate_command(
         # float32 is the measure of the other file unless a precision was requested
         other_precision = "fp32" if precision == "auto" else precision
         document["against"] = _score_other(
-            against, device, other_precision, detector, annotation_set, settings, workers, trust
+            against, device, other_precision, detector, annotation_set, settings, workers, trust=trust, verify=verify
         )
     if as_json:
         typer.echo(json.dumps(document, indent=2))
@@ -132,12 +134,12 @@ def _write(
 
 def _score_other(
     file: Path, device: str, precision: PrecisionName, detector: Detector, annotation_set: AnnotationSet,
-    settings: Evaluation, workers: int, trust: bool,
+    settings: Evaluation, workers: int, **loading: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.export.runtime import open_detector
 
-    other = open_detector(file, device, precision, trust=trust).with_image_size(detector.recipe.data.image_size)
+    other = open_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
 

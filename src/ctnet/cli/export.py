@@ -78,7 +78,9 @@ Pictures = Annotated[
         help="Images or data set to compare on (default: the recipe's data, else the demo set)",
     ),
 ]
-Verify = Annotated[bool, VerifyOption("--verify/--no-verify", help="Compare the file with torch on images")]
+Verify = Annotated[
+    bool, VerifyOption("--verify/--no-verify", help="Compare checksums of the weights, and the file with torch")
+]
 
 
 def export_command(
@@ -119,7 +121,7 @@ def export_command(
     size: tuple[int, int] | Literal["recipe"] | None
     size = None if image_size == "dynamic" else parse_image_size(image_size) or "recipe"
     file = target.new_file(weights, out, precision)
-    loaded = open_weights(weights, config)
+    loaded = open_weights(weights, config, verify=check)
     options = choose_options(
         target, decoded=decoded, size=size, batch=batch_size, precision=precision, dcn=dcn,
         calibration=_calibration(calibrate, calibrate_count, data, loaded.recipe, precision),

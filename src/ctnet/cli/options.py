@@ -37,6 +37,9 @@ AllowPartial = Annotated[bool, WeightsOption("--allow-partial", help="Load what 
 Trust = Annotated[
     bool, WeightsOption("--trust", help="Run an exported program (.pt2, .pte, .om) that ctnet did not write here")
 ]
+Verify = Annotated[
+    bool, WeightsOption("--verify/--no-verify", help="Compare the checksum of ctnet's weights; reads the whole file")
+]
 
 Device = Annotated[
     str, DeviceOption(metavar="NAME[:N]", help="auto, cpu, cuda, npu, sdaa or a plug-in; :N selects one of several")

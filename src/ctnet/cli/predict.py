@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from ctnet.cli import options
 from ctnet.cli.arguments import writable_folder
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
-from ctnet.errors import ConfigError, DataError
+from ctnet.errors import ConfigError, CtnetError, DataError
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation
@@ -55,6 +55,7 @@ def predict(
     config: options.Config = None,
     allow_partial: options.AllowPartial = False,
     trust: options.Trust = False,
+    verify: options.Verify = True,
     draw: Draw = True,
     as_json: AsJson = False,
 ) -> None:
@@ -65,23 +66,19 @@ def predict(
 
     Exit codes: 0 done, 2 wrong option, 3 some images could not be read, 4 missing device.
     """
+    from ctnet.files import new_numbered_folder
     from ctnet.predict.sources import open_sources
 
     frames = open_sources(sources)
-    if out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise ConfigError("--out must be a new or empty folder", got=out)
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
-    detector, settings = open_for_test(
-        weights,
-        device,
-        precision,
-        requested,
-        compile=compile,
-        config=config,
-        allow_partial=allow_partial,
-        trust=trust,
-    )
-    _run(detector, settings, frames, out, score, draw=draw, as_json=as_json)
+    loading: dict[str, Any] = {
+        "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
+    }  # fmt: skip
+    with _new_folder(out):
+        detector, settings = open_for_test(weights, device, precision, requested, **loading)
+        new = None if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
+        with _new_folder(new):
+            _run(detector, settings, frames, new or out, score, draw=draw, as_json=as_json)
     _report_failures(frames)
 
 
@@ -89,32 +86,50 @@ def _run(
     detector: Detector,
     settings: Evaluation,
     frames: Sources,
-    out: Path | None,
+    folder: Path | None,
     score: float,
     *,
     draw: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Detect, write the results and print them."""
-    from ctnet.files import new_numbered_folder
     from ctnet.predict.pipeline import run_predict
 
-    folder = out if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
     try:
         with progress_bar("predict") as show:
             document = run_predict(detector, frames, folder, score, draw, settings, show)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
             typer.echo(f"the detections so far are in {folder}", err=True)
-        elif folder:
-            with suppress(OSError):
-                folder.rmdir()  # it is empty
         raise
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(_table(document))
         typer.echo(folder)
+
+
+@contextmanager
+def _new_folder(folder: Path | None) -> Iterator[None]:
+    """Hold a new or empty folder as its only writer; remove it again if nothing was written. None holds nothing."""
+    from ctnet.files import remove_leftovers
+    from ctnet.lock import LOCK, only_writer
+
+    if folder is None:
+        yield
+        return
+    if folder.is_file():
+        raise ConfigError("--out must be a new or empty folder", got=folder)
+    try:
+        with only_writer(folder):
+            remove_leftovers(folder)
+            if any(path.name != LOCK for path in folder.iterdir()):
+                raise ConfigError("--out must be a new or empty folder", got=folder)
+            yield
+    except (CtnetError, KeyboardInterrupt):
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _table(document: Mapping[str, Any]) -> str:

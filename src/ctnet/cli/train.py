@@ -53,6 +53,12 @@ BackboneWeights = Annotated[
 Resume = Annotated[
     str | None, options.OutputOption(metavar="RUN", help="Continue a run folder, or the newest with 'last'")
 ]
+AcceptChangedData = Annotated[
+    bool,
+    options.OutputOption(
+        "--accept-changed-data", help="Resume although the annotations are not those that the run began with"
+    ),
+]
 Precision = Annotated[
     PrecisionName | None,
     options.DeviceOption(
@@ -96,7 +102,9 @@ def train(
     seed: Seed = None,
     weights: Weights = None,
     backbone_weights: BackboneWeights = None,
+    verify: options.Verify = True,
     resume: Resume = None,
+    accept_changed_data: AcceptChangedData = False,
     device: options.Device = "auto",
     precision: Precision = None,
     profile: Profile = False,
@@ -127,6 +135,8 @@ def train(
     files = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
     if resume is not None:
         _refuse_changes(arguments, flags, files)
+    elif accept_changed_data:
+        raise ConfigError("--accept-changed-data goes with --resume")
     if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
         raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
     from ctnet.engine.processes.failure import reporting
@@ -140,9 +150,9 @@ def train(
             )
             return
         if recipe is None:
-            start = _resumed(run, data, max_steps, profile)
+            start = _resumed(run, data, max_steps, accept_changed_data, profile)
         else:
-            start = _new(recipe, out, weights, backbone_weights, profile)
+            start = _new(recipe, out, weights, backbone_weights, profile, verify)
         _run_here(start, device, rank_info, timeout, as_json)
 
 
@@ -185,19 +195,30 @@ def _flags(
 Start = Callable[["Reporter", "OpenDevice", "World"], dict[str, Any]]
 
 
-def _new(recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool) -> Start:
+def _new(
+    recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool, verify: bool
+) -> Start:
     from ctnet.engine import train as engine
 
-    options = engine.RunOptions(out, weights, backbone_weights, profile)
+    options = engine.RunOptions(out, weights, backbone_weights, profile, verify)
     return lambda reporter, opened, world: engine.train(recipe, options, reporter, opened, world)
 
 
-def _resumed(run: Path | None, data: str | None, max_steps: int | None, profile: bool) -> Start:
+def _resumed(
+    run: Path | None, data: str | None, max_steps: int | None, accept_changed_data: bool, profile: bool
+) -> Start:
     from ctnet.engine import train as engine
 
     moved = None if data is None else Path(data)
     return lambda reporter, opened, world: engine.resume(
-        run, reporter, opened, world, data=moved, max_steps=max_steps, profile=profile
+        run,
+        reporter,
+        opened,
+        world,
+        data=moved,
+        max_steps=max_steps,
+        accept_changed_data=accept_changed_data,
+        profile=profile,
     )
 
 
@@ -259,8 +280,8 @@ def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: d
         raise ConfigError(
             "a resumed run keeps its settings",
             got=" ".join(given),
-            hint="--resume goes with --device, --data (if it moved), --max-steps, --profile and --json only; "
-            "start a new run with --weights RUN/checkpoints/best.safetensors to change more",
+            hint="--resume goes with --device, --data (if it moved), --max-steps, --accept-changed-data, --profile and "
+            "--json only; start a new run with --weights RUN/checkpoints/best.safetensors to change more",
         )
 
 

@@ -55,6 +55,7 @@ def convert(
     out: Out = None,
     config: options.Config = None,
     allow_partial: options.AllowPartial = False,
+    verify: options.Verify = True,
 ) -> None:
     """Write a checkpoint in the names and container of ctnet, CenterNet or mmdet.
 
@@ -71,7 +72,7 @@ def convert(
     target = out or Path(f"{file.stem}.{to}{SUFFIXES[to]}" if to != "ctnet" else f"{file.stem}{SUFFIXES[to]}")
     if target.exists():
         raise ConfigError("the file exists already", file=target, hint="--out names another")
-    weights = open_weights(file, config)
+    weights = open_weights(file, config, verify=verify)
     network, notes = load_network(weights, file, allow_partial=allow_partial)
     notes += convert_weights(replace(weights, tensors=network.state_dict()), to, target)
     for note in notes:

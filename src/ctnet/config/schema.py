@@ -312,7 +312,7 @@ class Recipe(_Section):
             raise ValueError(f"data.image_size must be at most {LARGEST_AREA} pixels, height times width")
         test = self.evaluation
         if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
-            raise ValueError(f"data.image_size x evaluation.test_scale x evaluation.scales must be at most {LARGEST_SIDE}")
+            raise ValueError(f"image_size x test_scale x scales must be at most {LARGEST_SIDE} pixels")
         if self.model.class_specific_size and self.loss.size_targets == "dense":
             raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
         if self.loss.targets == "mmdet" and self.loss.size_targets == "dense":

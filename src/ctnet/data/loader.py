@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from ctnet.data.sample import Sample, TrainingSamples
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import CtnetError, LoaderDied
 from ctnet.losses.centernet import CenterBatch
+from ctnet.parent import end_with_parent
 
 
 class Batch(NamedTuple):
@@ -171,6 +173,11 @@ def start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # launchers signal whole groups; this process ends with its parent
+    started_by = multiprocessing.parent_process()
+    if started_by is not None and started_by.pid is not None:
+        # a fork server, which ends with the training process, stands between the two
+        served = multiprocessing.get_start_method() == "forkserver"
+        end_with_parent(os.getppid() if served else started_by.pid)
     cv2.setNumThreads(0)
 
 

@@ -6,11 +6,14 @@ import csv
 import io
 import json
 import os
+import re
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from ctnet.engine.record import Record
 from ctnet.files import write_file, writing
 
 METRIC_COLUMNS = (
@@ -48,8 +51,11 @@ class Log(Protocol):
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Add numbers to the curves `group/name`."""
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Record an epoch's numbers; a later row of the same epoch replaces the earlier."""
+    def epochs(self) -> None:
+        """Write the rows of all epochs."""
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of the files that grow, all of them on the disk."""
 
     def close(self) -> None:
         """Flush and close."""
@@ -64,8 +70,12 @@ class NoLog:
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Keep nothing."""
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def epochs(self) -> None:
         """Keep nothing."""
+
+    def sizes(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
 
     def close(self) -> None:
         """Do nothing."""
@@ -74,17 +84,24 @@ class NoLog:
 class RunLog:
     """`log.jsonl`, `metrics.csv` and TensorBoard events of a run folder.
 
-    After a resume, rows of steps that will be taken again are dropped from the csv; the log keeps everything.
+    They begin as the record says: what was written after the state was saved is cut off, since those steps are taken
+    again. After a resume the files hold what they would hold without the interruption.
     """
 
-    def __init__(self, folder: Path, start_step: int, reporter: Reporter) -> None:
-        self._csv = folder / "metrics.csv"
-        self._rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
-        self._log = folder / "log.jsonl"
+    def __init__(self, folder: Path, record: Record, start_step: int, reporter: Reporter) -> None:
+        self._folder, self._record = folder, record
+        self._csv, self._log = folder / "metrics.csv", folder / "log.jsonl"
+        if record.files is None:
+            record.rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
+        else:
+            self._cut(record.files)
+        self.epochs()
         with writing(self._log):
             self._events = self._log.open("a", encoding="utf-8")
-        self._board = _open_board(folder / "tensorboard", start_step)
-        if self._board is None:
+        self._board: _Board | None = None
+        try:
+            self._board = _Board(folder / "tensorboard", start_step)
+        except ImportError:
             reporter.message('no TensorBoard events: pip install "ctnet[tensorboard]" adds them')
 
     def event(self, kind: str, **values: Any) -> None:
@@ -96,18 +113,48 @@ class RunLog:
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Add numbers to the TensorBoard curves `group/name`."""
-        for name, value in values.items() if self._board is not None else ():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+        if self._board is not None:
+            self._board.scalars({f"{group}/{name}": value for name, value in values.items()}, step)
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Add a row to `metrics.csv`; a later row of the same epoch replaces the earlier."""
-        self._rows = [r for r in self._rows if str(r["epoch"]) != str(row["epoch"])]
-        self._rows.append({name: _short(row.get(name)) for name in METRIC_COLUMNS})
+    def epochs(self) -> None:
+        """Write the record's rows to `metrics.csv`."""
+        if not self._record.rows:
+            with writing(self._csv):
+                self._csv.unlink(missing_ok=True)
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows)
+        for row in self._record.rows:
+            writer.writerow({name: _short(row.get(name)) for name in METRIC_COLUMNS})
         write_file(self._csv, text.getvalue().encode())
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of `log.jsonl` and of TensorBoard's files by name, all of them on the disk."""
+        sizes = {}
+        with writing(self._folder):
+            for path in self._growing():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                    sizes[self._name(path)] = os.fstat(file.fileno()).st_size
+        return sizes
+
+    def _cut(self, sizes: Mapping[str, int]) -> None:
+        """Cut the growing files to these sizes and remove TensorBoard's others."""
+        for path in self._growing():
+            size = sizes.get(self._name(path))
+            with writing(path):
+                if size is None and path != self._log:
+                    path.unlink()
+                elif path.stat().st_size > (size or 0):
+                    os.truncate(path, size or 0)
+
+    def _growing(self) -> list[Path]:
+        board = sorted((self._folder / "tensorboard").glob("*tfevents*"))
+        return [*([self._log] if self._log.exists() else []), *board]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
 
     def close(self) -> None:
         """Flush and close all files."""
@@ -119,13 +166,40 @@ class RunLog:
             self._board.close()
 
 
-def _open_board(folder: Path, start_step: int) -> Any:
-    """Return a TensorBoard writer that forgets what came after `start_step`, or None without the package."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder, purge_step=start_step or None)
+class _Board:
+    """The file of this process among TensorBoard's, written at once: what the disk refuses is an error here."""
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        # readers take the files in the order of their names, which begin with the second of their making
+        seconds = [int(second) for path in folder.glob("*") for second in re.findall(r"tfevents\.(\d+)", path.name)]
+        second = max(int(time.time()), max(seconds, default=0) + 1)
+        self._path = folder / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        with writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+        if start_step:  # makes readers that are running forget what they saw of later steps
+            self._write(step=start_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point to each curve."""
+        points = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step=step, summary=self._summary(value=points))
+
+    def _write(self, **content: Any) -> None:
+        with writing(self._path):
+            self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def _short(value: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ctnet.config.schema import Recipe
 from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
 from ctnet.devices.survey import package_versions
-from ctnet.errors import ConfigError
-from ctnet.files import new_numbered_folder, write_file
+from ctnet.errors import ConfigError, CtnetError, DataError
+from ctnet.files import new_numbered_folder, remove_leftovers, write_file
+from ctnet.lock import only_writer
 from ctnet.types import AnnotationSet
 
 RUNS = Path("runs/train")
@@ -38,21 +40,40 @@ _BEFORE_SAVING = {
 _ENVIRONMENT = "ctnet.env/1"
 
 
-def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Path:
-    """Return a new folder: `out`, or the next free `runs/train/NAME-N`.
+@contextmanager
+def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Iterator[Path]:
+    """Give a new folder, `out` or the next free `runs/train/NAME-N`, which this process alone writes.
 
-    Raises ConfigError when `out` holds a run already, unless it may be used again, or files that no run has written. A
-    run that ended before it saved anything is begun anew.
+    Raises ConfigError when `out` is being written, or holds a run already, unless it may be used again, or files that
+    no run has written. A run that ended before it saved anything is begun anew.
     """
-    if out is None:
-        return new_numbered_folder(RUNS, name)
-    if not reuse and (out / LAST).is_file():
+    folder = new_numbered_folder(RUNS, name) if out is None else out
+    try:
+        with _held(folder):
+            if not reuse:
+                _require_free(folder)
+            yield folder
+    except CtnetError:
+        with suppress(OSError):  # a mistake leaves no empty folder behind
+            folder.rmdir()
+        raise
+
+
+def _require_free(out: Path) -> None:
+    if (out / LAST).is_file():
         raise ConfigError("the folder already holds a run", folder=out, hint=f"continue it with --resume {out}")
-    inside = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    inside = {path.name for path in out.iterdir() if not path.name.startswith(".")}
     strangers = sorted(inside - _BEFORE_SAVING if _began_a_run(out) else inside)
-    if not reuse and strangers:
+    if strangers:
         raise ConfigError("--out must be a new or empty folder", got=out, holds=", ".join(strangers[:5]))
-    return out
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Be the only writer of the folder, freed of what killed processes left."""
+    with only_writer(folder):
+        remove_leftovers(folder)
+        yield
 
 
 def _began_a_run(folder: Path) -> bool:
@@ -64,13 +85,17 @@ def _began_a_run(folder: Path) -> bool:
     return began and not any(path.is_file() for path in (folder / "checkpoints").glob("[!.]*"))
 
 
-def run_to_resume(run: Path | None) -> Path:
-    """Return the folder, or the one whose `last.pt` is newest. Raises ConfigError when there is nothing to resume."""
-    if run is None:
-        return _newest_run()
-    if not (run / LAST).is_file():
-        raise ConfigError("the folder holds no run to resume", looked_for=run / LAST)
-    return run
+@contextmanager
+def run_to_resume(run: Path | None) -> Iterator[Path]:
+    """Give the folder, or the one whose `last.pt` is newest, which this process alone writes.
+
+    Raises ConfigError when there is nothing to resume, or when another process writes it.
+    """
+    folder = _newest_run() if run is None else run
+    if not (folder / LAST).is_file():
+        raise ConfigError("the folder holds no run to resume", looked_for=folder / LAST)
+    with _held(folder):
+        yield folder
 
 
 def _newest_run() -> Path:
@@ -81,9 +106,10 @@ def _newest_run() -> Path:
 
 
 def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict[str, AnnotationSet]) -> None:
-    """Write `config.yaml`, the resolved recipe, and `env.json`."""
-    write_file(folder / "config.yaml", to_yaml(recipe).encode())
+    """Write `env.json` and `config.yaml`, the resolved recipe."""
+    # first what shows that a run began here: the folder of a run that is killed now can be used again
     write_file(folder / "env.json", json.dumps(_environment(device, sets), indent=2).encode())
+    write_file(folder / "config.yaml", to_yaml(recipe).encode())
 
 
 def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str, Any]:
@@ -105,17 +131,48 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
             "switches": device.plugin.switches(),
         },
         "packages": package_versions(),
-        "data": {
-            split: {
-                "source": str(annotations.source),
-                "sha256": _digest(annotations.source),
-                "images": len(annotations.images),
-                "boxes": annotations.num_boxes,
-            }
-            for split, annotations in sets.items()
-        },
+        "data": {split: _facts(annotations) for split, annotations in sets.items()},
     }
 
 
-def _digest(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def _facts(annotations: AnnotationSet) -> dict[str, Any]:
+    return {
+        "source": str(annotations.source),
+        "annotations_sha256": annotations.digest(),
+        "images": len(annotations.images),
+        "boxes": annotations.num_boxes,
+    }
+
+
+def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: bool) -> str | None:
+    """Compare the data with those that the run in the folder began with, as `env.json` knows them.
+
+    Raises DataError when they differ, unless that is accepted: then `env.json` is rewritten and the differences come
+    back in words. Images are compared by name and size, not by content.
+    """
+    try:
+        environment = json.loads((folder / "env.json").read_text(encoding="utf-8"))
+        known = {split: facts for split, facts in environment["data"].items() if "annotations_sha256" in facts}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    now = {split: _facts(annotations) for split, annotations in sets.items()}
+    changed = {
+        split: f"{_count(facts)} when the run began, now {_count(now[split])}"
+        for split, facts in known.items()
+        if split in now and facts["annotations_sha256"] != now[split]["annotations_sha256"]
+    } | {split: f"{_count(facts)} when the run began, now none" for split, facts in known.items() if split not in now}
+    if not changed:
+        return None
+    if not accept:
+        raise DataError(
+            "the data set has changed since the run began",
+            run=folder,
+            **changed,
+            hint="--accept-changed-data goes on with it; the result is then that of no single run",
+        )
+    write_file(folder / "env.json", json.dumps({**environment, "data": now}, indent=2).encode())
+    return "; ".join(f"{split}: {words}" for split, words in changed.items())
+
+
+def _count(facts: dict[str, Any]) -> str:
+    return f"{facts.get('images')} images with {facts.get('boxes')} boxes"

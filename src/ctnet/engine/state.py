@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
+from ctnet.engine.record import Record
 from ctnet.errors import WeightsError
 from ctnet.files import replacing
 from ctnet.models.build import build_network
@@ -42,6 +44,7 @@ class TrainingState:
     step: int = 0
     evaluation_due: bool = False
     best: dict[str, Any] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
 
     @property
     def evaluated_network(self) -> nn.Module:
@@ -103,6 +106,7 @@ def save_state(
         "step": state.step,
         "evaluation_due": state.evaluation_due,
         "best": state.best,
+        "record": state.record.content(),
         "model": state.network.state_dict(),
         "ema": {} if state.average is None else state.average.network.state_dict(),
         "ema_updates": 0 if state.average is None else state.average.updates,
@@ -116,13 +120,14 @@ def save_state(
 
 def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDevice, source: object) -> None:
     """Put what `save_state` wrote back into freshly built parts. Raises WeightsError, `source` naming the file."""
-    average = state.average
+    average, content = state.average, {"record": None, **content}  # runs of version 0.1 have no record
     parts: dict[str, Callable[[Any], object]] = {
         "model": state.network.load_state_dict,
         "ema": average.network.load_state_dict if average else lambda _: None,
         "optimizer": lambda saved: restore_optimizer(state.optimizer, saved),
         "scaler": lambda saved: _restore_scaler(saved, state.scaler),
         "rng": lambda saved: _restore_generators(saved, device),
+        "record": lambda saved: setattr(state, "record", Record.restored(saved)),
     }
     for key, restore in parts.items():
         try:
@@ -188,12 +193,10 @@ def keep_numbered(folder: Path, step: int, keep: int) -> None:
     """Keep a copy of `last.pt` as `step_N.pt` and remove all but the newest `keep` of these."""
     if keep == 0:
         return
-    numbered = folder / f"step_{step:07d}.pt"
-    numbered.unlink(missing_ok=True)
-    try:
-        numbered.hardlink_to(folder / "last.pt")
-    except OSError:
-        with replacing(numbered) as temporary:
-            temporary.write_bytes((folder / "last.pt").read_bytes())
+    with replacing(folder / f"step_{step:07d}.pt") as temporary:
+        try:
+            temporary.hardlink_to(folder / "last.pt")
+        except OSError:
+            shutil.copyfile(folder / "last.pt", temporary)
     for old in sorted(folder.glob("step_*.pt"))[:-keep]:
         old.unlink()

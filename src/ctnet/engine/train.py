@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctnet.config import Recipe, StateMetadata, changed
+from ctnet.config import Recipe, changed
 from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
@@ -17,12 +18,12 @@ from ctnet.engine.initial_sizes import initialise_sizes
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
-from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
+from ctnet.engine.run_folder import LAST, new_run_folder, require_same_data, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
-from ctnet.errors import ConfigError, CtnetError, DataError
+from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet
@@ -41,6 +42,7 @@ class RunOptions:
     weights: Path | None = None
     backbone_weights: str | None = None
     profile: bool = False
+    verify: bool = True
 
 
 def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenDevice, world: World) -> dict[str, Any]:
@@ -57,22 +59,27 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         return resume(out, reporter, device, world, profile=options.profile)
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
     seed_generators(recipe.seed)
-    folder = world.broadcast_from_rank0(lambda: new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0))
-    try:
+    with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
         trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
         world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
         sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
-    except CtnetError:
+        for sentence in sentences:
+            reporter.message(sentence)
         if world.leads:
-            with suppress(OSError):  # a mistake leaves no empty folder behind
-                folder.rmdir()
-        raise
-    for sentence in sentences:
-        reporter.message(sentence)
-    if world.leads:
-        sets = {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
-        write_run_facts(folder, recipe, device, sets)
-    return _run(trainer)
+            write_run_facts(folder, recipe, device, _named(recipe, train_set, val_set))
+        return _run(trainer)
+
+
+@contextmanager
+def _shared(folder: AbstractContextManager[Path], world: World) -> Iterator[Path]:
+    """Give the folder that rank 0 enters, and holds for all ranks while the block lasts."""
+    with ExitStack() as stack:
+        yield world.broadcast_from_rank0(lambda: stack.enter_context(folder))
+
+
+def _named(recipe: Recipe, train_set: AnnotationSet, val_set: AnnotationSet | None) -> dict[str, AnnotationSet]:
+    """Return the sets by the names of their splits."""
+    return {recipe.data.train_split: train_set} | ({recipe.data.val_split: val_set} if val_set else {})
 
 
 def _fetch(backbone: str | None, world: World) -> None:
@@ -88,7 +95,7 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train
     if options.backbone_weights is not None:
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
     if options.weights is not None:
-        weights = open_weights(options.weights)
+        weights = open_weights(options.weights, verify=options.verify)
         tensors, moved = rows_by_class(state.network, weights.tensors, weights.categories, train_set.categories)
         report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
@@ -105,41 +112,49 @@ def resume(
     *,
     data: Path | None = None,
     max_steps: int | None = None,
+    accept_changed_data: bool = False,
     profile: bool = False,
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
     Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
+    Annotations that are not those it began with are refused unless they are accepted.
     Another number of processes share the same batches.
     """
-    folder, content, about = world.broadcast_from_rank0(lambda: _read_run(run_to_resume(run)))
-    recipe = changed(about.recipe, {"train.batch_size": _rebatched(about.recipe, about.world_size, world.size)})
-    if max_steps is not None:
-        if max_steps <= about.step:
-            raise ConfigError("the run has come further already", run=folder, step=about.step, max_steps=max_steps)
-        recipe = changed(recipe, {"train.max_steps": max_steps})
-    path = data or Path(about.data)
-    train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
-    if train_set.categories != about.categories:
-        raise DataError("the data set's categories have changed since the run began", file=train_set.source)
-    trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
-    restore_state(content, trainer.state, device, folder / LAST)
-    if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
-        summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder))
-        if summary is not None:
-            reporter.message(f"{folder}: complete since step {trainer.state.step}, nothing is left to do")
+    with _shared(run_to_resume(run), world) as folder:
+        content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
+        recipe = changed(about.recipe, {"train.batch_size": _rebatched(about.recipe, about.world_size, world.size)})
+        if max_steps is not None:
+            if max_steps <= about.step:
+                raise ConfigError("the run has come further already", run=folder, step=about.step, max_steps=max_steps)
+            recipe = changed(recipe, {"train.max_steps": max_steps})
+        path = data or Path(about.data)
+        train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
+        if train_set.categories != about.categories:
+            raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+        sets = _named(recipe, train_set, val_set)
+        difference = world.broadcast_from_rank0(lambda: require_same_data(folder, sets, accept=accept_changed_data))
+        if difference:
+            reporter.message(f"warning: the data set has changed since the run began: {difference}")
+        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
+        restore_state(content, trainer.state, device, folder / LAST)
+        if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
+            step = trainer.state.step
+            summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder, step))
+            if summary is not None:
+                reporter.message(f"{folder}: complete since step {trainer.state.step}, nothing is left to do")
+                return summary
+        reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
+        return _run(trainer)
+
+
+def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
+    """Return the summary if it is that of this step; an earlier end of the run may have left one."""
+    with suppress(OSError, ValueError):
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        if isinstance(summary, dict) and summary.get("steps") == step:
             return summary
-    reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
-    return _run(trainer)
-
-
-def _read_summary(folder: Path) -> dict[str, Any] | None:
-    file = folder / "summary.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def _read_run(folder: Path) -> tuple[Path, dict[str, Any], StateMetadata]:
-    return folder, *read_state(folder / LAST)
+    return None
 
 
 def _rebatched(recipe: Recipe, before: int, now: int) -> int:

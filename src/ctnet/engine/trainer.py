@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
@@ -19,6 +16,7 @@ from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.profile import StepProfiler
+from ctnet.engine.record import LossSums
 from ctnet.engine.report import Log, NoLog, Reporter, RunLog
 from ctnet.engine.samples import write_target_sheet
 from ctnet.engine.schedule import lr_factor
@@ -87,7 +85,7 @@ class Trainer:
         self.total_steps = min(self.planned_steps, train.max_steps or self.planned_steps)
         self.updater = Updater(self.state, self.recipe, self.device, self.precision, self.world)
         self.speed = Speed()
-        self.last_losses: dict[str, float] = {}
+        self.log: Log = NoLog()
         self.saved_step = -1
         self.started = time.perf_counter()
 
@@ -97,22 +95,24 @@ class Trainer:
         Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite, LoaderDied
         when a process that reads pictures was killed.
         """
-        log = RunLog(self.folder, self.state.step, self.reporter) if self.world.leads else NoLog()
+        self.started -= self.state.record.wall_s
+        if self.world.leads:
+            if self.state.step:  # the kill may have come between the state and its copy
+                keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
+            self.log = RunLog(self.folder, self.state.record, self.state.step, self.reporter)
         profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
         # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
-                self._loop(log, profiler, stop, steps)
+                self._loop(profiler, stop, steps)
             finally:
                 profiler.close(self.reporter)
-                log.close()
+                self.log.close()
 
-    def _loop(self, log: Log, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
+    def _loop(self, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
         if self.state.evaluation_due:
-            self._finish_epoch(log, stop, [])
+            self._evaluate(stop)
         previous: tuple[StepResult, list[Batch]] | None = None
-        since_log: list[dict[str, Tensor]] = []
-        this_epoch: list[dict[str, Tensor]] = []
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
@@ -129,18 +129,15 @@ class Trainer:
             self.state.step += 1
             self.speed.step(pictures)
             profiler.step()
-            since_log.append(result.losses)
-            this_epoch.append(result.losses)
+            self.state.record.add_step(result.losses)
             at_end = self.state.step == self.total_steps
             if self.state.step % self.recipe.train.log_every == 0 or at_end:
                 self.device.plugin.synchronize()
-                self._log_step(log, lr, since_log)
-                since_log = []
+                self._log_step(lr)
             if self.state.step % self.steps_per_epoch == 0 or at_end:
                 self._refuse_non_finite(*previous, step=self.state.step)
                 previous = None
-                self._finish_epoch(log, stop, this_epoch, lr)
-                this_epoch = []
+                self._finish_epoch(stop, lr)
             self._save_between(previous)
             self._stop_if_told(stop, previous)
 
@@ -167,13 +164,13 @@ class Trainer:
             path = self.folder / "samples" / f"train_batch_{self.state.step}.jpg"
             write_target_sheet(path, batches[0], self.annotations.categories, STRIDE)
 
-    def _log_step(self, log: Log, lr: float, losses: list[dict[str, Tensor]]) -> None:
+    def _log_step(self, lr: float) -> None:
         step = self.state.step
-        self.last_losses = _means(losses)
+        losses = self.state.record.take_logged()
         speed = self.speed.since_last_look()
-        log.event("step", step=step, lr=lr, **self.last_losses, **speed)
-        log.scalars("train", {**self.last_losses, "lr": lr, **speed}, step)
-        values = {name: f"{value:.3f}" for name, value in self.last_losses.items()}
+        self.log.event("step", step=step, lr=lr, **losses, **speed)
+        self.log.scalars("train", {**losses, "lr": lr, **speed}, step)
+        values = {name: f"{value:.3f}" for name, value in losses.items()}
         values |= {
             "lr": f"{lr:.2g}",
             "images/s": f"{speed['images_per_s']:.1f}",
@@ -181,37 +178,47 @@ class Trainer:
         }
         self.reporter.progress("train", step, self.total_steps, values)
 
-    def _finish_epoch(
-        self, log: Log, stop: StopRequest, losses: list[dict[str, Tensor]], lr: float | None = None
-    ) -> None:
-        """Evaluate if it is time to, save, and add the epoch's row to the metrics."""
-        epoch = -(-self.state.step // self.steps_per_epoch)
-        every = self.recipe.train.eval_every
-        at_end = self.state.step == self.total_steps
-        self.state.evaluation_due = at_end or (every > 0 and epoch % every == 0)
-        row = {"epoch": epoch, "step": self.state.step, "lr": lr, **(_means(losses) if losses else {})}
-        overall = self.speed.overall()
-        row |= {"images_per_s": overall["images_per_s"], "data_wait": overall["data_wait"]}
-        if self.state.evaluation_due:
-            self.save()
-            with self.speed.paused():
-                numbers = self._evaluate(epoch, stop)
-            self.state.evaluation_due = False
-            row |= numbers
-            if numbers:
-                log.event("evaluation", step=self.state.step, epoch=epoch, **numbers)
-                log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
-            self.save()
-        elif epoch % self.recipe.train.save_every == 0:
-            self.save()
-        log.epoch({**row, "wall_s": time.perf_counter() - self.started})
+    @property
+    def _epoch(self) -> int:
+        """The epoch of the last step, counted from 1."""
+        return -(-self.state.step // self.steps_per_epoch)
 
-    def _evaluate(self, epoch: int, stop: StopRequest) -> dict[str, float | None]:
-        try:
-            return self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
-        except Stopped:
-            self._stop_if_told(stop, None, saved=True)
-            raise
+    def _finish_epoch(self, stop: StopRequest, lr: float) -> None:
+        """Add the epoch's row to the metrics, save, and evaluate if it is time to."""
+        epoch, step, record = self._epoch, self.state.step, self.state.record
+        record.collect()
+        overall = self.speed.overall()
+        speeds = {name: overall[name] for name in ("images_per_s", "data_wait")}
+        record.begin_row(epoch, step=step, lr=lr, **record.this_epoch.means(), **speeds, wall_s=self._wall_s())
+        if step % self.steps_per_epoch == 0:  # not when max_steps ends it, since a resumed run goes on in it
+            record.this_epoch = LossSums()
+        every = self.recipe.train.eval_every
+        self.state.evaluation_due = step == self.total_steps or (every > 0 and epoch % every == 0)
+        if self.state.evaluation_due or epoch % self.recipe.train.save_every == 0:
+            self.save()
+        self.log.epochs()
+        if self.state.evaluation_due:
+            self._evaluate(stop)
+
+    def _evaluate(self, stop: StopRequest) -> None:
+        """Evaluate, add the numbers to the epoch's row, and save."""
+        epoch = self._epoch
+        with self.speed.paused():
+            try:
+                numbers = self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
+            except Stopped:
+                self._stop_if_told(stop, None, saved=True)
+                raise
+        self.state.evaluation_due = False
+        self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
+        if numbers:
+            self.log.event("evaluation", step=self.state.step, epoch=epoch, **numbers)
+            self.log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
+        self.save()
+        self.log.epochs()
+
+    def _wall_s(self) -> float:
+        return time.perf_counter() - self.started
 
     def _save_between(self, previous: tuple[StepResult, list[Batch]] | None) -> None:
         every = self.recipe.train.save_every_steps
@@ -228,7 +235,8 @@ class Trainer:
             self.saved_step = self.state.step
 
     def _write_state(self) -> None:
-        checkpoints = self.folder / "checkpoints"
+        checkpoints, record = self.folder / "checkpoints", self.state.record
+        record.files, record.wall_s = self.log.sizes(), self._wall_s()
         save_state(
             checkpoints / "last.pt",
             self.state,
@@ -298,16 +306,10 @@ class Trainer:
             "ms_per_step": overall["ms_per_step"],
             "data_wait": overall["data_wait"],
             "peak_memory_bytes": self.device.plugin.peak_memory(),
-            "loss": self.last_losses.get("loss"),
+            "loss": self.state.record.logged.get("loss"),
             **{name: self.state.best.get(name) for name in ("AP", "AP50", "AP75")},
             "best_step": self.state.best.get("step"),
             "protocol": self.validation.protocol,
-            "wall_s": time.perf_counter() - self.started,
+            "wall_s": self._wall_s(),
             "run": str(self.folder),
         }
-
-
-def _means(losses: list[dict[str, Tensor]]) -> dict[str, float]:
-    names = losses[0]
-    stacked = torch.stack([torch.stack([one[name] for name in names]) for one in losses]).mean(0)
-    return dict(zip(names, stacked.cpu().tolist(), strict=True))

@@ -57,6 +57,7 @@ def open_detector(
     config: str | None = None,
     allow_partial: bool = False,
     trust: bool = False,
+    verify: bool = True,
 ) -> Detector:
     """Return the detector in a file of weights or an exported file, told apart by suffix.
 
@@ -66,7 +67,7 @@ def open_detector(
     format = format_of(file)
     if format is None:
         return detectors.load_detector(
-            file, device, precision, compile=compile, config=config, allow_partial=allow_partial
+            file, device, precision, compile=compile, config=config, allow_partial=allow_partial, verify=verify
         )
     useless = {"--compile": compile, "--config": config, "--allow-partial": allow_partial}
     given = [flag for flag, value in useless.items() if value]

@@ -89,15 +89,17 @@ def load_detector(
     compile: bool = False,
     config: str | None = None,
     allow_partial: bool = False,
+    verify: bool = True,
 ) -> Detector:
     """Return the detector in a file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
 
     The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose pictures
     and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
     makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
+    Without `verify` the checksum of ctnet's files is not compared.
     Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
     """
-    weights = open_weights(Path(file), config)
+    weights = open_weights(Path(file), config, verify=verify)
     opened = open_device(device)
     network, notes = load_network(weights, file, allow_partial=allow_partial)
     detector = prepare_detector(network, weights.recipe, weights.categories, opened, precision, compile=compile)

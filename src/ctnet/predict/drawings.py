@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +9,7 @@ import cv2
 
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
-from ctnet.files import writing
+from ctnet.files import temporary_beside, writing
 from ctnet.predict.sources import Frame
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -75,7 +74,7 @@ class _Video:
 
     def __init__(self, path: Path, fps: float, first: Image) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
+        self._partial = temporary_beside(path, ".mp4")
         height, width = first.shape[:2]
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._partial), codec, fps, (width, height))

@@ -5,7 +5,9 @@ A run's `last.pt` reads the same way; it holds the training state beside the wei
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +24,13 @@ from ctnet.files import replacing
 from ctnet.types import Category
 from ctnet.weights.containers import Container, read_container
 from ctnet.weights.containers.kind import find_kind
+from ctnet.weights.containers.refusals import damaged
 from ctnet.weights.containers.torch_file import load_torch_zip
 
 SCHEMA = "ctnet.weights/1"
 STATE_SCHEMA = "ctnet.state/1"
 CTNET = "ctnet"  # the entry of a file that holds recipe and categories
+DIGEST = "ctnet.sha256"  # the entry of a file that holds the SHA-256 of its tensors and of the other entry
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def save_weights(path: Path, weights: Weights) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     with replacing(path) as temporary:
         # through a file of ours: safetensors' own could be read by nobody else
-        temporary.write_bytes(save(tensors, metadata={CTNET: json.dumps(about)}))
+        text = json.dumps(about)
+        temporary.write_bytes(save(tensors, metadata={CTNET: text, DIGEST: _digest(tensors, text)}))
 
 
 def is_own(container: Container) -> bool:
@@ -63,13 +68,20 @@ def is_own(container: Container) -> bool:
     return CTNET in container.meta if container.kind == "safetensors" else {"recipe", "rng"} <= set(container.meta)
 
 
-def own_weights(container: Container, path: Path) -> Weights:
-    """Return the weights in a file that ctnet wrote. Raises WeightsError when they are of another version."""
+def own_weights(container: Container, path: Path, *, verify: bool = True) -> Weights:
+    """Return the weights in a file that ctnet wrote.
+
+    With `verify` the whole file is read and its checksums are compared. Raises WeightsError when they differ, or when
+    the weights are of another version.
+    """
     if container.kind != "safetensors":
-        _, state = read_state(path)
+        _, state = read_state(path, verify=verify)
         tensors, notes = _in_float32(state.ema or state.model, path)
         return Weights(tensors, state.recipe, state.categories, {"step": state.step}, notes=notes)
     about = read_metadata(WeightsMetadata, parse_metadata(container.meta[CTNET]), SCHEMA, path)
+    written = container.meta.get(DIGEST)  # files of earlier versions have none
+    if verify and written is not None and written != _digest(container.tensors, container.meta[CTNET]):
+        raise damaged(path, "its content has another checksum than it was written with; --no-verify skips the check")
     tensors, notes = _in_float32(container.tensors, path)
     return Weights(tensors, about.recipe, about.categories, about.info, notes=notes)
 
@@ -87,8 +99,17 @@ def _in_float32(tensors: Mapping[str, Any], path: Path) -> tuple[dict[str, Tenso
     return found, (f"{types} became float32",) if others else ()
 
 
+def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
+    sha = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        sha.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
 def read_weights(path: Path) -> Weights:
-    """Return the weights in a `best.safetensors` or `last.pt` of ctnet, on the cpu; nothing in it is executed.
+    """Return the verified weights in a `best.safetensors` or `last.pt` of ctnet, on the cpu; nothing in it is executed.
 
     Raises WeightsError when it is missing, broken or not ctnet's.
     """
@@ -98,17 +119,29 @@ def read_weights(path: Path) -> Weights:
     return own_weights(container, path)
 
 
-def read_state(path: Path) -> tuple[dict[str, Any], StateMetadata]:
+def read_state(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], StateMetadata]:
     """Return the training state in a `last.pt`, and what of it is plain, checked.
 
     The state is plain containers and tensors in memory; nothing was executed. Raises WeightsError when it is missing,
-    broken or not ctnet's.
+    broken, not ctnet's, or, with `verify`, when a checksum of the zip differs.
     """
     # load into memory (no mmap): training outlives the file
     state = load_torch_zip(path, in_file=False) if find_kind(path) == "torch" else None
     if not isinstance(state, dict) or "recipe" not in state or "model" not in state:
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
+    if verify:
+        _compare_checksums(path)
     return state, read_metadata(StateMetadata, state, STATE_SCHEMA, path)
+
+
+def _compare_checksums(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            spoiled = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise damaged(path, error) from None
+    if spoiled is not None:
+        raise damaged(path, f"{spoiled} has another checksum than it was written with")
 
 
 def metadata_of(weights: Weights) -> dict[str, Any]:

@@ -17,15 +17,16 @@ from ctnet.weights.fit import load_partially, require_fit
 from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
 
 
-def open_weights(path: Path, config: str | None = None) -> Weights:
+def open_weights(path: Path, config: str | None = None, *, verify: bool = True) -> Weights:
     """Return the weights in a file, on the cpu; nothing in the file is executed.
 
-    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. Raises
-    WeightsError when the file is missing, broken, of no known format or no detector, ConfigError for `config`.
+    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. `verify`
+    compares checksums where the file has them, for which it is read as a whole. Raises WeightsError when the file is
+    missing, broken, of no known format or no detector, ConfigError for `config`.
     """
     container = read_container(path)
     if is_own(container):
-        weights = own_weights(container, path)
+        weights = own_weights(container, path, verify=verify)
     else:
         weights = foreign_weights(read_foreign(container, path), path)
     return with_config(weights, config) if config else weights
@@ -37,7 +38,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
     Input size and colours are those of the weights too; overrides and flags are as `load_recipe` takes them. Raises
     what `open_weights` does.
     """
-    theirs = open_weights(path).recipe
+    theirs = open_weights(path, verify=False).recipe  # training verifies, once
     data = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
     brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": data}
     return load_recipe(FINE_TUNING_RECIPE, overrides, flags, brought=(f"--weights {path}", brought)).recipe

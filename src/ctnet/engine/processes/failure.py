@@ -13,15 +13,19 @@ from typing import Any
 
 from ctnet.engine.processes.rank_info import ERROR_FILE, RankInfo, find_rank_info
 from ctnet.errors import ConfigError, CtnetError, Interrupted, LostRanks, RankCrashed, RankFailed, ReportedByOtherRank
+from ctnet.parent import end_with_parent
 
 
 @contextmanager
 def reporting() -> Iterator[RankInfo]:
     """Yield this process's rank; an error of the block goes to the launcher, if any, and is printed once.
 
-    A rank whose error another rank reports exits silently with the same code.
+    A rank whose error another rank reports exits silently with the same code. A launched process ends with its
+    launcher.
     """
     rank_info = find_rank_info()
+    if rank_info.launcher is not None:
+        end_with_parent(rank_info.launcher, at_once=True)
     try:
         yield rank_info
     except Exception as error:

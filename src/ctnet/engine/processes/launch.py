@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import uuid
@@ -20,11 +21,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ctnet.config import Recipe
 from ctnet.devices import device_for_processes
 from ctnet.engine.processes.failure import cause
-from ctnet.engine.processes.rank_info import ROLE
+from ctnet.engine.processes.rank_info import LAUNCHER, ROLE
 from ctnet.engine.report import Silence
 from ctnet.engine.run_folder import new_run_folder, run_to_resume
 from ctnet.engine.train import open_data
 from ctnet.errors import ConfigError, LostRanks
+from ctnet.files import remove_leftovers, temporary_ending
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,18 @@ def folder_to_fill(plan: LaunchPlan, recipe: Recipe, out: Path | None) -> Path |
     Raises DataError when the recipe's data cannot be used: better now, once, than in every process.
     """
     open_data(recipe, Silence())
-    return new_run_folder(recipe.name, out) if plan.node_rank == 0 else out
+    if plan.node_rank:
+        return out
+    with new_run_folder(recipe.name, out) as folder:  # rank 0 holds it from its start on
+        return folder
 
 
 def folder_to_resume(plan: LaunchPlan, run: Path | None) -> Path | None:
     """Return the folder to continue, None being the newest. The first node chooses it."""
-    return run_to_resume(run) if plan.node_rank == 0 else run
+    if plan.node_rank:
+        return run
+    with run_to_resume(run) as folder:
+        return folder
 
 
 def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
@@ -80,7 +88,9 @@ def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
     """
     plan.check()
     processes = plan.processes(device)
-    with _quiet(plan), tempfile.TemporaryDirectory(prefix="ctnet-launch-") as reports:
+    remove_leftovers(Path(tempfile.gettempdir()), ".ctnet-launch-*")
+    reports_folder = tempfile.TemporaryDirectory(prefix=".ctnet-launch-", suffix=temporary_ending())
+    with _started(plan), reports_folder as reports:
         try:
             config = LaunchConfig(
                 min_nodes=plan.nnodes,
@@ -102,13 +112,18 @@ def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
 
 
 @contextmanager
-def _quiet(plan: LaunchPlan) -> Iterator[None]:
-    """Silence the log of torch's launcher; with restarts, keep its errors, which name the processes that died."""
+def _started(plan: LaunchPlan) -> Iterator[None]:
+    """Silence the log of torch's launcher; with restarts, keep its errors, which name the processes that died.
+
+    The processes that it starts know this one by its number, and end when it does.
+    """
     logging.disable(logging.WARNING if plan.max_restarts else logging.ERROR)
+    os.environ[LAUNCHER] = str(os.getpid())
     try:
         yield
     finally:
         logging.disable(logging.NOTSET)
+        os.environ.pop(LAUNCHER, None)
 
 
 def _rendezvous(plan: LaunchPlan) -> dict[str, Any]:

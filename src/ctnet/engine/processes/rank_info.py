@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ctnet.errors import ConfigError
 
 ROLE = "ctnet"  # the role that `ctnet train --nproc` gives its processes
+LAUNCHER = "CTNET_LAUNCHER"  # its process, in the environment of those that it starts
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -24,6 +25,7 @@ class RankInfo:
     restart: int = 0  # number of restarts so far
     restarts: int = 0  # largest number of restarts
     launched: bool = False  # by `ctnet train --nproc`, not by torchrun or by hand
+    launcher: int | None = None  # the process of ctnet's launcher or torchrun, which this one ends with
 
     @property
     def leads(self) -> bool:
@@ -38,8 +40,10 @@ def find_rank_info(environment: Mapping[str, str] | None = None) -> RankInfo:
     """
     given = os.environ if environment is None else environment
     size = _number(given, "WORLD_SIZE", 1)
+    under_torchrun = os.getppid() if "TORCHELASTIC_RUN_ID" in given else 0
+    launcher = _number(given, LAUNCHER, under_torchrun) or None
     if size == 1:
-        return RankInfo()
+        return RankInfo(launcher=launcher)
     missing = [name for name in _NEEDED if name not in given]
     if missing:
         raise ConfigError(
@@ -57,6 +61,7 @@ def find_rank_info(environment: Mapping[str, str] | None = None) -> RankInfo:
         restart=_number(given, "TORCHELASTIC_RESTART_COUNT", 0),
         restarts=_number(given, "TORCHELASTIC_MAX_RESTARTS", 0),
         launched=given.get("ROLE_NAME") == ROLE,
+        launcher=launcher,
     )
 
 
