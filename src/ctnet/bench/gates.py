@@ -6,13 +6,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from ctnet.bench.document import SCHEMA
 from ctnet.errors import BenchError, ConfigError
 
 SAME_SUBJECT = ("recipe", "image_size", "classes")
 SAME_MACHINE = ("processor", "cores", "instruction_sets", "threads", "device", "device_name")
+
+
+class _Row(BaseModel, strict=True):
+    runtime: str
+    batch: int
+    precision: str | None
+    images_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+
+
+class _Parts(BaseModel):
+    """What a comparison reads of a document."""
+
+    subject: dict[str, Any]
+    machine: dict[str, Any]
+    rows: list[_Row]
 
 
 @dataclass(frozen=True)
@@ -86,7 +103,7 @@ def read_baseline(path: Path, kind: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BenchError("cannot read the baseline", file=path, got=error.strerror) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError("the baseline is not JSON", file=path, got=error) from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
@@ -96,7 +113,20 @@ def read_baseline(path: Path, kind: str) -> dict[str, Any]:
         )  # fmt: skip
     if content.get("kind") != kind:
         raise BenchError("the baseline measured something else", file=path, expected=kind, got=content.get("kind"))
+    if kind != "align":  # its parts are looked at by recorded_run
+        _require_parts(content, path)
     return dict(content)
+
+
+def _require_parts(content: Mapping[str, Any], path: Path) -> None:
+    """Raise BenchError unless all that is compared is there."""
+    try:
+        _Parts.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BenchError(
+            "the baseline is damaged", file=path, at=".".join(map(str, first["loc"])), expected=first["msg"]
+        ) from None
 
 
 def require_same_subject(baseline: Mapping[str, Any], subject: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ctnet.config.schema import Recipe
 from ctnet.errors import ConfigError
+from ctnet.files import is_file
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,53 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values, as in YAML 1.2: `amp: off` is a word."""
+    """YAML whose bare words are what they are in YAML 1.2: `off`, `12:30`, `2001-01-01`, `007` and `1_000` are text."""
 
 
+_TAG = "tag:yaml.org,2002:"
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)")
+_PATTERNS = {f"{_TAG}int": re.compile(rf"({_INTEGER.pattern})$"), f"{_TAG}float": re.compile(rf"({_NUMBER.pattern})$")}
+_MOST_VALUES = 1_000_000
 _Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+    letter: [
+        (tag, _PATTERNS.get(tag, pattern))
+        for tag, pattern in rules
+        if tag != f"{_TAG}timestamp" and (tag != f"{_TAG}bool" or letter in "tTfF")
+    ]
     for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # a safe loader
+    """Return the content of YAML. Raises yaml.YAMLError for whatever is wrong with it."""
+    try:
+        loader = _Loader(text)  # a safe loader
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise yaml.YAMLError("lists and mappings are nested too deep") from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # a tag such as !!int before other content
+        raise yaml.YAMLError(f"a value that cannot be read: {error}") from None
+
+
+def _count(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Return how many values the node stands for. Raises YAMLError where aliases make too many of few, or a loop."""
+    if id(node) in counts:
+        return counts[id(node)]
+    counts[id(node)] = _MOST_VALUES + 1  # until it is known: only a loop comes back before
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    parts = itertools.chain.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
+    counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
+    if counts[id(node)] > _MOST_VALUES:
+        raise yaml.YAMLError(f"more than {_MOST_VALUES} values, or aliases that lead in a circle")
+    return counts[id(node)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -116,7 +154,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError("cannot read the file", file=path, got=error.strerror) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # the second: bytes that are no text, a name that no file can have
         raise ConfigError("not a YAML file", file=path, got=" ".join(str(error).split())) from None
     if not isinstance(content, dict):
         raise ConfigError("a mapping of keys to values is expected", file=path, got=type(content).__name__)
@@ -145,10 +183,10 @@ def _read_chain(name_or_path: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / name_or_path
-    if name_or_path.endswith((".yaml", ".yml")) or path.is_file():
+    if name_or_path.endswith((".yaml", ".yml")) or is_file(path):
         return str(path), read_yaml(path)
     shipped = _shipped() / f"{name_or_path}.yaml"
-    if not shipped.is_file():
+    if not is_file(shipped):
         raise ConfigError(
             f"no recipe named {name_or_path!r}",
             nearest=_nearest(name_or_path, recipe_names()),

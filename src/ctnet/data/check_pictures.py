@@ -85,7 +85,7 @@ def _glance(picture: Picture) -> Look:
         empty = picture.path.stat().st_size == 0
     except PermissionError:
         return _forbidden(picture)
-    except OSError:
+    except (OSError, ValueError):  # the second for names that no file can have
         return Look([("image-missing", f"{picture.name}: no {picture.path}")])
     return Look([("image-empty", picture.name)] if empty else [])
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeGuard
 import numpy as np
 
 from ctnet.errors import DataError
-from ctnet.files import write_file
+from ctnet.files import is_file, write_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 COCO_LISTS = ("images", "annotations", "categories")
@@ -75,8 +75,7 @@ def find_image(file_name: str, image_folders: Sequence[Path]) -> Path:
     name = PurePosixPath(file_name.replace("\\", "/"))
     candidates = [folder / name for folder in image_folders]
     candidates += [folder / name.name for folder in image_folders if len(name.parts) > 1]
-    # unlike Path.is_file it is no error where there are no rights to look
-    return next((path for path in candidates if os.path.isfile(path)), candidates[0])  # noqa: PTH113
+    return next((path for path in candidates if is_file(path)), candidates[0])
 
 
 def read_box(value: object) -> Box | None:
@@ -146,7 +145,8 @@ def write_coco(annotation_set: AnnotationSet, json_file: Path) -> None:
 
 def write_coco_json(content: Mapping[str, Any], json_file: Path) -> None:
     """Write a COCO ground truth, whole or not at all. Raises StorageError."""
-    write_file(json_file, json.dumps(content, ensure_ascii=False).encode())
+    # half of a surrogate pair, which JSON may spell and UTF-8 may not hold, is spelt as it was
+    write_file(json_file, json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...]:

@@ -15,6 +15,7 @@ from ctnet.data.coco import write_coco
 from ctnet.data.dataset import read_split
 from ctnet.data.layout import find_splits
 from ctnet.errors import ConfigError, DataError, StorageError
+from ctnet.files import is_file
 from ctnet.types import AnnotationSet, ImageRecord
 
 Source = Literal["auto", "voc", "yolo", "xyxy"]
@@ -46,7 +47,7 @@ def convert(
     if source == "xyxy":
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}
     pictures = [image.path for annotation_set in sets.values() for image in annotation_set.images]
-    missing = next((picture for picture in pictures if not picture.is_file()), None)
+    missing = next((picture for picture in pictures if not is_file(picture)), None)
     if missing:
         raise DataError("a picture is missing", file=missing, hint="ctnet data check lists them all")
     done = 0

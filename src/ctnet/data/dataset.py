@@ -14,6 +14,7 @@ from ctnet.data.layout import SplitFiles, find_splits, pick_split
 from ctnet.data.voc import read_voc
 from ctnet.data.yolo import read_yolo
 from ctnet.errors import DataError
+from ctnet.files import is_file
 from ctnet.types import AnnotationSet, ImageRecord
 
 
@@ -53,7 +54,7 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
     images = annotation_set.images
     if not images:
         raise DataError("there are no pictures", file=annotation_set.source, split=annotation_set.split)
-    missing = [image.path for image in images if not image.path.is_file()]
+    missing = [image.path for image in images if not is_file(image.path)]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(images)} pictures are missing",

@@ -14,6 +14,7 @@ from ctnet.data.image_size import read_image_size
 from ctnet.data.layout import SPLIT_FOLDERS
 from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
+from ctnet.files import is_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -172,4 +173,4 @@ def _picture(pictures: Path, name: str, stated: str) -> Path:
     candidates = [pictures / f"{name}{suffix}" for suffix in _SUFFIXES]
     if stated:
         candidates.append(pictures / Path(stated).name)
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    return next((path for path in candidates if is_file(path)), candidates[0])

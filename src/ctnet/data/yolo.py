@@ -13,6 +13,7 @@ from ctnet.data.image_size import read_image_size
 from ctnet.data.layout import read_data_yaml
 from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
+from ctnet.files import exists
 from ctnet.types import AnnotationSet, Category, Float32, ImageRecord, Int64
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -63,6 +64,11 @@ def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(type(key) is int for key in names):
         raise DataError("names is not as it must be", file=data_yaml, expected="a list, or number: name", got=names)
+    for key, name in names.items():
+        if not isinstance(name, (str, int, float)) or isinstance(name, bool):
+            raise DataError(
+                f"name {key} is not text", file=data_yaml, got=name, hint="quotes make text of words such as true and null"
+            )
     return tuple(Category(key, str(names[key])) for key in sorted(names))
 
 
@@ -76,7 +82,7 @@ def _pictures(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path
     pictures: list[Path] = []
     for text in entries:
         # Some exporters write ../train/images although the folder lies beside the yaml.
-        source = next((p for p in (root / text, root / text.removeprefix("../")) if p.exists()), None)
+        source = next((p for p in (root / text, root / text.removeprefix("../")) if exists(p)), None)
         if source is None:
             raise DataError("the pictures are not where they should be", file=data_yaml, got=root / text)
         if source.is_dir():
@@ -99,7 +105,7 @@ def _label_file(picture: Path) -> Path:
 
 def _read_labels(file: Path, label_of: dict[int, int], tolerant: Tolerant) -> tuple[Int64, Float32]:
     """Return labels (N,) and boxes (N,4) as normalised centre x, centre y, width, height."""
-    lines = tolerant(partial(_lines, file, "the labels")) if file.exists() else None
+    lines = tolerant(partial(_lines, file, "the labels")) if exists(file) else None
     read = (
         tolerant(partial(_read_line, file, number, line, label_of))
         for number, line in enumerate(lines or [], start=1)

@@ -1,0 +1,30 @@
+"""Spoiled files of every kind; `CTNET_FUZZ=10 pytest tests/fuzz` takes ten times as many, `python -m fuzz` any number."""
+
+import os
+
+import pytest
+from fuzz.readers import READERS
+from fuzz.running import CORPUS, Bench, fuzz
+
+CASES = int(40_000 * float(os.environ.get("CTNET_FUZZ", "1")))
+NAMES = {reader.name: reader for reader in READERS}
+
+
+@pytest.mark.parametrize("reader", READERS, ids=NAMES)
+def test_a_spoiled_file_is_read_or_refused(reader, tmp_path):
+    cases = CASES * reader.share // 1000
+    bench = Bench(reader, tmp_path)
+    fuzz(bench, cases)
+    assert 0 < bench.taken < bench.cases, "the mutations do not reach the reader, or nothing else does"
+
+
+@pytest.mark.parametrize("reader", READERS, ids=NAMES)
+def test_files_that_are_spoiled_are_valid_before(reader, tmp_path):
+    bench = Bench(reader, tmp_path)
+    for content in bench.seeds:
+        bench.read(content)
+
+
+@pytest.mark.parametrize("file", sorted(CORPUS.glob("*/*")), ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_what_once_got_through_does_no_more(file, tmp_path):
+    Bench(NAMES[file.parent.name], tmp_path).read(file.read_bytes())
