@@ -65,7 +65,9 @@ def _kind(fault: Fault) -> str:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        place = f"{code.co_filename.rpartition('ctnet/')[2]}:{trace.tb_lineno}" if "ctnet/" in code.co_filename else place
+        place = (
+            f"{code.co_filename.rpartition('ctnet/')[2]}:{trace.tb_lineno}" if "ctnet/" in code.co_filename else place
+        )
         trace = trace.tb_next
     return f"{str(fault).splitlines()[0][:160]} [{place}]"
 

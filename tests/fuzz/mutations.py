@@ -3,6 +3,7 @@
 import binascii
 import copy
 import io
+import itertools
 import json
 import pickletools
 import re
@@ -113,7 +114,9 @@ def mutate_tree(tree: Any, choices: Choices, *more: Any) -> Any:
         )
     elif kind == 6:
         other, there = choices.pick(places)
-        parent[key] = copy.deepcopy(other[there]) if there in (other if isinstance(other, dict) else range(len(other))) else None
+        parent[key] = (
+            copy.deepcopy(other[there]) if there in (other if isinstance(other, dict) else range(len(other))) else None
+        )
     elif isinstance(parent, list):
         parent.insert(choices.below(len(parent) + 1), copy.deepcopy(parent[key]))
     else:
@@ -176,7 +179,7 @@ def yaml_tree(content: bytes, choices: Choices) -> bytes:
 xml_words = words(
     r"<[^>]*>|\s+", "<object>", "</object>", "<name>", "<bndbox>", "<size>", "<width>0</width>", "<!-- ", "<![CDATA[",
     "<!DOCTYPE a>", "<!ENTITY a 'b'>", "&amp;", "&#0;", "&#27;", "&#x10FFFF;", "&a;", "<?xml version='1.0' "
-    "encoding='utf-7'?>", "<?xml version='1.0' encoding='x'?>", "<filename>../../x</filename>", "<filename>\0</filename>",
+    "encoding='utf-7'?>", "<?xml version='1.0' encoding='x'?>", "<filename>../x</filename>", "<filename>\0</filename>",
     "1e39", "-1", "1e9", "<a xmlns='b'>", "<b:c/>", "<object/>", "0", "4294967296",
 )  # fmt: skip
 
@@ -202,7 +205,7 @@ def pickled(content: bytes, choices: Choices) -> bytes:
     if kind == 0:
         return mutate_bytes(content, choices)
     cuts = _operations(content)
-    parts = [content[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [content[a:b] for a, b in itertools.pairwise(cuts)]
     at, other = choices.below(len(parts)), choices.below(len(parts))
     if kind == 1:
         del parts[at]
@@ -220,12 +223,17 @@ def pickled(content: bytes, choices: Choices) -> bytes:
 _OPERATIONS = (
     *(bytes([code]) for code in b"N0123.()}{]absutedl\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94RQ\x81\x97\x98"),
     b"cos\nsystem\n", b"cbuiltins\neval\n", b"cbuiltins\nbytearray\n", b"c__builtin__\ngetattr\n", b"K\x00", b"K\xff",
-    b"J\xff\xff\xff\x7f", b"J\x00\x00\x00\x80", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"M\xff\xff", b"X\x00\x00\x00\x00",
-    b"U\x01a", b"X\x02\x00\x00\x00os", b"h\x00", b"h\xff", b"q\x00", b"j\xff\xff\xff\xff", b"r\xff\xff\xff\x7f", b"\x80\x02",
-    b"\x80\x04", b"\x80\xff", b"\x95\xff\xff\xff\xff\xff\xff\xff\xff", b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x8e\x01\x00\x00\x00\x00\x00\x00\x00a",
-    b"B\xff\xff\xff\xff", b"C\x01a", b"\x8b\xff\xff\xff\x7f", b"I99999999999\n", b"F1e400\n", b"L5L\n", b"S'a'\n", b"V\\ud800\n",
+    b"J\xff\xff\xff\x7f", b"J\x00\x00\x00\x80", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"M\xff\xff", b"X\x00\x00\x00\x00",
+    b"U\x01a", b"X\x02\x00\x00\x00os", b"h\x00", b"h\xff", b"q\x00",
+    b"j\xff\xff\xff\xff", b"r\xff\xff\xff\x7f", b"\x80\x02",
+    b"\x80\x04", b"\x80\xff", b"\x95\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x8e\x01\x00\x00\x00\x00\x00\x00\x00a",
+    b"B\xff\xff\xff\xff", b"C\x01a", b"\x8b\xff\xff\xff\x7f", b"I99999999999\n", b"F1e400\n",
+    b"L5L\n", b"S'a'\n", b"V\\ud800\n",
     b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"P1\n", b"g0\n",
-    b"inumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n", b"\x82\x01", b"G\x7f\xf8" + b"\0" * 6,
+    b"inumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n",
+    b"\x82\x01", b"G\x7f\xf8" + b"\0" * 6,
 )  # fmt: skip
 
 
@@ -261,7 +269,10 @@ def zipped(inside: Mutation, suffix: str) -> Mutation:
         if kind == 1:
             del entries[at]
         elif kind == 2:
-            entries[at] = (choices.pick(("", "a/", "../x", "a/data.pkl", "/data.pkl", "a/version", name.upper(), "\0")), body)
+            entries[at] = (
+                choices.pick(("", "a/", "../x", "a/data.pkl", "/data.pkl", "a/version", name.upper(), "\0")),
+                body,
+            )
         elif kind == 3:
             entries[at] = (name, mutate_bytes(body, choices))
         else:
@@ -319,7 +330,11 @@ def jpeg(content: bytes, choices: Choices) -> bytes:
     elif kind == 4:
         segments[i] = segments[i][:2] + choices.pick(INTEGERS[:10]).__mod__(65536).to_bytes(2, "big") + segments[i][4:]
     elif kind == 5:
-        segments[i] = segments[i][:1] + bytes([choices.pick((0xC0, 0xC1, 0xC4, 0xD8, 0xD9, 0xDA, 0xE1, 0xFF, 0, 0x01))]) + segments[i][2:]
+        segments[i] = (
+            segments[i][:1]
+            + bytes([choices.pick((0xC0, 0xC1, 0xC4, 0xD8, 0xD9, 0xDA, 0xE1, 0xFF, 0, 0x01))])
+            + segments[i][2:]
+        )
     else:
         segments[i] = segments[i][:4] + mutate_bytes(segments[i][4:], choices)
     return b"".join(segments) + rest
@@ -342,7 +357,10 @@ def png(content: bytes, choices: Choices) -> bytes:
     elif kind == 2:
         chunks.insert(j, chunks[i])
     elif kind == 3:
-        chunks[i] = (choices.pick((b"eXIf", b"IDAT", b"IEND", b"IHDR", b"acTL", b"\0\0\0\0", b"PLTE", b"tRNS", b"iCCP")), body)
+        chunks[i] = (
+            choices.pick((b"eXIf", b"IDAT", b"IEND", b"IHDR", b"acTL", b"\0\0\0\0", b"PLTE", b"tRNS", b"iCCP")),
+            body,
+        )
     elif kind == 4 and len(body) >= 4:
         place = 4 * choices.below(len(body) // 4)
         number = choices.pick((0, 1, 2, 3, 255, 40, 65535, 2**31 - 1, 2**31, 2**32 - 1))

@@ -84,13 +84,16 @@ def _other_pictures() -> list[bytes]:
 
 
 COCO = {
-    "images": [{"id": 1, "file_name": "a.png", "width": 12, "height": 9}, {"id": 5, "file_name": "b.png", "width": 12, "height": 9}],
+    "images": [
+        {"id": 1, "file_name": "a.png", "width": 12, "height": 9},
+        {"id": 5, "file_name": "b.png", "width": 12, "height": 9},
+    ],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3.5, 4], "area": 14.0, "iscrowd": 0},
         {"id": 2, "image_id": 5, "category_id": 7, "bbox": [0, 0, 12, 9], "segmentation": [[1, 1, 2, 2, 3, 1]]},
     ],
     "categories": [{"id": 2, "name": "cat"}, {"id": 7, "name": "dog"}],
-}  # fmt: skip
+}
 
 
 def _put_pictures(folder: Path) -> None:
@@ -148,7 +151,12 @@ def _yolo_around(folder: Path) -> None:
 
 
 def _tensors() -> dict[str, torch.Tensor]:
-    return {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(0, 4), "n": torch.tensor(5), "h": torch.ones(3).half()}
+    return {
+        "a.weight": torch.arange(6.0).reshape(2, 3),
+        "b": torch.zeros(0, 4),
+        "n": torch.tensor(5),
+        "h": torch.ones(3).half(),
+    }
 
 
 def _saved(content: Any, **options: Any) -> bytes:
@@ -183,7 +191,10 @@ def _mindspores() -> list[bytes]:
         return b"\x0a" + bytes([len(body)]) + body
 
     floats = np.arange(6, dtype="<f4").tobytes()
-    return [value("a.weight", "Float32", [2, 3], floats) + value("n", "Int64", [0], bytes(8)), value("b", "Bool", [2], b"\1\0")]
+    return [
+        value("a.weight", "Float32", [2, 3], floats) + value("n", "Int64", [0], bytes(8)),
+        value("b", "Bool", [2], b"\1\0"),
+    ]
 
 
 @cache
@@ -209,8 +220,22 @@ def _abouts() -> list[bytes]:
 
 @cache
 def _states() -> list[bytes]:
-    about = {"schema": "ctnet.state/1", **describe(_weights()), "data": "/data", "world_size": 1, "step": 9, "evaluation_due": False}
-    state = {"best": {"AP": 0.5}, "model": _tensors(), "ema": {}, "ema_updates": 0, "optimizer": {"state": {}}, "scaler": {}}
+    about = {
+        "schema": "ctnet.state/1",
+        **describe(_weights()),
+        "data": "/data",
+        "world_size": 1,
+        "step": 9,
+        "evaluation_due": False,
+    }
+    state = {
+        "best": {"AP": 0.5},
+        "model": _tensors(),
+        "ema": {},
+        "ema_updates": 0,
+        "optimizer": {"state": {}},
+        "scaler": {},
+    }
     random = {"torch": torch.get_rng_state()[:16], "numpy": ["MT19937", [1, 2], 3, 0, 0.0], "python": [3, [1], None]}
     return [_saved({**about, **state, "rng": random})]
 
@@ -229,10 +254,16 @@ def _read_last(path: Path) -> None:
 def _programs() -> list[bytes]:
     """Return the layout of torch's exported programs, without a program that would load."""
     about = _abouts()[0]
-    config = json.dumps({"config": {"w": {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": {}}}})
-    entries = {"p/archive_format": b"pt2", "p/models/model.json": b'{"graph_module": {"graph": {"nodes": []}}}',
-               "p/data/weights/model_weights_config.json": config.encode(), "p/extra/ctnet": about,
-               "p/data/sample_inputs/model.pt": _saved(_tensors())}  # fmt: skip
+    config = json.dumps(
+        {"config": {"w": {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": {}}}}
+    )
+    entries = {
+        "p/archive_format": b"pt2",
+        "p/models/model.json": b'{"graph_module": {"graph": {"nodes": []}}}',
+        "p/data/weights/model_weights_config.json": config.encode(),
+        "p/extra/ctnet": about,
+        "p/data/sample_inputs/model.pt": _saved(_tensors()),
+    }
     return [mutations.write_zip(list(entries.items()))]
 
 
@@ -241,11 +272,16 @@ def _program_part(content: bytes, choices: mutations.Choices) -> bytes:
 
 
 BASELINE = {
-    "schema": "ctnet.bench/1", "kind": "inference", "subject": {"recipe": "a", "image_size": [64, 64], "classes": 2},
-    "settings": {"warmup": 1}, "machine": {"processor": "x", "cores": 2, "device": "cpu"},
-    "rows": [{"runtime": "torch", "batch": 1, "precision": "fp32", "images_per_s": 10.5, "latency_ms": {"p50": 1.0}},
-             {"runtime": "onnx", "batch": 8, "precision": None, "images_per_s": None, "failure": "no"}],
-}  # fmt: skip
+    "schema": "ctnet.bench/1",
+    "kind": "inference",
+    "subject": {"recipe": "a", "image_size": [64, 64], "classes": 2},
+    "settings": {"warmup": 1},
+    "machine": {"processor": "x", "cores": 2, "device": "cpu"},
+    "rows": [
+        {"runtime": "torch", "batch": 1, "precision": "fp32", "images_per_s": 10.5, "latency_ms": {"p50": 1.0}},
+        {"runtime": "onnx", "batch": 8, "precision": None, "images_per_s": None, "failure": "no"},
+    ],
+}
 
 
 def _read_baseline(path: Path) -> None:
@@ -282,8 +318,16 @@ def _read_environment(path: Path) -> None:
 
 
 def _settings() -> Iterator[bytes]:
-    for text in ("optimizer.lr=5e-4", "data.image_size=[64,96]", "model.neck_channels=[8,8,8]", "name=x", "train.amp=off",
-                 "evaluation.scales=[0.5,1]", "data.mean=[0.1,0.2,0.3]", "augment.scale=[0.5,1.5]"):  # fmt: skip
+    for text in (
+        "optimizer.lr=5e-4",
+        "data.image_size=[64,96]",
+        "model.neck_channels=[8,8,8]",
+        "name=x",
+        "train.amp=off",
+        "evaluation.scales=[0.5,1]",
+        "data.mean=[0.1,0.2,0.3]",
+        "augment.scale=[0.5,1.5]",
+    ):
         yield text.encode()
 
 
@@ -299,31 +343,85 @@ def _around_run(folder: Path) -> None:
 
 YOLO_YAML = b"path: .\ntrain: images\nval: [images, list.txt]\nnames:\n  0: cat\n  1: dog\nnc: 2\n"
 SPLITS_YAML = b"train: {annotations: coco.json, images: images}\nval:\n  annotations: coco.json\n  images: .\n"
-METRICS = b"epoch,step,lr,loss,heatmap,size,offset,giou,images_per_s,data_wait,AP\n1,3,0.1,2.5,1,1,0.5,0,30,0.1,0.2\n2,6,0.1,2,1,1,0,0,30,0.1,\n"
+METRICS = b"epoch,step,lr,loss,heatmap,size,offset,AP\n1,3,0.1,2.5,1,1,0.5,0.2\n2,6,0.1,2,1,1,0,\n"
 ENVIRONMENT = b'{"schema": "ctnet.env/1", "ctnet": "1", "data": {"train": {"sha256": "ab", "images": 3}}}'
 SUMMARY = b'{"step": 6, "epochs": 2, "best": {"AP": 0.5}, "report": null}'
 
 READERS = (
-    Reader("coco", lambda: [json.dumps(COCO).encode()], mutations.json_tree, _read_coco, "coco.json", 80, _put_pictures),
-    Reader("voc-xml", lambda: [VOC], mutations.xml, lambda p: _read_set(p.parents[1]), "Annotations/a.xml", 70, _put_pictures),
-    Reader("voc-list", lambda: [b"a\n", b"a 1\na -1\n"], mutations.lines, lambda p: _read_set(p.parents[2]),
-           "ImageSets/Main/train.txt", 25, _voc_list_around),
-    Reader("yolo-labels", lambda: [b"0 .5 .5 .2 .2\n1 0.1 0.2 0.05 0.1\n"], mutations.lines,
-           lambda p: _read_set(p.parents[1] / "data.yaml"), "labels/a.txt", 50, _yolo_around),
-    Reader("yolo-list", lambda: [b"images/a.png\n./a.png\n"], mutations.lines,
-           lambda p: _read_set(p.with_name("data.yaml"), "val"), "list.txt", 25, _yolo_around),
-    Reader("data-yaml", lambda: [YOLO_YAML, SPLITS_YAML], mutations.yaml_tree, _read_set, "data.yaml", 60, _yolo_around),
-    Reader("recipe", lambda: [to_yaml(_weights().recipe).encode(), b"extends: demo\nschedule: {epochs: 3}\nname: x\n"],
-           mutations.yaml_tree, lambda p: to_yaml(load_recipe(str(p)).recipe), "recipe.yaml", 40),
-    Reader("overrides", lambda: [*_settings()], mutations.yaml_words,
-           _read_text(lambda text: to_yaml(load_recipe("demo", [text]).recipe)), "override", 30),
-    Reader("options", lambda: [b"512", b"384x512", b"5%", b"0.05"], mutations.lines, _read_text(_options), "option", 20),
+    Reader(
+        "coco", lambda: [json.dumps(COCO).encode()], mutations.json_tree, _read_coco, "coco.json", 80, _put_pictures
+    ),
+    Reader(
+        "voc-xml",
+        lambda: [VOC],
+        mutations.xml,
+        lambda p: _read_set(p.parents[1]),
+        "Annotations/a.xml",
+        70,
+        _put_pictures,
+    ),
+    Reader(
+        "voc-list",
+        lambda: [b"a\n", b"a 1\na -1\n"],
+        mutations.lines,
+        lambda p: _read_set(p.parents[2]),
+        "ImageSets/Main/train.txt",
+        25,
+        _voc_list_around,
+    ),
+    Reader(
+        "yolo-labels",
+        lambda: [b"0 .5 .5 .2 .2\n1 0.1 0.2 0.05 0.1\n"],
+        mutations.lines,
+        lambda p: _read_set(p.parents[1] / "data.yaml"),
+        "labels/a.txt",
+        50,
+        _yolo_around,
+    ),
+    Reader(
+        "yolo-list",
+        lambda: [b"images/a.png\n./a.png\n"],
+        mutations.lines,
+        lambda p: _read_set(p.with_name("data.yaml"), "val"),
+        "list.txt",
+        25,
+        _yolo_around,
+    ),
+    Reader(
+        "data-yaml", lambda: [YOLO_YAML, SPLITS_YAML], mutations.yaml_tree, _read_set, "data.yaml", 60, _yolo_around
+    ),
+    Reader(
+        "recipe",
+        lambda: [to_yaml(_weights().recipe).encode(), b"extends: demo\nschedule: {epochs: 3}\nname: x\n"],
+        mutations.yaml_tree,
+        lambda p: to_yaml(load_recipe(str(p)).recipe),
+        "recipe.yaml",
+        40,
+    ),
+    Reader(
+        "overrides",
+        lambda: [*_settings()],
+        mutations.yaml_words,
+        _read_text(lambda text: to_yaml(load_recipe("demo", [text]).recipe)),
+        "override",
+        30,
+    ),
+    Reader(
+        "options", lambda: [b"512", b"384x512", b"5%", b"0.05"], mutations.lines, _read_text(_options), "option", 20
+    ),
     Reader("torch-zip", _zips, mutations.zipped(mutations.pickled, ".pkl"), _read_weights, "a.pth", 80),
     Reader("torch-legacy", _legacies, mutations.pickled, _read_weights, "a.pth", 60),
     Reader("pickle", _pickles, mutations.pickled, _read_weights, "a.pkl", 70),
     Reader("mindspore", _mindspores, mutations.mutate_bytes, _read_weights, "a.ckpt", 60),
     Reader("safetensors", _safetensors, mutations.safetensors, _read_weights, "a.safetensors", 60),
-    Reader("export-about", _abouts, mutations.json_tree, _read_text(lambda text: read_about(text, "a.onnx").to_json()), "a", 40),
+    Reader(
+        "export-about",
+        _abouts,
+        mutations.json_tree,
+        _read_text(lambda text: read_about(text, "a.onnx").to_json()),
+        "a",
+        40,
+    ),
     Reader("exported-program", _programs, mutations.zipped(_program_part, ".json"), ExportedProgram, "a.pt2", 10),
     Reader("jpeg", _jpegs, mutations.jpeg, read_image_size, "a.jpg", 70),
     Reader("png", _pngs, mutations.png, read_image_size, "a.png", 40),
@@ -331,8 +429,18 @@ READERS = (
     Reader("last.pt", _states, mutations.zipped(mutations.pickled, ".pkl"), _read_last, "checkpoints/last.pt", 30),
     Reader("metrics.csv", lambda: [METRICS], mutations.csv_words, _read_metrics, "metrics.csv", 20, _around_run),
     Reader("env.json", lambda: [ENVIRONMENT], mutations.json_tree, _read_environment, "env.json", 10),
-    Reader("summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent), "summary.json", 10),
-    Reader("bench-baseline", lambda: [json.dumps(BASELINE).encode()], mutations.json_tree, _read_baseline, "bench.json", 40),
-    Reader("bench-curves", _curves, mutations.json_tree,
-           lambda p: curves.recorded_run(gates.read_baseline(p, curves.KIND), p), "align.json", 20),
-)  # fmt: skip
+    Reader(
+        "summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent), "summary.json", 10
+    ),
+    Reader(
+        "bench-baseline", lambda: [json.dumps(BASELINE).encode()], mutations.json_tree, _read_baseline, "bench.json", 40
+    ),
+    Reader(
+        "bench-curves",
+        _curves,
+        mutations.json_tree,
+        lambda p: curves.recorded_run(gates.read_baseline(p, curves.KIND), p),
+        "align.json",
+        20,
+    ),
+)

@@ -92,9 +92,15 @@ def fuzz(bench: Bench, cases: int, number: int | None = None) -> None:
     """
 
     @settings(
-        max_examples=cases, derandomize=number is None, database=None, deadline=None, phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=cases,
+        derandomize=number is None,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
     @given(st.binary(max_size=40))
     def every_case(program: bytes) -> None:
         content = bench.spoiled(program)

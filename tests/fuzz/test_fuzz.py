@@ -1,8 +1,9 @@
-"""Spoiled files of every kind; `CTNET_FUZZ=10 pytest tests/fuzz` takes ten times as many, `python -m fuzz` any number."""
+"""Spoiled files of every kind; `CTNET_FUZZ=10` takes ten times as many, `python -m fuzz` any number."""
 
 import os
 
 import pytest
+
 from fuzz.readers import READERS
 from fuzz.running import CORPUS, Bench, fuzz
 

@@ -35,7 +35,9 @@ def main() -> int:
         material = (given.material or Path(folder, "material")).absolute()
         if not (material / "a.xml").exists():
             make_material(material)
-        cases = [c for c in every_case() if not given.only or any(text in f"{c.family}/{c.name}" for text in given.only)]
+        cases = [
+            c for c in every_case() if not given.only or any(text in f"{c.family}/{c.name}" for text in given.only)
+        ]
         outcomes = []
         for number, case in enumerate(cases[:: given.every]):
             outcome = run(case, material, Path(folder, f"case-{number}"))
@@ -48,7 +50,9 @@ def main() -> int:
 
 
 def _print(outcome: Outcome) -> None:
-    last = [line for line in outcome.text.splitlines() if line.strip() and "This is a bug" not in line][-6 if not outcome.faults else -1:]
+    last = [line for line in outcome.text.splitlines() if line.strip() and "This is a bug" not in line][
+        -6 if not outcome.faults else -1 :
+    ]
     print(
         f"{outcome.case.family}/{outcome.case.name}: {', '.join(outcome.faults) or 'good'}; exit {outcome.code}, "
         f"{outcome.seconds:.1f} s, {outcome.bytes >> 20} MB: {ascii(' | '.join(last))[:400]}", flush=True,
@@ -63,7 +67,10 @@ def _print_table(outcomes: list[Outcome]) -> None:
     print(f"\n{'family':<22}{'inputs':>8}" + "".join(f"{name:>11}" for name in FAULTS))
     for family, counts in sorted(rows.items(), key=lambda row: (row[0] == "all", row[0])):
         print(f"{family:<22}{counts['inputs']:>8}" + "".join(f"{counts[name]:>11}" for name in FAULTS))
-    print("exit codes:", ", ".join(f"{name[5:]}: {n}" for name, n in sorted(rows["all"].items()) if name.startswith("exit ")))
+    print(
+        "exit codes:",
+        ", ".join(f"{name[5:]}: {n}" for name, n in sorted(rows["all"].items()) if name.startswith("exit ")),
+    )
 
 
 if __name__ == "__main__":

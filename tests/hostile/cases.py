@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from hostile import data_cases, other_cases, weights_cases
+from hostile import data_cases, exported_cases, other_cases, weights_cases
 from hostile.running import Case
 
 
 def every_case() -> Iterator[Case]:
     """Yield the cases, the same ones in the same order each time."""
-    for family in (weights_cases, data_cases, other_cases):
+    for family in (weights_cases, data_cases, other_cases, exported_cases):
         yield from family.cases()

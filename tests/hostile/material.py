@@ -33,7 +33,20 @@ def make_material(folder: Path, exports: bool = True) -> None:
     """Write the set `set/`, the run `run/`, `best.safetensors`, `a.jpg`, `a.png`, and one file of each export."""
     folder.mkdir(parents=True, exist_ok=True)
     _command(folder, "data", "demo", "--out", "set", "--images-train", "4", "--images-val", "2")
-    _command(folder, "train", *TINY, "data.path=set", "--image-size", "64", "--batch-size", "2", "--epochs", "1", "--out", "run")
+    _command(
+        folder,
+        "train",
+        *TINY,
+        "data.path=set",
+        "--image-size",
+        "64",
+        "--batch-size",
+        "2",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+    )
     (folder / "best.safetensors").write_bytes((folder / "run/checkpoints/best.safetensors").read_bytes())
     for path in (*(folder / "run/checkpoints").glob("step_*"), *(folder / "run/tensorboard").glob("*")):
         path.unlink()

@@ -1,4 +1,4 @@
-"""Recipes, run folders, exported files, baselines, and things that are no ordinary file where one is expected."""
+"""Recipes, run folders, baselines, and things that are no ordinary file where one is expected."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from fuzz.readers import BASELINE, COCO, VOC, picture
 from hostile import spoiling
 from hostile.running import Case, Place
-from hostile.weights_cases import about_of
+from hostile.spoiling import predict_with
 
 
 def cases() -> Iterator[Case]:
     yield from _recipes()
     yield from _runs()
-    yield from _exported()
     yield from _baselines()
     yield from _odd_files()
 
@@ -32,27 +32,84 @@ def _recipes() -> Iterator[Case]:
         command = ("validate", "show")[number % 2]
         text = yaml.safe_dump(tree) if "9999" not in name else json.dumps(tree)
         yield Case("recipes", f"{command}: {name}", lambda p, c=command, t=text: ["config", c, p.put("recipe.yaml", t)])
-    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9))
-    for number, text in enumerate((
-        "!!python/object/apply:os.system ['touch $CTNET_HOSTILE']", "name: !!python/object/apply:os.system ['touch $CTNET_HOSTILE']", "name: !!python/name:os.system",
-        "extends: recipe.yaml", "extends: ../../../../../../etc/passwd", "extends: /dev/zero", "extends: .", "extends: [1]", "extends: " + "x" * 5000, 'extends: "\\0"', "extends: 5",
-        "name: &a [*a]", "schedule: &a {epochs: *a}", bomb, bomb + "name: *j", "a: &a {x: 1}\nb: {<<: *a}", "name: !!binary AA==", "name: !!timestamp x", "name: 2001-13-41",
-        "name: !!float ''", "name: !!int ''", "name: !!bool x", "name: !!set {a}", "schedule: {epochs: " + "9" * 5000 + "}", "1: 2", "null: 2", "? [a]\n: b", "\x1b: 1", '"\\x1b[2J": 1',
-        'name: "\\x1b[2J"', 'data: {path: "\\x1b]0;x\\x07"}', "name: \ud800", "%YAML 9.9\n---\nname: x", "---\na\n---\nb", "name: 'x", "\t", "optimizer.lr: {a: b}", "optimizer.lr.x: 1", ".: 1", "..: 1",
-    )):  # fmt: skip
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
+    )
+    for number, text in enumerate(
+        (
+            "!!python/object/apply:os.system ['touch $CTNET_HOSTILE']",
+            "name: !!python/object/apply:os.system ['touch $CTNET_HOSTILE']",
+            "name: !!python/name:os.system",
+            "extends: recipe.yaml",
+            "extends: ../../../../../../etc/passwd",
+            "extends: /dev/zero",
+            "extends: .",
+            "extends: [1]",
+            "extends: " + "x" * 5000,
+            'extends: "\\0"',
+            "extends: 5",
+            "name: &a [*a]",
+            "schedule: &a {epochs: *a}",
+            bomb,
+            bomb + "name: *j",
+            "a: &a {x: 1}\nb: {<<: *a}",
+            "name: !!binary AA==",
+            "name: !!timestamp x",
+            "name: 2001-13-41",
+            "name: !!float ''",
+            "name: !!int ''",
+            "name: !!bool x",
+            "name: !!set {a}",
+            "schedule: {epochs: " + "9" * 5000 + "}",
+            "1: 2",
+            "null: 2",
+            "? [a]\n: b",
+            "\x1b: 1",
+            '"\\x1b[2J": 1',
+            'name: "\\x1b[2J"',
+            'data: {path: "\\x1b]0;x\\x07"}',
+            "name: \ud800",
+            "%YAML 9.9\n---\nname: x",
+            "---\na\n---\nb",
+            "name: 'x",
+            "\t",
+            "optimizer.lr: {a: b}",
+            "optimizer.lr.x: 1",
+            ".: 1",
+            "..: 1",
+        )
+    ):
         yield Case("recipes", f"text {number}: {ascii(text)[:40]}", partial(_recipe_file, text))
         if "\0" not in text and "\ud800" not in text and number % 2:
-            yield Case("recipes", f"override {number}", lambda p, t=text: ["config", "show", f"name={t.partition(': ')[2]}"])
+            yield Case(
+                "recipes", f"override {number}", lambda p, t=text: ["config", "show", f"name={t.partition(': ')[2]}"]
+            )
     for depth in spoiling.DEPTHS:
         for opening, closing in (("[", "]"), ("{a: ", "}"), ("- ", "")):
-            yield Case("depth", f"recipe {opening} {depth}", partial(_recipe_file, spoiling.nested(opening, closing, depth)))
+            yield Case(
+                "depth", f"recipe {opening} {depth}", partial(_recipe_file, spoiling.nested(opening, closing, depth))
+            )
             if depth < 10**5:
                 text = spoiling.nested(opening, closing, depth)
                 yield Case("depth", f"override {opening} {depth}", lambda p, t=text: ["config", "show", f"name={t}"])
 
     def trained(text: str, place: Place) -> list[object]:
-        file = place.put("recipe.yaml", json.dumps({"extends": "centernet_mobilenetv2", "name": spoiling.traversal(text, place)}))
-        return ["train", file, "--data", place.material / "set", "--max-steps", "1", "--image-size", "64", "--batch-size", "2", "data.workers=0"]
+        file = place.put(
+            "recipe.yaml", json.dumps({"extends": "centernet_mobilenetv2", "name": spoiling.traversal(text, place)})
+        )
+        return [
+            "train",
+            file,
+            "--data",
+            place.material / "set",
+            "--max-steps",
+            "1",
+            "--image-size",
+            "64",
+            "--batch-size",
+            "2",
+            "data.workers=0",
+        ]
 
     for text in (*spoiling.TRAVERSALS, *spoiling.ESCAPES):
         family = "paths" if text in spoiling.TRAVERSALS else "terminal"
@@ -77,9 +134,33 @@ def _runs() -> Iterator[Case]:
             return content
         return {**content, key: value}
 
-    keys = ("schema", "recipe", "categories", "data", "world_size", "step", "evaluation_due", "best", "model", "ema", "ema_updates", "optimizer", "scaler", "rng")
+    keys = (
+        "schema",
+        "recipe",
+        "categories",
+        "data",
+        "world_size",
+        "step",
+        "evaluation_due",
+        "best",
+        "model",
+        "ema",
+        "ema_updates",
+        "optimizer",
+        "scaler",
+        "rng",
+    )
     for number, key in enumerate(keys):
-        for value in ("absent", None, "text", -1, [1, 2], {}, float("nan"), *((2**62, "\x1b[2J", 0) if number % 2 else ({"a": {"b": 1}}, 1e30, True))):
+        for value in (
+            "absent",
+            None,
+            "text",
+            -1,
+            [1, 2],
+            {},
+            float("nan"),
+            *((2**62, "\x1b[2J", 0) if number % 2 else ({"a": {"b": 1}}, 1e30, True)),
+        ):
             change = partial(state, partial(with_value, key, value))
             yield Case("runs", f"last.pt {key}={ascii(value)[:20]}", partial(resumed, change))
 
@@ -90,143 +171,57 @@ def _runs() -> Iterator[Case]:
         tree[between[-1]] = value
         return content
 
-    for path in ("rng.torch", "rng.numpy", "rng.python", "rng.device", "recipe.name", "recipe.train", "recipe.data", "optimizer.state", "optimizer.param_groups", "best.AP"):
+    for path in (
+        "rng.torch",
+        "rng.numpy",
+        "rng.python",
+        "rng.device",
+        "recipe.name",
+        "recipe.train",
+        "recipe.data",
+        "optimizer.state",
+        "optimizer.param_groups",
+        "best.AP",
+    ):
         for value in (None, [], "x", -5, {"a": 1}, "../../../../outside/x"):
-            yield Case("runs", f"last.pt {path}={ascii(value)[:20]}", partial(resumed, partial(state, partial(inner, path, value))))
-    texts = ("", "\0", "x", "epoch,step\n", "epoch,step\nx,y\n", "step\n1\n", "epoch,step\n1,2,3,4\n1\n", 'epoch,step\n"', "[1]", "{}", "null", '{"schema": 5}', "\x1b[2J", "{" * 5000, "[" * 100_000, "epoch,step\n1,nan\n", "epoch,step\n1,1e9\n" * 3, "é\ud800")
+            yield Case(
+                "runs",
+                f"last.pt {path}={ascii(value)[:20]}",
+                partial(resumed, partial(state, partial(inner, path, value))),
+            )
+    texts = (
+        "",
+        "\0",
+        "x",
+        "epoch,step\n",
+        "epoch,step\nx,y\n",
+        "step\n1\n",
+        "epoch,step\n1,2,3,4\n1\n",
+        'epoch,step\n"',
+        "[1]",
+        "{}",
+        "null",
+        '{"schema": 5}',
+        "\x1b[2J",
+        "{" * 5000,
+        "[" * 100_000,
+        "epoch,step\n1,nan\n",
+        "epoch,step\n1,1e9\n" * 3,
+        "é\ud800",
+    )
     for name in ("metrics.csv", "env.json", "summary.json", "log.jsonl", "config.yaml"):
         for text in texts:
+
             def put(run: Path, name: str = name, text: str = text) -> None:
                 (run / name).write_bytes(text.encode("utf-8", "surrogatepass"))
 
             yield Case("runs", f"{name}: {ascii(text)[:20]}", partial(resumed, put))
         for kind in spoiling.ODD:
-            yield Case("odd files", f"run's {name}: {kind}", partial(resumed, lambda run, n=name, k=kind: spoiling.make_odd(run / n, k) and None))
-
-
-def _exported() -> Iterator[Case]:
-    def onnx(about: Any, place: Place) -> list[object]:
-        import onnx as library
-
-        model = library.load(place.material / "a.onnx")
-        for entry in model.metadata_props:
-            if entry.key == "ctnet":
-                entry.value = about if isinstance(about, str) else json.dumps(about)
-        return _predict(place, place.put("a.onnx", model.SerializeToString()))
-
-    def exported(place: Place) -> dict[str, Any]:
-        import onnx as library
-
-        model = library.load(place.material / "a.onnx")
-        return json.loads(next(entry.value for entry in model.metadata_props if entry.key == "ctnet"))
-
-    example = {"schema": 1, "recipe": {"name": "x", "model": {"backbone": 1}, "data": {"image_size": [1, 1], "mean": 1, "std": 1}, "evaluation": {"top_k": 1, "scales": 1}},
-               "categories": [[1, "a"]], "output": 1, "batch": 1, "size": [1, 1], "precision": 1, "info": {}, "pixels": 1}  # fmt: skip
-    for number, (name, _) in enumerate(spoiling.spoiled(example, per_place=4)):
-        def write(place: Place, number: int = number) -> list[object]:
-            about = exported(place)
-            changed = dict(_changes(example, about))
-            return onnx(list(changed.values())[number % len(changed)], place)
-
-        yield Case("exported", f"onnx: {name}", write)
-    for text in ("", "null", "5", "[]", "{", "[" * 100_000, '{"schema": "ctnet.export/1"}'):
-        yield Case("exported", f"onnx: {text[:30]}", partial(onnx, text))
-    for text in (*spoiling.TRAVERSALS[:5], *spoiling.ESCAPES):
-        for key in ("name", "class"):
-            def named(place: Place, text: str = text, key: str = key) -> list[object]:
-                about = exported(place)
-                if key == "name":
-                    about["recipe"]["name"] = spoiling.traversal(text, place)
-                else:
-                    about["categories"][0][1] = text
-                return onnx(about, place)
-
-            yield Case("paths" if text in spoiling.TRAVERSALS else "terminal", f"onnx {key}: {ascii(text)[:30]}", named)
-
-    def program(find: str, put: str, place: Place) -> list[object]:
-        import zipfile
-
-        path = place.files / "a.pt2"
-        with zipfile.ZipFile(place.material / "a.pt2") as old, zipfile.ZipFile(path, "w") as new:
-            for entry in old.infolist():
-                body = old.read(entry)
-                if entry.filename.endswith("models/model.json"):
-                    body = _evil_program(json.loads(body), find, put)
-                elif entry.filename.endswith(find):
-                    body = put.encode()
-                new.writestr(entry.filename, body)
-        return _predict(place, path)
-
-    code = "__import__('os').system('touch $CTNET_HOSTILE')"
-    for find in ("expr_str", "guards_code", "range", "model.json", "_config.json", "sample_inputs/model.pt", "extra/ctnet", "archive_format", "archive_version", "byteorder", "version"):
-        for put in (code, f"Symbol('x') + {code}", "{}", "9" * 10_000, "(" * 10_000, "9**9**9**9", "\x1b[2J"):
-            yield Case("exported", f"pt2 {find}: {put[:25]}", partial(program, find, put))
-
-    def graph(change: Callable[[Any], None], place: Place) -> list[object]:
-        import onnx as library
-
-        model = library.load(place.material / "a.onnx")
-        change(model)
-        return _predict(place, place.put("a.onnx", model.SerializeToString()))
-
-    def external(location: str, model: Any) -> None:
-        tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
-        tensor.ClearField("raw_data")
-        tensor.data_location = 1
-        entry = tensor.external_data.add()
-        entry.key, entry.value = "location", location
-
-    for location in ("/etc/passwd", "../../../../outside/x", "/dev/zero", "nothing", "\x1b[2J", "a" * 5000):
-        yield Case("exported", f"onnx, numbers in {location[:20]!r}", partial(graph, partial(external, location)))
-    shapes = {"opset": lambda m: m.opset_import[0].__setattr__("version", 999), "no outputs": lambda m: m.graph.ClearField("output"), "no inputs": lambda m: m.graph.ClearField("input"),
-              "no nodes": lambda m: m.graph.ClearField("node"), "another operator": lambda m: m.graph.node[0].__setattr__("op_type", "Evil\x1b[2J"),
-              "another domain": lambda m: m.graph.node[0].__setattr__("domain", "evil"), "loop": lambda m: m.graph.node[0].input.__setitem__(0, m.graph.node[-1].output[0]),
-              "another name": lambda m: m.graph.input[0].__setattr__("name", "x"), "huge dims": lambda m: m.graph.initializer[0].dims.__setitem__(0, 2**40)}  # fmt: skip
-    for name, change in shapes.items():
-        yield Case("exported", f"onnx {name}", partial(graph, change))
-
-    def openvino(old: str, new: str, place: Place) -> list[object]:
-        text = (place.material / "a.xml").read_text()
-        place.copy("a.bin")
-        return _predict(place, place.put("a.xml", text.replace(old, new)))
-
-    for old, new in (("<net", "<!DOCTYPE a [<!ENTITY b 'c'>]><net"), ('version="opset1"', 'version="evil"'), ('offset="', 'offset="9'), ('size="', 'size="9'), ("ctnet", "x"), ('type="', 'type="E'),
-                     ("</net>", ""), ('shape="', 'shape="999999999,'), ('element_type="f32"', 'element_type="\x1b"'), ("<layers>", "<a>" * 10_000)):  # fmt: skip
-        yield Case("exported", f"openvino {old} {new[:12]!r}", partial(openvino, old, new))
-
-
-def _changes(example: Any, about: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the real words about a file, spoiled in the places that the example names."""
-    merged = {**about, "recipe": {**about["recipe"], "name": "x"}}
-    keep = {key: merged[key] for key in example if key != "recipe"}
-    for name, tree in spoiling.spoiled(keep, per_place=4):
-        yield name, {"recipe": merged["recipe"], **tree}
-    for name, tree in spoiling.spoiled(merged["recipe"], per_place=1):
-        yield f"recipe.{name}", {**merged, "recipe": tree}
-
-
-def _evil_program(tree: Any, find: str, put: str) -> bytes:
-    """Return a program in which each value of the key is replaced; one that has none gets a symbol with it."""
-    if find == "model.json":
-        return put.encode()
-
-    def walk(node: Any) -> None:
-        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
-            if key == find:
-                node[key] = [put] if isinstance(node[key], list) else put
-            else:
-                walk(node[key])
-
-    walk(tree)
-    if find == "expr_str" and isinstance(tree.get("range_constraints"), dict):
-        tree["graph_module"]["graph"].setdefault("sym_int_values", {})["s99"] = {"as_expr": {"expr_str": put, "hint": {"as_int": 1}}}
-    if find == "guards_code":
-        tree["guards_code"] = [put]
-    return json.dumps(tree).encode()
-
-
-def _predict(place: Place, weights: Path) -> list[object]:
-    return ["predict", place.copy("a.jpg"), "--weights", weights]
+            yield Case(
+                "odd files",
+                f"run's {name}: {kind}",
+                partial(resumed, lambda run, n=name, k=kind: spoiling.make_odd(run / n, k) and None),
+            )
 
 
 def _baselines() -> Iterator[Case]:
@@ -242,10 +237,15 @@ def _baselines() -> Iterator[Case]:
 
 def _odd_files() -> Iterator[Case]:
     def weights(kind: str, suffix: str, place: Place) -> list[object]:
-        return _predict(place, spoiling.make_odd(place.files / f"w{suffix}", kind))
+        return predict_with(place, spoiling.make_odd(place.files / f"w{suffix}", kind))
 
     def image(kind: str, place: Place) -> list[object]:
-        return ["predict", spoiling.make_odd(place.files / "p.png", kind), "--weights", place.material / "best.safetensors"]
+        return [
+            "predict",
+            spoiling.make_odd(place.files / "p.png", kind),
+            "--weights",
+            place.material / "best.safetensors",
+        ]
 
     def data(name: str, kind: str, place: Place) -> list[object]:
         for path in ("images/a.png", "JPEGImages/a.png", "a.png", "b.png"):
@@ -267,7 +267,16 @@ def _odd_files() -> Iterator[Case]:
         return ["config", "show", spoiling.make_odd(place.files / "r.yaml", kind)]
 
     def baseline(kind: str, place: Place) -> list[object]:
-        return ["bench", "data", "--data", place.material / "set", "--baseline", spoiling.make_odd(place.files / "b.json", kind), "--workers", "0"]
+        return [
+            "bench",
+            "data",
+            "--data",
+            place.material / "set",
+            "--baseline",
+            spoiling.make_odd(place.files / "b.json", kind),
+            "--workers",
+            "0",
+        ]
 
     def state(kind: str, place: Place) -> list[object]:
         run = place.copy("run")
@@ -276,12 +285,38 @@ def _odd_files() -> Iterator[Case]:
 
     def backbone(kind: str, place: Place) -> list[object]:
         file = spoiling.make_odd(place.files / "b.pth", kind)
-        return ["train", "centernet_mobilenetv2", "--data", place.material / "set", "--backbone-weights", file, "--max-steps", "1", "--image-size", "64"]
+        return [
+            "train",
+            "centernet_mobilenetv2",
+            "--data",
+            place.material / "set",
+            "--backbone-weights",
+            file,
+            "--max-steps",
+            "1",
+            "--image-size",
+            "64",
+        ]
 
     for kind in spoiling.ODD:
         for suffix in (".safetensors", ".onnx", ".pt2", ".xml", ".pte", ".om"):
             yield Case("odd files", f"weights{suffix}: {kind}", partial(weights, kind, suffix))
-        for name in ("images/a.png", "labels/a.txt", "list.txt", "data.yaml", "coco.json", "Annotations/a.xml", "ImageSets/Main/train.txt", "JPEGImages/a.png"):
+        for name in (
+            "images/a.png",
+            "labels/a.txt",
+            "list.txt",
+            "data.yaml",
+            "coco.json",
+            "Annotations/a.xml",
+            "ImageSets/Main/train.txt",
+            "JPEGImages/a.png",
+        ):
             yield Case("odd files", f"{name}: {kind}", partial(data, name, kind))
-        for name, write in (("picture", image), ("recipe", recipe), ("baseline", baseline), ("last.pt", state), ("backbone", backbone)):
+        for name, write in (
+            ("picture", image),
+            ("recipe", recipe),
+            ("baseline", baseline),
+            ("last.pt", state),
+            ("backbone", backbone),
+        ):
             yield Case("odd files", f"{name}: {kind}", partial(write, kind))

@@ -34,7 +34,10 @@ def spoiled(tree: Any, values: tuple[Any, ...] = VALUES, *, per_place: int) -> I
     turn = 0
     for path in _paths(tree):
         for _ in range(per_place):
-            yield f"{'.'.join(map(str, path))}={_name(values[turn % len(values)])}", _with(tree, path, values[turn % len(values)])
+            yield (
+                f"{'.'.join(map(str, path))}={_name(values[turn % len(values)])}",
+                _with(tree, path, values[turn % len(values)]),
+            )
             turn += 1
         yield f"{'.'.join(map(str, path))} absent", _with(tree, path, _ABSENT)
 
@@ -94,6 +97,11 @@ def make_odd(path: Path, kind: str) -> Path:
         path.unlink()
     ODD[kind](path)
     return path
+
+
+def predict_with(place: Place, weights: Path) -> list[object]:
+    """Return the command that uses the weights on a picture."""
+    return ["predict", place.copy("a.jpg"), "--weights", weights, "--device", "cpu"]
 
 
 def header_and_rest(content: bytes) -> tuple[dict[str, Any], bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 from hostile import spoiling
 from hostile.pickles import hostile_pickles, legacy_around, zip_around
 from hostile.running import Case, Place
+from hostile.spoiling import predict_with
 
 CUTS = (0, 1, 7, 8, 9, 100, 0.1, 0.5, 0.9, 0.999)
 
@@ -27,10 +28,6 @@ def cases() -> Iterator[Case]:
 
 def _inspect(name: str, content: bytes) -> Any:
     return lambda place: ["weights", "inspect", place.put(name, content)]
-
-
-def _predict(place: Place, weights: Path) -> list[object]:
-    return ["predict", place.copy("a.jpg"), "--weights", weights, "--device", "cpu"]
 
 
 def _pickles() -> Iterator[Case]:
@@ -59,7 +56,13 @@ def _example() -> dict[str, Any]:
     from ctnet.config import Recipe
 
     recipe = Recipe().model_dump(mode="json")
-    return {"schema": 1, "ctnet": 1, "recipe": recipe, "categories": [[1, "a"], [2, "b"]], "info": {"step": 1, "metrics": {}}}
+    return {
+        "schema": 1,
+        "ctnet": 1,
+        "recipe": recipe,
+        "categories": [[1, "a"], [2, "b"]],
+        "info": {"step": 1, "metrics": {}},
+    }
 
 
 def _about() -> Iterator[Case]:
@@ -88,11 +91,31 @@ def _about() -> Iterator[Case]:
             for key in ("name", "class") if command != "inspect" else ("name", "class", "info"):
                 if command in ("predict", "inspect") or (text in spoiling.TRAVERSALS[:4] + spoiling.ESCAPES[:2]):
                     family = "paths" if text in spoiling.TRAVERSALS else "terminal"
-                    yield Case(family, f"weights, {command}, {key}: {ascii(text)[:30]}", partial(named, key, text, command))
-    values = {"top_k": ("evaluation", 10**9), "batch": ("evaluation", 10**30), "image_size": ("data", [2**20, 2**20]), "scales": ("evaluation", [float("inf")])}
-    more = {"big scales": ("evaluation", [1000.0] * 50), "side 32768": ("data", [32768, 32768]), "neck": ("model", [10**6, 10**6, 10**6]),
-            "head": ("model", 10**8), "enlarge": ("evaluation", 1e9), "many scales": ("evaluation", [1.0] * 10**5)}  # fmt: skip
-    keys = {"batch": "batch_size", "big scales": "scales", "side 32768": "image_size", "neck": "neck_channels", "head": "head_channels", "many scales": "scales"}
+                    yield Case(
+                        family, f"weights, {command}, {key}: {ascii(text)[:30]}", partial(named, key, text, command)
+                    )
+    values = {
+        "top_k": ("evaluation", 10**9),
+        "batch": ("evaluation", 10**30),
+        "image_size": ("data", [2**20, 2**20]),
+        "scales": ("evaluation", [float("inf")]),
+    }
+    more = {
+        "big scales": ("evaluation", [1000.0] * 50),
+        "side 32768": ("data", [32768, 32768]),
+        "neck": ("model", [10**6, 10**6, 10**6]),
+        "head": ("model", 10**8),
+        "enlarge": ("evaluation", 1e9),
+        "many scales": ("evaluation", [1.0] * 10**5),
+    }
+    keys = {
+        "batch": "batch_size",
+        "big scales": "scales",
+        "side 32768": "image_size",
+        "neck": "neck_channels",
+        "head": "head_channels",
+        "many scales": "scales",
+    }
 
     def huge(name: str, command: str, place: Place) -> list[object]:
         section, value = (values | more)[name]
@@ -120,8 +143,21 @@ def _with(place: Place, about: Any, command: str) -> list[object]:
     data = place.material / "set"
     return {
         "inspect": ["weights", "inspect", file],
-        "predict": _predict(place, file),
-        "train": ["train", "--weights", file, "--data", data, "--max-steps", "1", "--image-size", "64", "--batch-size", "2", "data.workers=0"],
+        "predict": predict_with(place, file),
+        "train": [
+            "train",
+            "--weights",
+            file,
+            "--data",
+            data,
+            "--max-steps",
+            "1",
+            "--image-size",
+            "64",
+            "--batch-size",
+            "2",
+            "data.workers=0",
+        ],
         "eval": ["eval", "--weights", file, "--data", data, "--report", place.work / "report"],
         "convert": ["weights", "convert", file, "--to", "centernet"],
         "export": ["export", "onnx", "--weights", file],
@@ -130,21 +166,31 @@ def _with(place: Place, about: Any, command: str) -> list[object]:
 
 def _headers() -> Iterator[Case]:
     tensor = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
-    for name, spoiled in spoiling.spoiled({"a": tensor, "b": {**tensor, "data_offsets": [16, 32]}, "__metadata__": {"by": "x"}}, per_place=6):
+    for name, spoiled in spoiling.spoiled(
+        {"a": tensor, "b": {**tensor, "data_offsets": [16, 32]}, "__metadata__": {"by": "x"}}, per_place=6
+    ):
         yield Case("safetensors", name, _inspect("a.safetensors", spoiling.with_header(spoiled, bytes(32))))
     odd = {
-        "header of 2^63": struct.pack("<Q", 2**63) + b"{}", "header of 90 MB": struct.pack("<Q", 90 * 10**6) + b"{",
-        "spaces": spoiling.with_header(b"{" + b" " * 10**6 + b"}", b""), "not UTF-8": spoiling.with_header(b'{"\xff": 1}', b""),
-        "twice": spoiling.with_header(b'{"a":1,"a":2}', b""), "one million tensors": spoiling.with_header(
-            {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(10**5)}, b""),
+        "header of 2^63": struct.pack("<Q", 2**63) + b"{}",
+        "header of 90 MB": struct.pack("<Q", 90 * 10**6) + b"{",
+        "spaces": spoiling.with_header(b"{" + b" " * 10**6 + b"}", b""),
+        "not UTF-8": spoiling.with_header(b'{"\xff": 1}', b""),
+        "twice": spoiling.with_header(b'{"a":1,"a":2}', b""),
+        "one million tensors": spoiling.with_header(
+            {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(10**5)}, b""
+        ),
         "shape of 2^64": spoiling.with_header({"a": {**tensor, "shape": [2**32, 2**32]}}, bytes(16)),
-        "many dims": spoiling.with_header({"a": {"dtype": "F32", "shape": [1] * 10**4, "data_offsets": [0, 4]}}, bytes(4)),
-    }  # fmt: skip
+        "many dims": spoiling.with_header(
+            {"a": {"dtype": "F32", "shape": [1] * 10**4, "data_offsets": [0, 4]}}, bytes(4)
+        ),
+    }
     for name, content in odd.items():
         yield Case("safetensors", name, _inspect("a.safetensors", content))
     for text in spoiling.ESCAPES:
         header = {text: tensor, "__metadata__": {"by": text}}
-        yield Case("terminal", f"tensor name {ascii(text)}", _inspect("a.safetensors", spoiling.with_header(header, bytes(16))))
+        yield Case(
+            "terminal", f"tensor name {text!a}", _inspect("a.safetensors", spoiling.with_header(header, bytes(16)))
+        )
 
 
 def cut(content: bytes, at: float) -> bytes:
@@ -157,7 +203,7 @@ def _cut() -> Iterator[Case]:
         path = place.put(Path(file).name, content)
         if path.suffix == ".xml":
             place.copy("a.bin")
-        return _predict(place, path)
+        return predict_with(place, path)
 
     for file in ("best.safetensors", "run/checkpoints/last.pt", "a.onnx", "a.pt2", "a.xml"):
         for at in CUTS:
@@ -173,15 +219,23 @@ def _zips() -> Iterator[Case]:
 
     empty = b"\x80\x02}."
     for name, content in {
-        "bomb of 200 MB": deflated(2 * 10**8), "traversal": _renamed("../../../../outside/x"), "absolute": _renamed("/outside/x"),
-        "no entries": b"PK\5\6" + bytes(18), "only PK": b"PK\3\4", "end of another": zip_around(empty)[:-22] + b"PK\5\6" + b"\xff" * 18,
-        "TorchScript": zip_around(empty, **{"code/x.py": b"1", "constants.pkl": empty}), "twice": _renamed("archive/data.pkl"),
-        "zip in zip": zip_around(zip_around(empty)), "version": zip_around(empty, version=b"9" * 10**6), "byteorder": zip_around(empty, byteorder=b"x"),
-        "escape in name": _renamed("archive/\x1b]0;x\x07"), "comment": zip_around(empty)[:-2] + b"\xff\xff" + b"x" * 65535,
-    }.items():  # fmt: skip
+        "bomb of 200 MB": deflated(2 * 10**8),
+        "traversal": _renamed("../../../../outside/x"),
+        "absolute": _renamed("/outside/x"),
+        "no entries": b"PK\5\6" + bytes(18),
+        "only PK": b"PK\3\4",
+        "end of another": zip_around(empty)[:-22] + b"PK\5\6" + b"\xff" * 18,
+        "TorchScript": zip_around(empty, **{"code/x.py": b"1", "constants.pkl": empty}),
+        "twice": _renamed("archive/data.pkl"),
+        "zip in zip": zip_around(zip_around(empty)),
+        "version": zip_around(empty, version=b"9" * 10**6),
+        "byteorder": zip_around(empty, byteorder=b"x"),
+        "escape in name": _renamed("archive/\x1b]0;x\x07"),
+        "comment": zip_around(empty)[:-2] + b"\xff\xff" + b"x" * 65535,
+    }.items():
         yield Case("zips", name, _inspect("a.pth", content))
-        yield Case("zips", f"predict: {name}", lambda p, c=content: _predict(p, p.put("a.pt", c)))
-        yield Case("zips", f"pt2: {name}", lambda p, c=content: _predict(p, p.put("a.pt2", c)))
+        yield Case("zips", f"predict: {name}", lambda p, c=content: predict_with(p, p.put("a.pt", c)))
+        yield Case("zips", f"pt2: {name}", lambda p, c=content: predict_with(p, p.put("a.pt2", c)))
 
 
 def _renamed(name: str) -> bytes:
@@ -209,10 +263,19 @@ def _mindspore() -> Iterator[Case]:
 
     good = value("a", "Float32", b"\x08\x02", bytes(8))
     for name, content in {
-        "good": good, "dims of 2^62": value("a", "Float32", b"\x08" + number(2**62), bytes(8)), "negative": value("a", "Float32", b"\x08" + b"\xff" * 9 + b"\1", bytes(8)),
-        "10^5 dims": value("a", "Float32", b"\x08\x01" * 10**5, bytes(4)), "type": value("a", "\x1b]0;x\x07", b"\x08\x02", bytes(8)),
-        "tag": value("\x1b[2J", "Float32", b"\x08\x02", bytes(8)), "length": good[:1] + b"\xff" * 9 + b"\x7f" + good[2:], "10^5 values": good * 10**5,
-        "10^5 tags": b"".join(value(f"t{i}", "Float32", b"\x08\x02", bytes(8)) for i in range(10**5)), "string": value("s", "str", b"", b"\xff" * 99),
-        "map": part(1, part(1, b"a") + part(3, b"x")), "checksum": good + b"crc_num" + bytes(10), "group": b"\x0b\x0c" * 99, "endless": b"\x0a" + b"\xff" * 50,
-    }.items():  # fmt: skip
+        "good": good,
+        "dims of 2^62": value("a", "Float32", b"\x08" + number(2**62), bytes(8)),
+        "negative": value("a", "Float32", b"\x08" + b"\xff" * 9 + b"\1", bytes(8)),
+        "10^5 dims": value("a", "Float32", b"\x08\x01" * 10**5, bytes(4)),
+        "type": value("a", "\x1b]0;x\x07", b"\x08\x02", bytes(8)),
+        "tag": value("\x1b[2J", "Float32", b"\x08\x02", bytes(8)),
+        "length": good[:1] + b"\xff" * 9 + b"\x7f" + good[2:],
+        "10^5 values": good * 10**5,
+        "10^5 tags": b"".join(value(f"t{i}", "Float32", b"\x08\x02", bytes(8)) for i in range(10**5)),
+        "string": value("s", "str", b"", b"\xff" * 99),
+        "map": part(1, part(1, b"a") + part(3, b"x")),
+        "checksum": good + b"crc_num" + bytes(10),
+        "group": b"\x0b\x0c" * 99,
+        "endless": b"\x0a" + b"\xff" * 50,
+    }.items():
         yield Case("mindspore", name, _inspect("a.ckpt", content))

@@ -104,7 +104,9 @@ class _Loader(yaml.SafeLoader):
 
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)")
+_NUMBER = re.compile(
+    r"[-+]?([0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
+)
 _PATTERNS = {f"{_TAG}int": re.compile(rf"({_INTEGER.pattern})$"), f"{_TAG}float": re.compile(rf"({_NUMBER.pattern})$")}
 _MOST_VALUES = 1_000_000
 _Loader.yaml_implicit_resolvers = {

@@ -67,7 +67,10 @@ def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
     for key, name in names.items():
         if not isinstance(name, (str, int, float)) or isinstance(name, bool):
             raise DataError(
-                f"name {key} is not text", file=data_yaml, got=name, hint="quotes make text of words such as true and null"
+                f"name {key} is not text",
+                file=data_yaml,
+                got=name,
+                hint="quotes make text of words such as true and null",
             )
     return tuple(Category(key, str(names[key])) for key in sorted(names))
 
