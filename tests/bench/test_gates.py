@@ -103,7 +103,7 @@ def test_another_machine_is_told_from_this_one():
 @pytest.mark.parametrize(
     ("changes", "at"),
     [
-        ({"rows": None}, "rows"), ({"rows": [5]}, "rows.0"), ({"subject": []}, "subject"), ({"machine": "P"}, "machine"),
+        ({"rows": None}, "rows"), ({"rows": [5]}, "rows.0"), ({"subject": []}, "subject"), ({"machine": 5}, "machine"),
         ({"rows": [{"runtime": "t", "batch": 1, "precision": [], "images_per_s": 1}]}, "rows.0.precision"),
         *(({"rows": [{"runtime": "t", "batch": 1, "precision": None, "images_per_s": speed}]}, "rows.0.images_per_s")
           for speed in ("9", 0, -1, float("nan"), float("inf"), True, [])),

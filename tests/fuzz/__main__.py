@@ -1,7 +1,7 @@
 """Fuzz all readers, or some, for long: `cd tests && python -m fuzz --cases 200000`, or `--minutes 60`.
 
 Prints cases, those taken, cases per second and the result for each reader; what got through is written to
-`fuzz/corpus/READER/`. Ends with 1 when anything did.
+`found/READER/`, for an entry in `found.py`. Ends with 1 when anything did.
 """
 
 import argparse
@@ -9,11 +9,12 @@ import contextlib
 import hashlib
 import sys
 import time
+from pathlib import Path
 
 import torch
 
 from fuzz.readers import READERS, Reader
-from fuzz.running import CORPUS, Fault, bench_for, fuzz
+from fuzz.running import Fault, bench_for, fuzz
 
 AT_ONCE = 500  # cases of one seed
 
@@ -73,7 +74,7 @@ def _kind(fault: Fault) -> str:
 
 
 def _keep(reader: Reader, content: bytes) -> str:
-    file = CORPUS / reader.name / hashlib.sha1(content, usedforsecurity=False).hexdigest()[:10]
+    file = Path("found") / reader.name / hashlib.sha1(content, usedforsecurity=False).hexdigest()[:10]
     with contextlib.suppress(FileExistsError):
         file.parent.mkdir(parents=True)
     file.write_bytes(content)

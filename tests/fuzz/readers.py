@@ -159,7 +159,7 @@ def _tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def _saved(content: Any, **options: Any) -> bytes:
+def saved(content: Any, **options: Any) -> bytes:
     stream = io.BytesIO()
     torch.save(content, stream, **options)
     return stream.getvalue()
@@ -171,11 +171,11 @@ def _checkpoint() -> dict[str, Any]:
 
 def _zips() -> list[bytes]:
     arrays = {"epoch": np.int64(3), "state_dict": {"w": np.ones((2, 3), np.float32)}}
-    return [_saved(_checkpoint()), _saved(_tensors()), _saved(arrays), _saved(_checkpoint(), pickle_protocol=4)]
+    return [saved(_checkpoint()), saved(_tensors()), saved(arrays), saved(_checkpoint(), pickle_protocol=4)]
 
 
 def _legacies() -> list[bytes]:
-    return [_saved(c, _use_new_zipfile_serialization=False) for c in (_checkpoint(), _tensors())]
+    return [saved(c, _use_new_zipfile_serialization=False) for c in (_checkpoint(), _tensors())]
 
 
 def _pickles() -> list[bytes]:
@@ -237,7 +237,7 @@ def _states() -> list[bytes]:
         "scaler": {},
     }
     random = {"torch": torch.get_rng_state()[:16], "numpy": ["MT19937", [1, 2], 3, 0, 0.0], "python": [3, [1], None]}
-    return [_saved({**about, **state, "rng": random})]
+    return [saved({**about, **state, "rng": random})]
 
 
 def _read_weights(path: Path) -> None:
@@ -262,7 +262,7 @@ def _programs() -> list[bytes]:
         "p/models/model.json": b'{"graph_module": {"graph": {"nodes": []}}}',
         "p/data/weights/model_weights_config.json": config.encode(),
         "p/extra/ctnet": about,
-        "p/data/sample_inputs/model.pt": _saved(_tensors()),
+        "p/data/sample_inputs/model.pt": saved(_tensors()),
     }
     return [mutations.write_zip(list(entries.items()))]
 

@@ -20,7 +20,6 @@ from fuzz.readers import Reader
 LONGEST_SECONDS = 5  # of processor time, so that a busy machine fails no test
 MOST_BYTES = 1 << 30
 MOST_MUTATIONS = 5
-CORPUS = Path(__file__).parent / "corpus"
 
 
 class Fault(AssertionError):

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
+from fuzz.found import NAMES, found
 from fuzz.readers import READERS
-from fuzz.running import CORPUS, Bench, fuzz
+from fuzz.running import Bench, fuzz
 
 CASES = int(40_000 * float(os.environ.get("CTNET_FUZZ", "1")))
-NAMES = {reader.name: reader for reader in READERS}
 
 
 @pytest.mark.parametrize("reader", READERS, ids=NAMES)
@@ -26,6 +26,9 @@ def test_files_that_are_spoiled_are_valid_before(reader, tmp_path):
         bench.read(content)
 
 
-@pytest.mark.parametrize("file", sorted(CORPUS.glob("*/*")), ids=lambda file: f"{file.parent.name}/{file.name}")
-def test_what_once_got_through_does_no_more(file, tmp_path):
-    Bench(NAMES[file.parent.name], tmp_path).read(file.read_bytes())
+FOUND = [pytest.param(reader, content, id=f"{reader.name}: {name}") for reader, name, content in found()]
+
+
+@pytest.mark.parametrize(("reader", "content"), FOUND)
+def test_what_once_got_through_does_no_more(reader, content, tmp_path):
+    Bench(reader, tmp_path).read(content)
