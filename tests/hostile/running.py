@@ -69,11 +69,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Case:
-    """An input: `write` puts it in place and returns the arguments of the command that meets it."""
+    """An input: `write` puts it in place and returns the arguments of the command that meets it.
+
+    `seconds` is how long the command may take, more where it has honest work to do.
+    """
 
     family: str
     name: str
     write: Callable[[Place], list[object]]
+    seconds: int = LONGEST_SECONDS
 
 
 @dataclass
@@ -101,7 +105,7 @@ def run(case: Case, material: Path, root: Path) -> Outcome:
         pid = os.fork()
         if not pid:
             _be_the_command(arguments, place, output)
-        stopped, status, peak = _watch(pid)
+        stopped, status, peak = _watch(pid, case.seconds)
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         text = output.read_bytes().decode("utf-8", "surrogateescape") if output.exists() else ""
         outcome = Outcome(case, code, text, time.monotonic() - began, peak)
@@ -175,10 +179,10 @@ def _ran() -> int:
         return 1
 
 
-def _watch(pid: int) -> tuple[str | None, int, int]:
+def _watch(pid: int, seconds: int) -> tuple[str | None, int, int]:
     """Wait for the child and return why it was stopped if it was, its status, and the most memory that it held.
 
-    It is stopped beyond the limits: `LONGEST_SECONDS` are of its own processor time, or without any.
+    It is stopped beyond the limits: after so many seconds of its own processor time, or without any.
     """
     stopped, peak, idle_since, used = None, 0, time.monotonic(), 0.0
     while True:
@@ -192,7 +196,7 @@ def _watch(pid: int) -> tuple[str | None, int, int]:
             idle_since, used = time.monotonic(), now_used
         if held > MOST_BYTES:
             stopped = "memory"
-        elif used > LONGEST_SECONDS or time.monotonic() - idle_since > LONGEST_SECONDS:
+        elif used > seconds or time.monotonic() - idle_since > seconds:
             stopped = "hang"
         if stopped:
             _end_group(pid)

@@ -14,6 +14,7 @@ from hostile.pickles import hostile_pickles, legacy_around, zip_around
 from hostile.running import Case, Place
 from hostile.spoiling import predict_with
 
+LONG = {"export": 60, "train": 30, "eval": 20}  # seconds of commands that compute
 CUTS = (0, 1, 7, 8, 9, 100, 0.1, 0.5, 0.9, 0.999)
 
 
@@ -125,7 +126,7 @@ def _about() -> Iterator[Case]:
 
     for name in (*values, *more):
         for command in ("inspect", "predict", "eval", "export"):
-            yield Case("claims", f"weights, {command}: {name}", partial(huge, name, command))
+            yield Case("claims", f"weights, {command}: {name}", partial(huge, name, command), LONG.get(command, 10))
     for depth in spoiling.DEPTHS:
         for text in (spoiling.nested("[", "]", depth), spoiling.nested('{"a":', "}", depth, "1")):
             yield Case("depth", f"metadata {depth} {text[0]}", lambda p, t=text: _with(p, t, "inspect"))
