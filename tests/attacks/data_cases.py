@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from attacks import spoiling
+from attacks.running import Case, Place
+from attacks.weights_cases import CUTS, cut
 from fuzz.readers import COCO, VOC, exif, picture
-from hostile import spoiling
-from hostile.running import Case, Place
-from hostile.weights_cases import CUTS, cut
 
 ENTITIES = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">' + "".join(
     f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9)

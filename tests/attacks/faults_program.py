@@ -8,8 +8,8 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hostile import running
-from hostile.running import Case, run
+from attacks import running
+from attacks.running import Case, run
 
 
 def _hold_much() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from attacks import spoiling
+from attacks.running import Case, Place
+from attacks.spoiling import predict_with
 from fuzz.readers import BASELINE, COCO, VOC, picture
-from hostile import spoiling
-from hostile.running import Case, Place
-from hostile.spoiling import predict_with
 
 
 def cases() -> Iterator[Case]:

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hostile import spoiling
-from hostile.pickles import hostile_pickles, legacy_around, zip_around
-from hostile.running import Case, Place
-from hostile.spoiling import predict_with
+from attacks import spoiling
+from attacks.pickles import hostile_pickles, legacy_around, zip_around
+from attacks.running import Case, Place
+from attacks.spoiling import predict_with
 
 LONG = {"export": 60, "train": 30, "eval": 20}  # seconds of commands that compute
 CUTS = (0, 1, 7, 8, 9, 100, 0.1, 0.5, 0.9, 0.999)
@@ -92,9 +92,8 @@ def _about() -> Iterator[Case]:
             for key in ("name", "class") if command != "inspect" else ("name", "class", "info"):
                 if command in ("predict", "inspect") or (text in spoiling.TRAVERSALS[:4] + spoiling.ESCAPES[:2]):
                     family = "paths" if text in spoiling.TRAVERSALS else "terminal"
-                    yield Case(
-                        family, f"weights, {command}, {key}: {ascii(text)[:30]}", partial(named, key, text, command)
-                    )
+                    name = f"weights, {command}, {key}: {ascii(text)[:30]}"
+                    yield Case(family, name, partial(named, key, text, command), LONG.get(command, 10))
     values = {
         "top_k": ("evaluation", 10**9),
         "batch": ("evaluation", 10**30),

@@ -1,4 +1,4 @@
-"""Hostile files of every kind through the command line: `cd tests && python -m hostile`.
+"""Hostile files of every kind through the command line: `cd tests && python -m attacks`.
 
 Prints, for each family, how many inputs there were and how many executed code, wrote outside of their folder, ended
 with a traceback or by a signal, hung for 10 s, held more than 2 GB, or sent control characters to the terminal. Ends
@@ -17,9 +17,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # before torch: a pool of threads does not survive a fork
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
-from hostile.cases import every_case  # noqa: E402
-from hostile.material import import_everything, make_material  # noqa: E402
-from hostile.running import FAULTS, Outcome, run  # noqa: E402
+from attacks.cases import every_case  # noqa: E402
+from attacks.material import import_everything, make_material  # noqa: E402
+from attacks.running import FAULTS, Outcome, run  # noqa: E402
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     given = parser.parse_args()
     import_everything()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ctnet-hostile-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ctnet-attacks-") as folder:
         material = (given.material or Path(folder, "material")).absolute()
         if not (material / "a.xml").exists():
             make_material(material)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from hostile import data_cases, exported_cases, other_cases, weights_cases
-from hostile.running import Case
+from attacks import data_cases, exported_cases, other_cases, weights_cases
+from attacks.running import Case
 
 
 def every_case() -> Iterator[Case]:

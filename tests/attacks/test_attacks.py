@@ -1,4 +1,4 @@
-"""A few of the hostile inputs, in a process of their own: `python -m hostile` runs them all."""
+"""A few of the hostile inputs, in a process of their own: `python -m attacks` runs them all."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="i
 def test_hostile_inputs_do_no_harm(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
-    command = [sys.executable, "-m", "hostile", "--every", "61"]
+    command = [sys.executable, "-m", "attacks", "--every", "61"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from hostile import spoiling
-from hostile.running import Case, Place
-from hostile.spoiling import predict_with
+from attacks import spoiling
+from attacks.running import Case, Place
+from attacks.spoiling import predict_with
 
 
 def cases() -> Iterator[Case]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hostile.running import Place
+from attacks.running import Place
 
 ESCAPES = ("\x1b[2J\x1b[31mred", "\x1b]0;title\x07", "bell\x07", "back\b\b\bspace", "one\rtwo", "\x9b31m", "‮gnp.exe")
 TRAVERSALS = (

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from hostile.running import _ran
+from attacks.running import _ran
 
 TINY = ("centernet_mobilenetv2", "model.neck_channels=[8,8,8]", "model.head_channels=8", "data.workers=0")
 EXPORTS = {"onnx": "a.onnx", "pt2": "a.pt2", "openvino": "a.xml"}
