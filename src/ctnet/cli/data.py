@@ -27,7 +27,6 @@ DataPath = Annotated[
     typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, a COCO .json, or a YAML", metavar="PATH"),
 ]
 
-_SHOWN = 500  # classes of a split
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
@@ -167,12 +166,8 @@ def _print_report(report: CheckReport) -> None:
 def _split_table(split: SplitSummary) -> Table:
     title = f"{split.split}: {split.images} pictures, {split.boxes} boxes"
     table = Table("class", "boxes", title=title, title_justify="left")
-    classes = list(split.classes.items())
-    for name, count in classes[:_SHOWN]:
+    for name, count in split.classes.items():
         table.add_row(escape(name), str(count))
-    if len(classes) > _SHOWN:
-        rest = sum(count for _, count in classes[_SHOWN:])
-        table.add_row(f"and {len(classes) - _SHOWN} more, which --json lists", str(rest))
     table.add_section()
     for name, histogram in (("box side, px", split.box_sides), ("width : height", split.aspect_ratios)):
         filled = [f"{edges}: {count}" for edges, count in histogram.items() if count]

@@ -34,7 +34,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
                     return size
     except FileNotFoundError:
         raise DataError("the picture is missing", file=path) from None
-    except (OSError, ValueError, struct.error):
+    except (OSError, struct.error):
         pass  # read_image below finds the words for it
     image = read_image(path)
     return image.shape[0], image.shape[1]

@@ -64,14 +64,6 @@ def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(type(key) is int for key in names):
         raise DataError("names is not as it must be", file=data_yaml, expected="a list, or number: name", got=names)
-    for key, name in names.items():
-        if not isinstance(name, (str, int, float)) or isinstance(name, bool):
-            raise DataError(
-                f"name {key} is not text",
-                file=data_yaml,
-                got=name,
-                hint="quotes make text of words such as true and null",
-            )
     return tuple(Category(key, str(names[key])) for key in sorted(names))
 
 
