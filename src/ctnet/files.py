@@ -38,6 +38,19 @@ def writing(path: Path) -> Iterator[None]:
         raise StorageError("cannot write the file", file=path, got=error.strerror or error) from None
 
 
+def is_file(path: Path) -> bool:
+    """Say whether there is such a file: none where looking fails, for want of rights or for a name that none can have.
+
+    Path.is_file raises in some of these cases.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def exists(path: Path) -> bool:
+    """Say whether there is anything at the path, as `is_file` does."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def require_writable(folder: Path) -> None:
     """Raise StorageError unless files can be written into the folder, or into the one that it would be made in."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -98,3 +98,27 @@ def test_another_machine_is_told_from_this_one():
     before = document()
     assert gates.other_machine(before, {"processor": "P", "threads": 2, "versions": {"torch": "9"}}) == []
     assert gates.other_machine(before, {"processor": "P", "threads": 4}) == ["threads 2 there, 4 here"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "at"),
+    [
+        ({"rows": None}, "rows"), ({"rows": [5]}, "rows.0"), ({"subject": []}, "subject"), ({"machine": 5}, "machine"),
+        ({"rows": [{"runtime": "t", "batch": 1, "precision": [], "images_per_s": 1}]}, "rows.0.precision"),
+        *(({"rows": [{"runtime": "t", "batch": 1, "precision": None, "images_per_s": speed}]}, "rows.0.images_per_s")
+          for speed in ("9", 0, -1, float("nan"), float("inf"), True, [])),
+    ],
+)  # fmt: skip
+def test_a_baseline_whose_parts_are_not_as_they_must_be_is_refused(changes, at, tmp_path):
+    file = tmp_path / "before.json"
+    file.write_text(json.dumps(document(**changes)))
+    with pytest.raises(BenchError, match="damaged") as caught:
+        gates.read_baseline(file, "inference")
+    assert caught.value.facts["at"] == at
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_baseline_that_is_nested_too_deep_is_refused(text, tmp_path):
+    (tmp_path / "before.json").write_text(text)
+    with pytest.raises(BenchError, match="not JSON"):
+        gates.read_baseline(tmp_path / "before.json", "align")

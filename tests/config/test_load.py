@@ -98,3 +98,33 @@ def test_off_is_a_word_and_false_a_truth_value(tmp_path):
     assert (recipe.train.amp, recipe.train.channels_last) == ("fp32", False)
     assert (recipe.data.val_split, recipe.evaluation.flip) == ("no", True)
     assert load_recipe("centernet_resdcn18", ["train.amp=off"]).recipe.train.amp == "fp32"
+
+
+@pytest.mark.parametrize("word", ["12:30", "190:20:30.15", "2001-01-01", "off", "1e5"])
+def test_a_word_that_only_old_yaml_takes_for_something_else_is_text(tmp_path, word):
+    (tmp_path / "a.yaml").write_text(f"name: {word}\n")
+    assert load_recipe(str(tmp_path / "a.yaml")).recipe.name == word
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: !!timestamp x", "name: !!int ''", "name: !!float ''", "name: !!bool x", "name: &a [*a]", "a: &a {b: *a}",
+        "a: &a [1]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}' if i else '*a'] * 9)}]\n" for i in range(9)),
+        "name: " + "[" * 20_000, "name: " + "[" * 400 + "]" * 400, "optimizer: {lr: " + "9" * 5000 + "}",
+    ],
+)  # fmt: skip
+def test_yaml_that_means_nothing_or_too_much_is_refused(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(str(tmp_path / "a.yaml"))
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\0", "a\0.yaml", "x" * 5000 + ".yaml"])
+def test_a_name_that_no_file_can_have_is_no_recipe(tmp_path, name):
+    with pytest.raises(ConfigError):
+        load_recipe(name)
+    (tmp_path / "a.yaml").write_text(f'extends: "{name}"\n'.replace("\0", "\\0"))
+    with pytest.raises(ConfigError):
+        load_recipe(str(tmp_path / "a.yaml"))

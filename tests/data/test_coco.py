@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco
+from ctnet.data.checks import check
+from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco, write_coco_json
 from ctnet.errors import DataError
 from ctnet.types import Category
 
@@ -156,3 +158,20 @@ def test_blood_cells(shared):
     assert (len(split.images), split.num_boxes) == (205, 2805)
     assert [category.name for category in split.categories] == ["RBC", "WBC", "Platelets"]
     assert all(image.path.is_file() for image in split.images)
+
+
+def test_a_picture_of_an_impossible_name_is_missing(tmp_path):
+    for name in ("x" * 5000, "a\0b", "\ud800.jpg"):
+        images = [{**content()["images"][0], "file_name": name}]
+        file = write(tmp_path, content(images=images, annotations=[]))
+        with pytest.raises(DataError):
+            check_usable(open_dataset(file, "train"))
+        codes = {finding.code: finding.severity for finding in check(file).findings}
+        assert "error" in codes.values()
+
+
+def test_half_a_surrogate_pair_is_written_as_it_was_read(tmp_path):
+    file = tmp_path / "out.json"
+    names = ["\ud800", "é", "\\ud800"]
+    write_coco_json(content(categories=[{"id": i, "name": name} for i, name in enumerate(names)]), file)
+    assert [entry["name"] for entry in json.loads(file.read_text(encoding="utf-8"))["categories"]] == names

@@ -103,3 +103,27 @@ def test_a_yaml_without_splits_is_refused(tmp_path):
     (tmp_path / "data.yaml").write_text("names: [dog]\n")
     with pytest.raises(DataError, match="no split"):
         open_dataset(tmp_path, "train")
+
+
+def test_names_that_look_like_times_and_dates_stay_as_they_are_written(tmp_path):
+    data = yolo_folder(tmp_path, {"a": ""}, names="[12:30, 2001-01-01, off, 3]")
+    names = [category.name for category in read_yolo(data, "train").categories]
+    assert names == ["12:30", "2001-01-01", "off", "3"]
+
+
+@pytest.mark.parametrize("name", ["[a]", "{a: b}"])
+def test_a_name_that_is_no_text_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="name"):
+        read_yolo(yolo_folder(tmp_path, {"a": ""}, names=f"[dog, {name}]"), "train")
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000 + ".png", "\x1b/../b.png"])
+def test_a_listed_picture_of_an_impossible_name_is_missing(tmp_path, name):
+    data = yolo_folder(tmp_path, {"a": ""})
+    (tmp_path / "list.txt").write_text(f"{name}\n")
+    data.write_text("train: list.txt\nnames: [dog]\n")
+    with pytest.raises(DataError):
+        open_dataset(data, "train")
+    data.write_text(f'train: "{name}"\nnames: [dog]\n'.replace("\0", "\\0").replace("\x1b", "\\e"))
+    with pytest.raises(DataError):
+        open_dataset(data, "train")

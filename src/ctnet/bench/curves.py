@@ -196,7 +196,7 @@ def recorded_run(document: Mapping[str, Any], file: Path) -> tuple[Recipe, Run]:
         complete = _versions(run.machine) != "" and all(
             {"loss"} <= one.keys() == losses[0].keys() and all(map(math.isfinite, one.values())) for one in losses
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
         complete = False
     if not complete or not losses:
         raise BenchError("the recorded run is damaged", file=file, hint="ctnet bench align --json > FILE makes one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from ctnet.bench.document import SCHEMA
 from ctnet.errors import BenchError, ConfigError
 
 SAME_SUBJECT = ("recipe", "image_size", "classes")
+_PARTS = {"subject": dict, "machine": dict, "rows": list}
+_ROW = {"runtime": (str,), "batch": (int,), "precision": (str, type(None)), "images_per_s": (int, float, type(None))}
 SAME_MACHINE = ("processor", "cores", "instruction_sets", "threads", "device", "device_name")
 
 
@@ -86,7 +89,7 @@ def read_baseline(path: Path, kind: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BenchError("cannot read the baseline", file=path, got=error.strerror) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError("the baseline is not JSON", file=path, got=error) from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
@@ -96,7 +99,25 @@ def read_baseline(path: Path, kind: str) -> dict[str, Any]:
         )  # fmt: skip
     if content.get("kind") != kind:
         raise BenchError("the baseline measured something else", file=path, expected=kind, got=content.get("kind"))
+    wrong = None if kind == "align" else _wrong_part(content)  # recorded_run looks at the parts of that kind
+    if wrong is not None:
+        raise BenchError("the baseline is damaged", file=path, at=wrong, hint="ctnet bench --json > FILE makes one")
     return dict(content)
+
+
+def _wrong_part(content: Mapping[str, Any]) -> str | None:
+    """Return the first of the parts that a comparison reads that is absent or of another kind."""
+    for name, kind in _PARTS.items():
+        if not isinstance(content.get(name), kind):
+            return name
+    for number, row in enumerate(content["rows"]):
+        if not isinstance(row, dict):
+            return f"rows.{number}"
+        for name, kinds in _ROW.items():
+            value = row.get(name, ...)
+            if type(value) not in kinds or (name == "images_per_s" and value is not None and not 0 < value < math.inf):
+                return f"rows.{number}.{name}"
+    return None
 
 
 def require_same_subject(baseline: Mapping[str, Any], subject: Mapping[str, Any]) -> None:

@@ -46,6 +46,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+    # Python converts no number of more than some thousand digits
+    if len(sides) > 2 or not all(side.isdecimal() and len(side) < 10 and int(side) for side in sides):
         raise ConfigError("an image size is N or HEIGHTxWIDTH", got=text)
     return int(sides[0]), int(sides[-1])

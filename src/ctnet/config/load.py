@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from ctnet.config.schema import RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
+from ctnet.files import is_file
 
 DEFAULT_RECIPE = "centernet_res18_lateral"
 """the recipe of every command that is given none; training without data takes `DEMO_RECIPE`"""
@@ -158,10 +159,10 @@ def _read_chain(name_or_path: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / name_or_path
-    if name_or_path.endswith((".yaml", ".yml")) or path.is_file():
+    if name_or_path.endswith((".yaml", ".yml")) or is_file(path):
         return str(path), read_yaml(path)
     shipped = _shipped() / f"{name_or_path}.yaml"
-    if not shipped.is_file():
+    if not is_file(shipped):
         raise ConfigError(
             f"no recipe named {name_or_path!r}",
             nearest=_nearest(name_or_path, recipe_names()),

@@ -17,6 +17,7 @@ from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.layout import Split, Writer
 from ctnet.data.layouts.table import LAYOUTS, find_splits, layout_named
 from ctnet.errors import ConfigError, DataError, StorageError, nearest
+from ctnet.files import is_file
 from ctnet.types import AnnotationSet, ImageRecord, Progress
 
 _CORNERS = "xyxy"
@@ -49,7 +50,7 @@ def convert(
     if to != "coco":
         sets = {split: _without_crowds(annotation_set, warn) for split, annotation_set in sets.items()}
     paths = [image.path for annotation_set in sets.values() for image in annotation_set.images]
-    missing = next((image for image in paths if not image.is_file()), None)
+    missing = next((image for image in paths if not is_file(image)), None)
     if missing:
         raise DataError("an image is missing", file=missing, hint="ctnet data check lists them all")
     _require_images(paths, path)

@@ -10,6 +10,7 @@ import numpy as np
 from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside, to_xywh
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
+from ctnet.files import is_file
 from ctnet.types import AnnotationSet, ImageRecord
 
 
@@ -42,7 +43,7 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
     images = annotation_set.images
     if not images:
         raise DataError("there are no images", file=annotation_set.source, split=annotation_set.split)
-    missing = [image.path for image in images if not image.path.is_file()]
+    missing = [image.path for image in images if not is_file(image.path)]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(images)} images are missing",

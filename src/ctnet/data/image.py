@@ -54,8 +54,9 @@ def read_image(path: Path | str, reduce: int = 1) -> Image:
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError("the image is missing", file=path) from None
-    except OSError as error:
-        raise DataError("the image cannot be read", file=path, got=error.strerror) from None
+    except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
+        got = error.strerror if isinstance(error, OSError) else error
+        raise DataError("the image cannot be read", file=path, got=got) from None
     return decode_image(content, path, reduce)
 
 

@@ -69,7 +69,7 @@ def _glance(image: ImageEntry) -> Look:
         empty = image.path.stat().st_size == 0
     except PermissionError:
         return _forbidden(image)
-    except OSError:
+    except (OSError, ValueError):  # a ValueError for a name that no file can have
         return Look([("image-missing", f"{image.name}: no {image.path}")])
     return Look([("image-empty", image.name)] if empty else [])
 

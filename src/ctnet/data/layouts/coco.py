@@ -158,7 +158,8 @@ def write_coco(annotation_set: AnnotationSet, json_file: Path) -> None:
 
 def write_coco_json(content: Mapping[str, Any], json_file: Path) -> None:
     """Write a COCO ground truth, whole or not at all. Raises StorageError."""
-    write_file(json_file, json.dumps(content, ensure_ascii=False).encode())
+    # half of a surrogate pair, which JSON may spell and UTF-8 may not hold, is spelt as it was
+    write_file(json_file, json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:

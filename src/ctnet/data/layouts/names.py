@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ctnet.data.image import IMAGE_SUFFIXES
+from ctnet.files import exists, is_file
 
 
 def spelling(name: str) -> str:
@@ -34,8 +35,7 @@ class Folders:
 
     def entry(self, folder: Path, name: str) -> Path | None:
         """Return the path `name` below the folder however it is spelt on the disk, None when there is none."""
-        # unlike Path.exists it is no error where there are no rights to look
-        if os.path.exists(folder / name):  # noqa: PTH110
+        if exists(folder / name):
             return folder / name
         found: Path | None = folder
         for part in Path(name).parts:
@@ -91,8 +91,7 @@ class ImageFinder:
         An image that is nowhere gets the first path that was tried.
         """
         candidates = [folder / tail for tail in _tails(plain_path(name)) for folder in self._image_folders]
-        # unlike Path.is_file it is no error where there are no rights to look
-        found = next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
+        found = next((path for path in candidates if is_file(path)), None)
         return found or self._otherwise_spelt(name) or candidates[0]
 
     def with_stem(self, stem: str) -> Path | None:
@@ -104,7 +103,7 @@ class ImageFinder:
         for text in dict.fromkeys((plain_path(name), unquote(plain_path(name)))):
             for tail in _tails(text):
                 found = (self._folders.entry(folder, tail) for folder in self._image_folders)
-                path = next((path for path in found if path and path.is_file()), None)
+                path = next((path for path in found if path and is_file(path)), None)
                 if path:
                     return path
         return None

@@ -17,7 +17,7 @@ from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_pa
 from ctnet.data.layouts.records import Records
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
-from ctnet.files import write_file
+from ctnet.files import is_file, write_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 _SPLIT_FOLDERS = ("train", "valid", "val", "test")
@@ -221,7 +221,7 @@ def _image(find_image: ImageFinder, name: str, stated: str) -> Path:
     found = find_image.with_stem(name)
     if found is None and stated:
         path = find_image(stated)
-        found = path if path.is_file() else None
+        found = path if is_file(path) else None
     return found or find_image(f"{name}.jpg")
 
 
