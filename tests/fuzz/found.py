@@ -72,7 +72,7 @@ def _annotations() -> Iterator[tuple[str, str, bytes]]:
     yield "coco", "a name with NUL", _coco(file_name="a\0b")
     yield "coco", "half a surrogate pair", _coco(file_name="\ud800")
     surrogate = [{**COCO["categories"][0], "name": "\ud800"}, COCO["categories"][1], None]
-    yield "coco", "half a surrogate pair to be mended", json.dumps({**COCO, "categories": surrogate}).encode()
+    yield "coco", "half a surrogate pair to be repaired", json.dumps({**COCO, "categories": surrogate}).encode()
     yield "coco", "a number of 5000 digits", _coco(width=1).replace(b'"width": 1,', b'"width": ' + b"9" * 5000 + b",")
     yield "voc-xml", "a file name of 5000 letters", VOC.replace(b"a.png", b"a" * 5000)
     yield "voc-list", "a name of 5000 letters", b"a" * 5000 + b"\n"

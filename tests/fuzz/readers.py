@@ -19,10 +19,11 @@ from ctnet.cli.arguments import parse_image_size
 from ctnet.config import load_recipe
 from ctnet.config.load import to_yaml
 from ctnet.config.schema import Recipe
-from ctnet.data import check, mend
+from ctnet.data.checks import check, repair
 from ctnet.data.dataset import check_usable, open_dataset
 from ctnet.data.image_size import read_image_size
 from ctnet.engine import run_folder
+from ctnet.engine.record import Record
 from ctnet.engine.report import RunLog, Silence
 from ctnet.engine.train import _read_summary
 from ctnet.errors import CtnetError, DataError, WeightsError
@@ -30,7 +31,7 @@ from ctnet.export.about import About, read_about
 from ctnet.export.pt2_format import ExportedProgram
 from ctnet.types import Category
 from ctnet.weights.containers import read_container
-from ctnet.weights.ctnet_file import Weights, describe, is_own, own_weights, read_state, save_weights
+from ctnet.weights.ctnet_file import Weights, is_own, metadata_of, own_weights, read_state, save_weights
 from ctnet.weights.foreign import foreign_weights, read_foreign
 from fuzz import mutations
 from fuzz.mutations import Mutation
@@ -113,13 +114,13 @@ def _read_set(path: Path, split: str = "train") -> None:
 
 
 def _read_coco(path: Path) -> None:
-    mended = path.with_name("mended.json")
-    mended.unlink(missing_ok=True)
+    repaired = path.with_name("repaired.json")
+    repaired.unlink(missing_ok=True)
     try:
         _read_set(path)
     except DataError:
-        mend.fix(path, mended)
-        open_dataset(mended, "train")
+        repair.fix(path, repaired)
+        open_dataset(repaired, "train")
 
 
 VOC = (
@@ -222,7 +223,7 @@ def _abouts() -> list[bytes]:
 def _states() -> list[bytes]:
     about = {
         "schema": "ctnet.state/1",
-        **describe(_weights()),
+        **metadata_of(_weights()),
         "data": "/data",
         "world_size": 1,
         "step": 9,
@@ -308,13 +309,16 @@ def _read_text(read: Callable[[str], Any]) -> Callable[[Path], None]:
 
 
 def _read_metrics(path: Path) -> None:
-    log = RunLog(path.parent, 3, Silence())
-    log.epoch({"epoch": 2, "step": 9, "loss": 0.5})
+    record = Record(files=None)
+    log = RunLog(path.parent, record, 3, Silence())
+    record.begin_row(2, step=9, loss=0.5)
+    log.epochs()
     log.close()
 
 
 def _read_environment(path: Path) -> None:
-    run_folder.new_run_folder("x", path.parent)
+    with run_folder.new_run_folder("x", path.parent):
+        pass
 
 
 def _settings() -> Iterator[bytes]:
@@ -422,7 +426,14 @@ READERS = (
         "a",
         40,
     ),
-    Reader("exported-program", _programs, mutations.zipped(_program_part, ".json"), ExportedProgram, "a.pt2", 10),
+    Reader(
+        "exported-program",
+        _programs,
+        mutations.zipped(_program_part, ".json"),
+        ExportedProgram,
+        "a.pt2",
+        10,
+    ),
     Reader("jpeg", _jpegs, mutations.jpeg, read_image_size, "a.jpg", 70),
     Reader("png", _pngs, mutations.png, read_image_size, "a.png", 40),
     Reader("other-pictures", _other_pictures, mutations.mutate_bytes, read_image_size, "a.bmp", 30),
@@ -430,7 +441,7 @@ READERS = (
     Reader("metrics.csv", lambda: [METRICS], mutations.csv_words, _read_metrics, "metrics.csv", 20, _around_run),
     Reader("env.json", lambda: [ENVIRONMENT], mutations.json_tree, _read_environment, "env.json", 10),
     Reader(
-        "summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent), "summary.json", 10
+        "summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent, 6), "summary.json", 10
     ),
     Reader(
         "bench-baseline", lambda: [json.dumps(BASELINE).encode()], mutations.json_tree, _read_baseline, "bench.json", 40
