@@ -1,13 +1,42 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and are read only when they are files."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ctnet.errors import StorageError
+from ctnet.limits import FILE_BYTES, Limit, TooMuch
+
+
+def read_file(path: Path, most: Limit = FILE_BYTES) -> bytes:
+    """Return the content of an ordinary file; a pipe or a device, which might never end, is not opened.
+
+    Raises OSError, its `strerror` in words for the user, also for a file of more bytes than `most`.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        try:
+            most.check(os.fstat(file.fileno()).st_size)
+        except TooMuch as error:
+            raise OSError(errno.EFBIG, str(error), str(path)) from None
+        return file.read()
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError, its `strerror` in words for the user, unless the path leads to an ordinary file."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a NUL, which no name has
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "no ordinary file, but a pipe, a socket or a device", str(path))
 
 
 def write_file(path: Path, content: bytes) -> None:
