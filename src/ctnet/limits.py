@@ -38,10 +38,10 @@ YAML_BYTES = Limit(1 << 20, "bytes of YAML")
 YAML_DEPTH = Limit(50, "levels of YAML")
 YAML_VALUES = Limit(100_000, "values in a YAML file, aliases counted as often as they are used")
 
-IMAGE_SIDE = Limit(1 << 20, "pixels along one side of an image")
-JPEG_WORK = Limit(4_000_000_000, "pixels in all scans of a JPEG together")
-WARP_SIDE = Limit(32_766, "pixels along one side of what OpenCV warps")
-WARP_BYTES = Limit((1 << 31) - 1, "bytes of what OpenCV warps")
+IMAGE_SIDE = Limit(1 << 20, "pixels along a side")
+JPEG_WORK = Limit(6_000_000_000, "pixels in the scans of a JPEG together")
+WARP_SIDE = Limit(32_766, "pixels along a side")
+WARP_BYTES = Limit((1 << 31) - 1, "bytes")
 
 ZIP_DIRECTORY = Limit(16 << 20, "bytes in the directory of a zip archive")
 HEADER_BYTES = Limit(32 << 20, "bytes in the header of a safetensors file")
@@ -65,7 +65,7 @@ def image_pixels() -> Limit:
         raise ConfigError(
             f"{PIXELS_VARIABLE} is not as it must be", expected=f"a number of pixels from 1 to {_MOST_PIXELS}", got=text
         )
-    return Limit(int(text or _PIXELS), "pixels in an image")
+    return Limit(int(text or _PIXELS), "pixels")
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -7,6 +7,7 @@ that boxes land on the same cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctnet.errors import DataError
+from ctnet.limits import WARP_BYTES, WARP_SIDE, TooMuch
 from ctnet.types import Float32
 
 Matrix = NDArray[np.float64]
@@ -116,16 +119,36 @@ def magnification(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def after_enlarging(matrix: Matrix, factor: int) -> Matrix:
+def after_enlarging(matrix: Matrix, across: float, down: float | None = None) -> Matrix:
     """Return the map for a picture decoded to 1/factor of its sides: enlarge it, then map as `matrix` does.
 
-    A small pixel's middle is the middle of the factor x factor pixels that it stands for.
+    The factors are those of the width and the height, equal unless the second is given. A small pixel's middle is the
+    middle of the pixels that it stands for.
     """
-    middle = (factor - 1) / 2
-    enlarge = np.array([[factor, 0, middle], [0, factor, middle], [0, 0, 1]])
+    down = across if down is None else down
+    enlarge = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
     return np.asarray(matrix @ enlarge)
 
 
 def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
-    """Return the picture mapped by `matrix` onto a black canvas, bilinear."""
+    """Return the picture (H,W,3) mapped by `matrix` onto a black canvas, bilinear.
+
+    An image beyond what OpenCV warps, by sides or bytes, is made smaller by a whole factor first. Raises DataError for
+    such an output.
+    """
+    try:
+        WARP_SIDE.check(max(out_hw))
+        WARP_BYTES.check(out_hw[0] * out_hw[1] * image.shape[2])
+    except TooMuch as error:
+        raise DataError(
+            "the image is too large to be shown to the network as it is",
+            got=f"{out_hw[1]} x {out_hw[0]} (width x height): {error}",
+            hint="--fixed-res and smaller --scales show it smaller; or cut it into tiles",
+        ) from None
+    factor = max(-(-max(image.shape[:2]) // WARP_SIDE.most), math.isqrt(image.nbytes // (WARP_BYTES.most + 1)) + 1)
+    if factor > 1:  # OpenCV 4 refuses such sides, and OpenCV 5 ends the process at such sizes
+        height, width = image.shape[:2]
+        small = (-(-width // factor), -(-height // factor))
+        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = after_enlarging(matrix, width / small[0], height / small[1])
     return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctnet.data.check_entries import Picture, Tables
 from ctnet.data.findings import Finding, found
-from ctnet.data.image import decode_image
+from ctnet.data.image import decode_image, read_image_file
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import DataError
 
@@ -99,7 +99,7 @@ def _look(picture: Picture) -> Look:
     if glance.problems:
         return glance
     try:
-        content = picture.path.read_bytes()
+        content = read_image_file(picture.path)
         image = decode_image(content, picture.path)
     except PermissionError:
         return _forbidden(picture)

@@ -72,7 +72,7 @@ def json_image_folders(file: Path) -> tuple[Path, ...]:
 def read_data_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping of a YAML that describes data. Raises DataError."""
     try:
-        return read_yaml(path)
+        return read_yaml(path, as_written="names")
     except ConfigError as error:
         raise DataError(error.message, hint=error.hint, **error.facts) from None
 
