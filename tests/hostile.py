@@ -5,8 +5,12 @@ import os
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 Write = Callable[[Path], None]
 
@@ -185,12 +189,117 @@ WEIGHTS: dict[str, Write] = {
     "zip-a-million-entries": million_entries,
     "pipe": os.mkfifo,
     "endless": lambda path: path.symlink_to("/dev/zero"),
-    "silent": lambda path: path.symlink_to("/dev/tty"),
 }
 """Files of weights: each has to end in a WeightsError, at the latest because it holds no network."""
 
 HARMLESS = {f"{kind}-storage-resized" for kind in ("zip", "legacy")}
 """What such a file asks for is left out, and the rest is read."""
+
+
+def png(width: int, height: int) -> Write:
+    """A black image whose pixels pack to a thousandth."""
+
+    def write(path: Path) -> None:
+        packer = zlib.compressobj(9)
+        row = bytes(1 + (width + 7) // 8)
+        parts = [packer.compress(row * min(64, height - y)) for y in range(0, height, 64)]
+        chunks = (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)),
+            (b"IDAT", b"".join(parts) + packer.flush()),
+            (b"IEND", b""),
+        )
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks))
+
+    return write
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def many_scans(path: Path) -> None:
+    """A progressive JPEG whose last scan comes 1,000 times; each goes over all pixels."""
+    _, encoded = cv2.imencode(".jpg", np.zeros((5000, 5000, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    content = encoded.tobytes()[:-2]
+    path.write_bytes(content + content[content.rfind(b"\xff\xda") :] * 1000 + b"\xff\xd9")
+
+
+def raw(content: bytes) -> Write:
+    return lambda path: path.write_bytes(content) and None
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+_SIDE = 100_000
+
+IMAGES: dict[str, Write] = {
+    "png-30000": png(30_000, 30_000),
+    "png-side": png(1 << 24, 1),
+    "jpeg": raw(b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\3" + b"\1\x11\0" * 3 + b"\xff\xda\0\2\xff\xd9"),
+    "jpeg-segment-of-0": raw(b"\xff\xd8\xff\xe0\0\0" + b"\xff\xda\0\2\xff\xd9"),
+    "jpeg-many-scans": many_scans,
+    "bmp": raw(b"BM" + bytes(12) + struct.pack("<IiiHHII", 40, _SIDE, -_SIDE, 1, 24, 0, 0) + bytes(12)),
+    "gif": raw(b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6) + b","),
+    "webp": raw(b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\xff\0" * 2),
+    "tiff": raw(b"II*\0" + struct.pack("<IHHHIIHHIII", 8, 2, 256, 4, 1, _SIDE, 257, 4, 1, _SIDE, 0)),
+    "ppm": raw(b"P6 # 3 4\n100000 # no\n100000 255\n"),
+    "pam": raw(b"P7\nHEIGHT 100000\nWIDTH 100000\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"),
+    "sun": raw(struct.pack(">8I", 0x59A66A95, _SIDE, _SIDE, 24, 0, 1, 0, 0)),
+    "hdr": raw(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 100000 +X 100000\n"),
+    "jp2": raw(b"\xff\x4f\xff\x51" + struct.pack(">HH8I", 47, 0, _SIDE, _SIDE, 0, 0, _SIDE, _SIDE, 0, 0)),
+    "pipe": os.mkfifo,
+    "endless": endless,
+    "sparse": sparse,
+}
+"""Images: each has to end in a DataError."""
+
+_DEEP = 100_000
+_ALIASES = "a: &a [x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(20)
+)
+_MERGED = "a: &a {x: 1}\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{','.join(['*' + chr(97 + i)] * 10)}]}}\n" for i in range(20)
+)
+
+YAML: dict[str, Write] = {
+    "deep": raw(b"model: " + b"[" * 20_000),
+    "deep-closed": raw(b"names: " + b"[" * 20_000 + b"]" * 20_000),
+    "deep-dashes": raw(b"- " * 20_000),
+    "deep-keys": raw(b"{a: " * 20_000),
+    "aliases": raw(_ALIASES.encode()),
+    "aliased-names": raw(_ALIASES.encode() + b"names: *u\ntrain: .\n"),
+    "merged": raw(_MERGED.encode()),
+    "long": raw(b"names:\n" + b"- a\n" * 2_000_000),
+    "number": raw(b"seed: " + b"9" * 500_000),
+    "no-date": raw(b"seed: !!timestamp x"),
+    "code": raw(b"name: !!python/object/apply:os.system ['touch canary']"),
+    "latin": raw(b"name: \xff\xfe\xfa"),
+    "pipe": os.mkfifo,
+    "endless": endless,
+    "sparse": sparse,
+}
+"""Recipes or descriptions of data: each has to end in a ConfigError or a DataError."""
+
+JSON: dict[str, Write] = {
+    "deep-lists": raw(b"[" * _DEEP),
+    "deep-lists-closed": raw(b"[" * _DEEP + b"]" * _DEEP),
+    "deep-objects": raw(b'{"images":' * _DEEP + b"1" + b"}" * _DEEP),
+    "deep-annotation": raw(b'{"images":[],"categories":[],"annotations":[{"bbox":' + b"[" * 900 + b"]" * 900 + b"}]}"),
+    "deep-among-texts": raw(b'{"a":"]]]\\\\\\"[[", "b":' + b"[1," * 500 + b"1" + b"]" * 500 + b"}"),
+    "number": raw(b'{"images":[],"annotations":[{"id":' + b"9" * 1_000_000 + b'}],"categories":[]}'),
+    "no-lists": raw(b"[]" * 100_000),
+    "pipe": os.mkfifo,
+    "endless": endless,
+    "sparse": sparse,
+}
+"""COCO annotations: each has to end in a DataError."""
 
 
 def environment() -> dict[str, str]:

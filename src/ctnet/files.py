@@ -18,25 +18,24 @@ def read_file(path: Path, most: Limit = FILE_BYTES) -> bytes:
 
     Raises OSError, its `strerror` in words for the user, also for a file of more bytes than `most`.
     """
-    require_file(path)
-    with path.open("rb") as file:
-        try:
-            most.check(os.fstat(file.fileno()).st_size)
-        except TooMuch as error:
-            raise OSError(errno.EFBIG, str(error), str(path)) from None
-        return file.read()
-
-
-def require_file(path: Path) -> None:
-    """Raise OSError, its `strerror` in words for the user, unless the path leads to an ordinary file."""
     try:
-        mode = path.stat().st_mode
+        most.check(require_file(path))
+    except TooMuch as error:
+        raise OSError(errno.EFBIG, str(error), str(path)) from None
+    return path.read_bytes()
+
+
+def require_file(path: Path) -> int:
+    """Return the number of bytes in an ordinary file. Raises OSError, its `strerror` in words, for anything else."""
+    try:
+        found = path.stat()
     except ValueError as error:  # a NUL, which no name has
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "no ordinary file, but a pipe, a socket or a device", str(path))
+    return found.st_size
 
 
 def write_file(path: Path, content: bytes) -> None:

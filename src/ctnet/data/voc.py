@@ -14,6 +14,8 @@ from ctnet.data.image_size import read_image_size
 from ctnet.data.layout import SPLIT_FOLDERS
 from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
+from ctnet.files import read_file
+from ctnet.limits import TEXT_BYTES
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -92,7 +94,7 @@ def _files(folder: Path, split: str) -> _Files:
     if not (folder / "ImageSets").is_dir():
         return _Files([file.stem for file in everywhere], annotations, annotations, pictures, everywhere)
     try:
-        lines = split_file.read_text(encoding="utf-8").splitlines()
+        lines = read_file(split_file, TEXT_BYTES).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("cannot read the list of pictures", file=split_file, got=error) from None
     names = [line.split()[0] for line in lines if line.strip()]
@@ -119,7 +121,7 @@ def _no_annotations(split_file: Path, name: str) -> NoReturn:
 def _parse(file: Path) -> ElementTree.Element:
     """Return the root element; entities are refused, as a few lines of them can fill the memory."""
     try:
-        content = file.read_bytes()
+        content = read_file(file, TEXT_BYTES)
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
             raise DataError(
                 f"{file.name}: the annotations are not plain XML", file=file, expected="UTF-8, no document type"

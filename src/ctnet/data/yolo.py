@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ctnet.data.coco import is_integer
 from ctnet.data.image_size import read_image_size
 from ctnet.data.layout import read_data_yaml
 from ctnet.data.tolerant import Tolerant
 from ctnet.errors import DataError
+from ctnet.files import read_file
+from ctnet.limits import TEXT_BYTES
 from ctnet.types import AnnotationSet, Category, Float32, ImageRecord, Int64
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_SHOWN = 20  # labels named in an error
 _SLACK = 0.01
 """coordinates may pass 0 and 1 by so much: tools round"""
 
@@ -61,9 +67,13 @@ def read_yolo(data_yaml: Path, split: str, tolerate: Callable[[DataError], None]
 def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(type(key) is int for key in names):
-        raise DataError("names is not as it must be", file=data_yaml, expected="a list, or number: name", got=names)
-    return tuple(Category(key, str(names[key])) for key in sorted(names))
+    if not isinstance(names, dict) or not all(
+        is_integer(key) and isinstance(name, str) and name.strip() for key, name in names.items()
+    ):
+        raise DataError(
+            "names is not as it must be", file=data_yaml, expected="a list, or number: name", got=reprlib.repr(names)
+        )
+    return tuple(Category(key, names[key]) for key in sorted(names))
 
 
 def _pictures(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path]:
@@ -112,9 +122,9 @@ def _read_labels(file: Path, label_of: dict[int, int], tolerant: Tolerant) -> tu
 
 def _lines(file: Path, what: str) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return read_file(file, TEXT_BYTES).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {what}", file=file, got=error) from None
+        raise DataError(f"cannot read {what}", file=file, got=getattr(error, "strerror", None) or error) from None
 
 
 def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> tuple[int, list[float]]:
@@ -131,7 +141,8 @@ def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> 
         raise refuse("five numbers: label, centre x, centre y, width, height (polygons are not read)")
     label, *box = values
     if label not in label_of:
-        raise refuse(f"a label that names has: {', '.join(str(key) for key in label_of)}")
+        few = ", ".join(str(key) for key in islice(label_of, _SHOWN)) + (", ..." if len(label_of) > _SHOWN else "")
+        raise refuse(f"a label that names has: {few}")
     if not all(-_SLACK <= v <= 1 + _SLACK for v in box):
         pixels = "; these look like pixels" if max(box) > 1 + _SLACK else ""
         raise refuse(f"fractions of the picture between 0 and 1{pixels}")

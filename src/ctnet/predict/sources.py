@@ -134,8 +134,8 @@ def _read_video(path: Path, first_index: int) -> Iterator[Frame]:
     """Yield the frames until the video ends. Raises DataError when there is not a single one."""
     capture = cv2.VideoCapture(str(path))
     try:
-        sides = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
-        require_decodable(Header(*(int(side) for side in sides)), path)
+        height, width = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+        require_decodable(Header(height, width), path)
         # Some containers state no rate, or nonsense such as NaN or 90000.
         stated = capture.get(cv2.CAP_PROP_FPS)
         fps = stated if 0 < stated <= 1000 else 25.0
