@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "types", "files", "lock", "parent", "precision", "_version"},
+    {"errors", "types", "files", "limits", "lock", "parent", "precision", "_version"},
     {"config"},
     {"ops"},
     {"devices", "nn", "codec"},

@@ -1,22 +1,50 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and are read only when they are files."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ctnet.errors import StorageError
+from ctnet.limits import FILE_BYTES, Limit, TooMuch
 from ctnet.lock import require_there
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)(?:@(.*))?\.tmp(\.\w+)?", re.DOTALL)
 _ABANDONED_S = 24 * 3600.0
+
+
+def read_file(path: Path, most: Limit = FILE_BYTES) -> bytes:
+    """Return the content of an ordinary file; a pipe or a device, which might never end, is not opened.
+
+    Raises OSError, its `strerror` in words for the user, also for a file of more bytes than `most`.
+    """
+    try:
+        most.check(require_file(path))
+    except TooMuch as error:
+        raise OSError(errno.EFBIG, str(error), str(path)) from None
+    return path.read_bytes()
+
+
+def require_file(path: Path) -> int:
+    """Return the number of bytes in an ordinary file. Raises OSError, its `strerror` in words, for anything else."""
+    try:
+        found = path.stat()
+    except ValueError as error:  # a NUL, which no name has
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no ordinary file, but a pipe, a socket or a device", str(path))
+    return found.st_size
 
 
 def write_file(path: Path, content: bytes) -> None:

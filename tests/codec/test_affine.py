@@ -14,6 +14,7 @@ from ctnet.codec.affine import (
     render_view,
     transform_boxes,
     transform_points,
+    warp,
 )
 from ctnet.codec.pixels import normalise
 
@@ -92,3 +93,28 @@ def test_rgb_order_swaps_after_the_colour_shift():
     shift = torch.tensor([[0.5, 0.0, 0.0]])
     rgb = normalise(images, (0, 0, 0), (1, 1, 0.5), color_order="rgb", lighting=shift)
     assert torch.allclose(rgb.flatten(), torch.tensor([1.0, 128 / 255, 1.0]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(600, 40_000), (40_000, 600), (3, 33_001), (32_767, 1)])
+def test_panoramas_beyond_the_sides_that_opencv_warps(height, width):
+    """A ramp along the long side stays where it is: OpenCV 4 refuses such images."""
+    ramp = np.linspace(0, 255, max(height, width)).astype(np.uint8)
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = ramp[None, :, None] if width > height else ramp[:, None, None]
+    shown = render_view(image, fixed_view((height, width), (512, 512)))
+    assert shown.shape == (512, 512, 3)
+    if min(height, width) > 500:  # thinner ones are less than a pixel there
+        middle = shown[256, :, 0] if width > height else shown[:, 256, 0]
+        assert np.abs(middle - np.linspace(0, 255, 512)).max() < 3
+    kept = keep_view((height, width))
+    whole = render_view(image, kept)
+    assert whole.shape[:2] == kept.input_hw
+    assert abs(whole.sum(dtype=np.int64) / image.sum(dtype=np.int64) - 1) < 0.02
+
+
+def test_an_output_of_tiles_is_that_of_one_piece(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+    matrix = affine_matrix((60, 40), 120, (200, 170), rotate_deg=20)
+    whole = warp(image, matrix, (170, 200))
+    monkeypatch.setattr("ctnet.codec.affine._TILE", 64)
+    assert np.abs(warp(image, matrix, (170, 200)).astype(int) - whole).max() <= 8

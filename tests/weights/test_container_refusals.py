@@ -15,7 +15,6 @@ import torch
 
 from ctnet.errors import WeightsError
 from ctnet.weights.containers import read_container
-from ctnet.weights.containers.inert import Encode
 
 KINDS = ["torch", "torch-legacy", "pickle", "mindspore", "safetensors"]
 W = torch.arange(6.0).reshape(2, 3)
@@ -81,7 +80,6 @@ def test_a_call_hidden_behind_a_stand_in(put, tmp_path):
         b"cos\nsystem\n(S'touch canary'\ntR.",
     ):
         refusal(put(attack))
-    assert isinstance(Encode.__doc__, str)
     assert not (tmp_path / "canary").exists()
 
 
@@ -149,8 +147,8 @@ def test_zips(save, put, tmp_path):
 def test_bombs_of_a_pickle(protocol, put, tmp_path):
     nested = b"\x80\x02}" + b")" + b"\x85" * 10**6 + b"K\x01s."
     bombs = {
-        "memo": (b"\x80\x02]r" + struct.pack("<I", 0xFFFFFFF0) + b".", "place 4294967280 in a memo"),
-        "nested": (nested, "nested more than"),
+        "memo": (b"\x80\x02]r" + struct.pack("<I", 0xFFFFFFF0) + b".", "one object of the class list"),
+        "nested": (nested, "more than 100 parts in the key"),
         "length": (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x.", ""),
         "frame": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"N.", ""),
         "itself": (b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.", ""),
@@ -167,7 +165,7 @@ def test_bombs_of_a_pickle(protocol, put, tmp_path):
     wide = {"w": np.ones(2), "a": [0]}
     for _ in range(40):
         wide["a"] = [wide["a"], wide["a"]]
-    assert "more than 1000000 values" in str(refusal(put(wide, "wide.pkl", protocol)))
+    assert "more than 1,000,000 values" in str(refusal(put(wide, "wide.pkl", protocol)))
 
 
 def array(shape: tuple, code: str, content: bytes, order: str = "<", fields: object = None) -> "Call":

@@ -4,6 +4,7 @@ import pickle
 import struct
 import sys
 import types
+import zipfile
 import zlib
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -72,6 +73,55 @@ def test_the_network_is_found(content, part, meta, zipped, tmp_path):
     assert (container.part, container.meta) == (part, meta)
     assert_same(container.tensors, {"w": W})
     assert not container.tensors["w"].requires_grad
+
+
+@pytest.mark.parametrize("protocol", range(1, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_of_every_protocol(protocol, zipped, tmp_path, odd_tensors, capfd):
+    """With what checkpoints hold beside tensors."""
+    content = {
+        "state_dict": OrderedDict(odd_tensors, tied=odd_tensors["conv.weight"], parameter=torch.nn.Parameter(W)),
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3.0), "exp_avg": W}},
+            "param_groups": [{"betas": (0.9, 0.99)}],
+        },
+        "meta": {"long": "x" * 300, "bytes": bytearray(b"abc"), "set": {1, 2}, "frozen": frozenset("a"), "none": None},
+        "array": np.arange(6.0).reshape(2, 3).T,
+        "counts": defaultdict(int, a=1 << 40, b=-5, c=1 << 70),
+    }
+    torch.save(content, tmp_path / "f", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    container = read_container(tmp_path / "f")
+    assert container.kind == ("torch" if zipped else "torch-legacy")
+    assert_same(container.tensors, {**odd_tensors, "tied": odd_tensors["conv.weight"], "parameter": W})
+    assert container.tensors["tied"].data_ptr() == container.tensors["conv.weight"].data_ptr()
+    assert container.meta["meta"] == {"long": "x" * 300}
+    assert container.meta["counts"] == {"a": 1 << 40, "b": -5}
+    assert container.meta["optimizer"] == {
+        "state": {0: {}},
+        "param_groups": [{"betas": [0.9, 0.99]}],
+    } or container.meta["optimizer"] == {"param_groups": [{"betas": [0.9, 0.99]}]}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("code", ["f4", "f8", "i8", "u1", "?"])
+def test_arrays_with_other_axes_of_protocol_5(code, put):
+    array = np.arange(24).reshape(2, 3, 4).astype(code).transpose(2, 0, 1)
+    container = read_container(put({"model": {"w": array}}, "w.pkl", 5))
+    assert torch.equal(container.tensors["w"], torch.from_numpy(array.copy()))
+
+
+def test_a_file_of_the_other_byte_order(tmp_path):
+    """`torch.save` on a big-endian machine writes its numbers as they lie there."""
+    torch.save({"w": W, "n": torch.tensor([1, 2], dtype=torch.int16)}, tmp_path / "f")
+    with zipfile.ZipFile(tmp_path / "f") as ours, zipfile.ZipFile(tmp_path / "g", "w") as theirs:
+        for name in ours.namelist():
+            content = ours.read(name)
+            if name.endswith("data/0"):
+                content = np.frombuffer(content, "<f4").astype(">f4").tobytes()
+            elif name.endswith("data/1"):
+                content = np.frombuffer(content, "<i2").astype(">i2").tobytes()
+            theirs.writestr(name, b"big" if name.endswith("byteorder") else content)
+    assert_same(read_container(tmp_path / "g").tensors, {"w": W, "n": torch.tensor([1, 2], dtype=torch.int16)})
 
 
 def test_precision_and_names_are_kept(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from ctnet.bench.document import SCHEMA
 from ctnet.errors import BenchError, ConfigError
+from ctnet.files import read_file
+from ctnet.limits import parse_json
 
 SAME_SUBJECT = ("recipe", "image_size", "classes")
 _PARTS = {"subject": dict, "machine": dict, "rows": list}
@@ -86,7 +87,7 @@ def parse_max_regress(text: str) -> float:
 def read_baseline(path: Path, kind: str) -> dict[str, Any]:
     """Return the document of an earlier run. Raises BenchError for a file that is none, or of another kind."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_file(path))
     except OSError as error:
         raise BenchError("cannot read the baseline", file=path, got=error.strerror) from None
     except (ValueError, RecursionError) as error:

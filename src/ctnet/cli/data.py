@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ DataPath = Annotated[
     typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML", metavar="PATH"),
 ]
 
+_MOST_CLASSES = 1500  # of a table; laying out a row takes the time of checking a hundred classes
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
@@ -158,8 +160,11 @@ def _print_report(report: CheckReport) -> None:
 def _split_table(split: SplitSummary) -> Table:
     title = f"{split.split}: {split.images} images, {split.boxes} boxes"
     table = Table("class", "boxes", title=title, title_justify="left")
-    for name, count in split.classes.items():
+    for name, count in islice(split.classes.items(), _MOST_CLASSES):
         table.add_row(escape(name), str(count))
+    more = list(split.classes.values())[_MOST_CLASSES:]
+    if more:
+        table.add_row(f"and {len(more):,} classes more, listed by --json", str(sum(more)))
     table.add_section()
     for name, histogram in (("box side, px", split.box_sides), ("width : height", split.aspect_ratios)):
         filled = [f"{edges}: {count}" for edges, count in histogram.items() if count]

@@ -7,6 +7,8 @@ that boxes land on the same cells.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctnet.limits import WARP_BYTES, WARP_SIDE
 from ctnet.types import Float32
 
 Matrix = NDArray[np.float64]
 Size = tuple[int, int]
+
+_TILE = 16_384  # pixels along a side: of both sides, and three channels, well below WARP_BYTES
 
 
 def affine_matrix(
@@ -116,16 +121,34 @@ def magnification(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def after_enlarging(matrix: Matrix, factor: int) -> Matrix:
+def after_enlarging(matrix: Matrix, across: float, down: float | None = None) -> Matrix:
     """Return the map for a picture decoded to 1/factor of its sides: enlarge it, then map as `matrix` does.
 
-    A small pixel's middle is the middle of the factor x factor pixels that it stands for.
+    The factors are those of the width and the height, equal unless the second is given. A small pixel's middle is the
+    middle of the pixels that it stands for.
     """
-    middle = (factor - 1) / 2
-    enlarge = np.array([[factor, 0, middle], [0, factor, middle], [0, 0, 1]])
+    down = across if down is None else down
+    enlarge = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
     return np.asarray(matrix @ enlarge)
 
 
 def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
-    """Return the picture mapped by `matrix` onto a black canvas, bilinear."""
-    return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)
+    """Return the picture (H,W,3) mapped by `matrix` onto a black canvas, bilinear.
+
+    An image beyond what OpenCV warps, by sides or bytes, is made smaller by a whole factor first; an output of long
+    sides is made of tiles.
+    """
+    factor = max(-(-max(image.shape[:2]) // WARP_SIDE.most), math.isqrt(image.nbytes // (WARP_BYTES.most + 1)) + 1)
+    if factor > 1:  # OpenCV 4 refuses such sides, and OpenCV 5 ends the process at such sizes
+        height, width = image.shape[:2]
+        small = (-(-width // factor), -(-height // factor))
+        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = after_enlarging(matrix, width / small[0], height / small[1])
+    if max(out_hw) <= _TILE:
+        return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)
+    out = np.empty((*out_hw, image.shape[2]), np.uint8)
+    for top, left in itertools.product(*(range(0, side, _TILE) for side in out_hw)):
+        tile = out[top : top + _TILE, left : left + _TILE]
+        there = matrix - np.array([[0, 0, left], [0, 0, top]])
+        tile[:] = cv2.warpAffine(image, there, tile.shape[1::-1], flags=cv2.INTER_LINEAR)
+    return out

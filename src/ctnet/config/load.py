@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from ctnet.config.schema import RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
-from ctnet.files import is_file
+from ctnet.files import is_file, read_file
+from ctnet.limits import YAML_BYTES, YAML_DEPTH, YAML_VALUES
 
 DEFAULT_RECIPE = "centernet_res18_lateral"
 """the recipe of every command that is given none; training without data takes `DEMO_RECIPE`"""
@@ -104,7 +106,16 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values, as in YAML 1.2: `amp: off` is a word. No NUL, nowhere."""
+    """YAML in which, as in YAML 1.2, only true and false are truth values (`amp: off` is a word), and 1:30 no number.
+
+    Depth and number of values are limited; an alias counts as all that it stands for, though it takes no memory, for
+    whoever goes over the values meets them as often.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth, self._values = 0, 0
+        self._sizes: dict[yaml.Node, int] = {}
 
     def construct_scalar(self, node: Any) -> Any:
         """Return the value of a scalar, many of which become paths."""
@@ -113,25 +124,65 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "a NUL character", node.start_mark)
         return value
 
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next value and all in it."""
+        before = self._values
+        self._depth += 1
+        YAML_DEPTH.check(self._depth)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        self._values += self._sizes.get(node, 1) if node else 1
+        YAML_VALUES.check(self._values)
+        if node is not None:
+            self._sizes.setdefault(node, self._values - before)
+        return node
 
+
+_NO_COLON = "(?![^:]*:)"  # 1:30 is ninety in YAML 1.1
 _Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+    letter: [
+        (tag, re.compile(_NO_COLON + pattern.pattern, re.VERBOSE) if tag.endswith((":int", ":float")) else pattern)
+        for tag, pattern in rules
+        if not tag.endswith(":timestamp") and (not tag.endswith(":bool") or letter in "tTfF")
+    ]
     for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# beside YAMLError, what its constructors raise for a tag that does not suit its value
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # a safe loader
+def _parse(text: str, as_written: str | None = None) -> Any:
+    """Return the value of a YAML text; the words below the top-level key `as_written` stay text, whatever they mean."""
+    YAML_BYTES.check(len(text))
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if as_written and isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == as_written:
+                _keep_words(value)
+    return None if node is None else loader.construct_document(node)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file's mapping. Raises ConfigError when it is missing, broken or not a mapping."""
+def _keep_words(node: yaml.Node) -> None:
+    """Make texts of the items of a list, or of the values of a mapping."""
+    items = node.value if isinstance(node, yaml.CollectionNode) else []
+    for item in items:
+        word = item[1] if isinstance(item, tuple) else item
+        if isinstance(word, yaml.ScalarNode) and word.value:
+            word.tag = "tag:yaml.org,2002:str"
+
+
+def read_yaml(path: Path, as_written: str | None = None) -> dict[str, Any]:
+    """Return a YAML file's mapping. Raises ConfigError when it is missing, broken or not a mapping.
+
+    What is below the key `as_written` stays as it is spelled: `yes`, `null` and `0x10` are words there.
+    """
     try:
-        content = _parse(path.read_text(encoding="utf-8"))
+        content = _parse(read_file(path, YAML_BYTES).decode(), as_written)
     except OSError as error:
         raise ConfigError("cannot read the file", file=path, got=error.strerror) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("not a YAML file", file=path, got=" ".join(str(error).split())) from None
+    except _NOT_YAML as error:
+        raise ConfigError("not a YAML file", file=path, got=" ".join(str(error).split())[:500]) from None
     if not isinstance(content, dict):
         raise ConfigError("a mapping of keys to values is expected", file=path, got=type(content).__name__)
     return content
@@ -177,7 +228,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError("an override looks like dotted.key=value", got=text)
     try:
         return key, _parse(raw)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError("the value cannot be parsed", got=text, detail=" ".join(str(error).split())) from None
 
 

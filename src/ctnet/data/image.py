@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.data.image_header import Header, read_header
 from ctnet.errors import DataError, StorageError
-from ctnet.files import write_file
+from ctnet.files import read_file, write_file
+from ctnet.limits import IMAGE_SIDE, JPEG_WORK, PIXELS_VARIABLE, Limit, TooMuch, image_pixels
 
 Image = NDArray[np.uint8]
 
-_JPEG = b"\xff\xd8"
 _FORMATS = (
     (rb"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif")),
     (rb"\x89PNG", (".png",)),
@@ -39,6 +40,9 @@ def suffixes_of(content: bytes) -> tuple[str, ...]:
     return next((suffixes for start, suffixes in _FORMATS if re.match(start, content, re.DOTALL)), ())
 
 
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
+_BYTES_PER_PIXEL, _BYTES_BESIDE = 8, 64 << 20  # four channels of 16 bits, and what cameras put beside them
+
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 
@@ -47,11 +51,12 @@ def read_image(path: Path | str, reduce: int = 1) -> Image:
 
     `reduce` 2 or 4 decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
     Where a turned image's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
-    Raises DataError when the file is missing, empty, cut short or not an image.
+    Raises DataError when the file is missing, empty, cut short or not an image, or has more than CTNET_MAX_PIXELS
+    pixels (100 million).
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read_image_file(path)
     except FileNotFoundError:
         raise DataError("the image is missing", file=path) from None
     except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
@@ -60,12 +65,36 @@ def read_image(path: Path | str, reduce: int = 1) -> Image:
     return decode_image(content, path, reduce)
 
 
+def read_image_file(path: Path) -> bytes:
+    """Return the bytes of an image file. Raises OSError, also for more than an image of the largest size has."""
+    return read_file(path, Limit(_BYTES_PER_PIXEL * image_pixels().most + _BYTES_BESIDE, "bytes in an image"))
+
+
+def require_decodable(header: Header, path: Path | str, *, scans: int = 1) -> None:
+    """Raise DataError when decoding an image of this size would take too much memory or time."""
+    pixels = header.height * header.width
+    try:
+        IMAGE_SIDE.check(max(header[:2]))
+        image_pixels().check(pixels)
+        JPEG_WORK.check(pixels * scans)
+    except TooMuch as error:
+        raise DataError(
+            f"the image is too large to be decoded: {header.width} x {header.height}, {error}",
+            file=path,
+            hint=f"make it smaller; {PIXELS_VARIABLE}=N in the environment allows N pixels, of 3 to 12 bytes of memory",
+        ) from None
+
+
 def decode_image(content: bytes, path: Path, reduce: int = 1) -> Image:
     """Return the image in `content` as `read_image` does; `path` names it in errors."""
     if not content:
         raise DataError("the image has zero bytes", file=path)
     if _is_cut_short(content):
         raise DataError("the image is cut short", file=path, got=f"{len(content)} bytes without an end marker")
+    header = read_header(content)
+    if header is None:
+        raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
+    require_decodable(header, path, scans=content.count(_SCAN) if content.startswith(_JPEG) else 1)
     try:
         mode = _REDUCED[reduce if content.startswith(_JPEG) else 1]
         image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
@@ -99,5 +128,5 @@ def _is_cut_short(content: bytes) -> bool:
     so the last end marker must come after the last start of a scan.
     """
     if content.startswith(_JPEG):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(_SCAN)
     return content.startswith(b"\x89PNG") and b"IEND" not in content[-4096:]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +13,7 @@ from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
 from ctnet.files import write_file
+from ctnet.limits import image_pixels
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
 from ctnet.types import Category, Detections, Progress
@@ -81,8 +82,15 @@ def run_predict(
 
 
 def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    stream = iter(frames)
-    while batch := list(itertools.islice(stream, size)):
+    """Yield `size` frames at a time, fewer where they together have the pixels of the largest image that is read."""
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        pixels = sum(math.prod(f.image_bgr.shape[:2]) for f in batch)
+        if len(batch) == size or pixels >= image_pixels().most:
+            yield batch
+            batch = []
+    if batch:
         yield batch
 
 

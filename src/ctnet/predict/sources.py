@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from ctnet.data.demo import data_or_demo
-from ctnet.data.image import IMAGE_SUFFIXES, Image, read_image
+from ctnet.data.image import IMAGE_SUFFIXES, Image, read_image, require_decodable
+from ctnet.data.image_header import Header
 from ctnet.data.layouts.table import NoLayout, find_splits
 from ctnet.errors import DataError
 
@@ -130,6 +131,8 @@ def _read_video(path: Path, first_index: int) -> Iterator[Frame]:
     """Yield the frames until the video ends. Raises DataError when there is not a single one."""
     capture = cv2.VideoCapture(str(path))
     try:
+        height, width = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+        require_decodable(Header(height, width), path)
         # Some containers state no rate, or nonsense such as NaN or 90000.
         stated = capture.get(cv2.CAP_PROP_FPS)
         fps = stated if 0 < stated <= 1000 else 25.0

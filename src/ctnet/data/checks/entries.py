@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -189,5 +190,4 @@ def _lookup(value: object, positions: Mapping[int, int]) -> int | None:
 def _short(value: object) -> str:
     if value is None:
         return "absent"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    return reprlib.repr(value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctnet.data.checks.entries import ImageEntry, Tables
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.image import decode_image, suffixes_of
+from ctnet.data.image import decode_image, read_image_file, suffixes_of
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import DataError
 from ctnet.types import Progress
@@ -83,7 +83,7 @@ def _look(image: ImageEntry) -> Look:
     if glance.problems:
         return glance
     try:
-        content = image.path.read_bytes()
+        content = read_image_file(image.path)
         height, width = decode_image(content, image.path).shape[:2]
     except PermissionError:
         return _forbidden(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
 from ctnet.data.layouts.layout import CocoContent, SplitFiles, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.errors import DataError
-from ctnet.files import path_component, write_file
+from ctnet.files import path_component, read_file, write_file
+from ctnet.limits import parse_json
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 COCO_LISTS = ("images", "annotations", "categories")
@@ -70,10 +72,10 @@ def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> Ann
 def load_coco_json(json_file: Path) -> CocoContent:
     """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO."""
     try:
-        content = json.loads(json_file.read_bytes())
+        content = parse_json(read_file(json_file))
     except OSError as error:
         raise DataError("cannot read the annotations", file=json_file, got=error.strerror) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError("the annotations are not JSON", file=json_file, got=error) from None
     lists = content if isinstance(content, dict) else {}
     absent = [name for name in COCO_LISTS if not isinstance(lists.get(name), list)]
@@ -304,11 +306,11 @@ def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
 
 
 def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn:
-    shown = "nothing" if got is None else repr(got)
+    shown = "nothing" if got is None else reprlib.repr(got)
     raise DataError(
         f"{json_file.name}: {where} is not as it must be",
         file=json_file,
         expected=expected,
-        got=shown if len(shown) <= 200 else f"{shown[:200]}...",
+        got=shown,
         hint="ctnet data check lists every problem, --fix FILE repairs the mechanical ones",
     )

@@ -21,6 +21,6 @@ def find_data_yaml(path: Path) -> Path | None:
 def read_data_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping of a YAML that describes data. Raises DataError."""
     try:
-        return read_yaml(path)
+        return read_yaml(path, as_written="names")
     except ConfigError as error:
         raise DataError(error.message, hint=error.hint, **error.facts) from None

@@ -17,7 +17,8 @@ from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_pa
 from ctnet.data.layouts.records import Records
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
-from ctnet.files import is_file, write_file
+from ctnet.files import is_file, read_file, write_file
+from ctnet.limits import TEXT_BYTES
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 _SPLIT_FOLDERS = ("train", "valid", "val", "test")
@@ -123,7 +124,7 @@ def _files(folder: Path, split: str) -> _Files:
         return _Files(names, annotations, annotations, images, everywhere)
     split_file = lists / f"{split}.txt"
     try:
-        lines = split_file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(split_file, TEXT_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("cannot read the list of images", file=split_file, got=error) from None
     known = {file.relative_to(annotations).with_suffix("").as_posix() for file in everywhere}
@@ -168,7 +169,7 @@ def _no_annotations(files: _Files, name: str) -> NoReturn:
 def _parse(file: Path) -> ElementTree.Element:
     """Return the root element; entities are refused, as a few lines of them can fill the memory."""
     try:
-        content = file.read_bytes()
+        content = read_file(file, TEXT_BYTES)
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
             raise DataError(
                 f"{file.name}: the annotations are not plain XML", file=file, expected="UTF-8, no document type"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,19 @@ import numpy as np
 from ctnet.data.box_form import from_centres, to_centres
 from ctnet.data.image import IMAGE_SUFFIXES
 from ctnet.data.image_size import read_image_size
+from ctnet.data.layouts.coco import is_integer
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
 from ctnet.data.layouts.layout import SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_path, spelling
 from ctnet.data.layouts.records import Records
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
-from ctnet.files import write_file
+from ctnet.files import read_file, write_file
+from ctnet.limits import TEXT_BYTES
 from ctnet.types import AnnotationSet, Category, Float32, Int64
 
 _SPLITS = ("train", "val", "valid", "validation", "test")
+_SHOWN = 20  # labels named in an error
 _SLACK = 0.01
 """coordinates may pass 0 and 1 by so much: tools round"""
 
@@ -64,9 +69,13 @@ def read_yolo(data_yaml: Path, split: str, tolerate: Tolerate | None = None, key
 def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(type(key) is int for key in names):
-        raise DataError("names is not as it must be", file=data_yaml, expected="a list, or number: name", got=names)
-    return tuple(Category(key, str(names[key])) for key in sorted(names))
+    if not isinstance(names, dict) or not all(
+        is_integer(key) and isinstance(name, str) and name.strip() for key, name in names.items()
+    ):
+        raise DataError(
+            "names is not as it must be", file=data_yaml, expected="a list, or number: name", got=reprlib.repr(names)
+        )
+    return tuple(Category(key, names[key]) for key in sorted(names))
 
 
 def _images(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path]:
@@ -153,12 +162,12 @@ def _read_labels(file: Path | None, label_of: dict[int, int], tolerant: Tolerant
 
 def _lines(file: Path, what: str) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_file(file, TEXT_BYTES).decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("a NUL character")
         return text.splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {what}", file=file, got=error) from None
+        raise DataError(f"cannot read {what}", file=file, got=getattr(error, "strerror", None) or error) from None
 
 
 def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> tuple[int, list[float]]:
@@ -175,7 +184,8 @@ def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> 
         raise refuse("five numbers: label, centre x, centre y, width, height (polygons are not read)")
     label, *box = values
     if label not in label_of:
-        raise refuse(f"a label that names has: {', '.join(str(key) for key in label_of)}")
+        few = ", ".join(str(key) for key in islice(label_of, _SHOWN)) + (", ..." if len(label_of) > _SHOWN else "")
+        raise refuse(f"a label that names has: {few}")
     if not all(-_SLACK <= v <= 1 + _SLACK for v in box):
         pixels = "; these look like pixels" if max(box) > 1 + _SLACK else ""
         raise refuse(f"fractions of the image between 0 and 1{pixels}")

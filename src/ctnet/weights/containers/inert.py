@@ -1,169 +1,151 @@
-"""Stand-ins for the few classes, besides tensors, that honest checkpoints hold.
+"""What stands for the few classes and functions, besides tensors', that honest checkpoints name.
 
-A pickle names classes and functions to be called. Each name in a table below leads to a class of this file, which
-checks sizes and keeps data, whatever the file asks of it; no name leads to the thing named. Errors are ValueErrors.
+Each builder checks sizes and keeps data, whatever the file asks of it. Errors are ValueErrors.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.limits import TENSOR_DIMS
+from ctnet.weights.containers.pickle_machine import Builder, Inert, Name, Opaque
+
+Spend = Callable[[int], None]
+
 # kind and item size of numbers, as numpy spells them
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _ORDERS = {"<": "<", ">": ">", "|": "=", "=": "="}
+_PAIR_BYTES = 8  # what a pickle needs at least for an entry of a dictionary written as a list
 
 
-class _Sealed(type):
-    """A pickle may set attributes on whatever it names; on these classes it may not."""
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        raise ValueError(f"an attempt to change {cls.__name__}.{name}")
-
-
-class Opaque(metaclass=_Sealed):
-    """Something of no use here: it takes any arguments and any state, and forgets them."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Opaque:
-        """Return an empty object."""
-        return super().__new__(cls)
-
-    def __setstate__(self, _: Any) -> None: ...
-
-
-class Dictionary(metaclass=_Sealed):
-    """A kind of dictionary, read as an ordered one."""
-
-    def __new__(cls, *args: Any) -> Any:
-        """Return the dictionary; a default factory is left out."""
-        return OrderedDict(args[0]) if args and isinstance(args[0], dict) else OrderedDict()
-
-
-class Encode(metaclass=_Sealed):
-    """`_codecs.encode`, which is how protocol 2 writes bytes."""
-
-    def __new__(cls, text: Any, encoding: Any = "latin1") -> Any:
-        """Return the bytes."""
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise ValueError(f"bytes written as {encoding!r}")
-        return text.encode("latin1")
-
-
-class NoBytes(metaclass=_Sealed):
-    """`bytes()`, which is how protocol 2 writes none."""
-
-    def __new__(cls) -> Any:
-        """Return no bytes."""
-        return b""
-
-
-class Dtype(metaclass=_Sealed):
+class Dtype(Inert):
     """`numpy.dtype` of plain numbers."""
 
-    def __init__(self, code: Any, *_: Any) -> None:
+    def __init__(self, code: Any) -> None:
         if code not in _NUMBERS:
-            raise ValueError(f"an array of type {code!r}, which holds more than numbers")
+            raise ValueError(f"an array of type {str(code)[:80]!r}, which holds more than numbers")
         self.code, self.order = str(code), "="
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, spend: Spend, state: Any) -> None:
+        """Take the byte order."""
         # numpy/_core/src/multiarray/descriptor.c: version, byte order, sub-array, names, fields, ...
         if not isinstance(state, tuple) or len(state) < 5 or any(state[2:5]) or state[1] not in _ORDERS:
             raise ValueError("an array of a type that is not plain numbers")
         self.order = state[1]
 
 
-class Array(metaclass=_Sealed):
+class Array(Inert):
     """`numpy.ndarray`; `values` holds the numbers once the state has come."""
-
-    values: NDArray[Any] | None = None
 
     def __init__(self, values: NDArray[Any] | None = None) -> None:
         self.values = values
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, spend: Spend, state: Any) -> None:
+        """Take shape and numbers."""
         # numpy/_core/src/multiarray/methods.c: version (absent in old files), shape, type, Fortran order, content
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise ValueError("an array without its state")
         shape, dtype, fortran, content = state[-4:]
-        self.values = _numbers(content, dtype, shape, "F" if fortran else "C")
+        self.values = _numbers(spend, content, dtype, shape, "F" if fortran else "C")
 
 
-class Reconstruct(metaclass=_Sealed):
-    """`numpy.core.multiarray._reconstruct`: an array that is filled later."""
-
-    def __new__(cls, kind: Any, *_: Any) -> Any:
-        """Return the empty array."""
-        if not (isinstance(kind, type) and issubclass(kind, Array)):
-            raise ValueError("an array of no known class")
-        return kind()
+def require_sizes(shape: Any) -> tuple[int, ...]:
+    """Return the shape when it can be one of an array. Raises ValueError."""
+    if not isinstance(shape, tuple) or any(type(size) is not int or not 0 <= size < 1 << 63 for size in shape):
+        raise ValueError(f"an array of shape {str(shape)[:80]}")
+    TENSOR_DIMS.check(len(shape))
+    return shape
 
 
-class FromBuffer(metaclass=_Sealed):
-    """`numpy.core.numeric._frombuffer`: an array in protocol 5."""
-
-    def __new__(cls, content: Any, dtype: Any, shape: Any, order: Any) -> Any:
-        """Return the array."""
-        return Array(_numbers(content, dtype, shape, "F" if order == "F" else "C"))
-
-
-class Scalar(metaclass=_Sealed):
-    """`numpy.core.multiarray.scalar`: one number."""
-
-    def __new__(cls, dtype: Any, content: Any) -> Any:
-        """Return the number as Python has it."""
-        return _numbers(content, dtype, (), "C").item()
+def _dictionary(spend: Spend, content: Any = None, *_: Any) -> dict[Any, Any]:
+    """Return a kind of dictionary as a plain one; a default factory is left out."""
+    if isinstance(content, dict):
+        return content
+    if isinstance(content, list):  # of pairs, as Python 2 wrote it
+        spend(_PAIR_BYTES * len(content))
+        return {key: value for key, value in content if isinstance(key, str)}
+    return {}
 
 
-def _numbers(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+def _encode(spend: Spend, text: Any, encoding: Any = "latin1") -> bytes:
+    """Return what `_codecs.encode` makes, which is how protocol 2 writes bytes."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"bytes written as {str(encoding)[:80]!r}")
+    spend(len(text))
+    return text.encode("latin1")
+
+
+def _reconstruct(spend: Spend, kind: Any, *_: Any) -> Array:
+    if kind != Name("numpy.ndarray"):
+        raise ValueError("an array of no known class")
+    return Array()
+
+
+def _from_buffer(spend: Spend, content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Array:
+    values = _numbers(spend, content, dtype, shape, "F" if order == "F" else "C")
+    return Array(values if axes is None else values.transpose(axes))
+
+
+def _scalar(spend: Spend, dtype: Any, content: Any) -> Any:
+    return _numbers(spend, content, dtype, (), "C").item()
+
+
+def _numbers(spend: Spend, content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     """Return an array of its own memory in the machine's byte order."""
+    if not isinstance(content, (bytes, bytearray, str)) or not isinstance(dtype, Dtype):
+        raise ValueError("an array whose content is no plain bytes")
+    spend(len(content))
     if isinstance(content, str):  # Python 2 wrote its bytes as a string
         content = content.encode("latin1")
-    if not isinstance(content, (bytes, bytearray)) or not isinstance(dtype, Dtype) or not isinstance(shape, tuple):
-        raise ValueError("an array whose content is no plain bytes")
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"an array of shape {shape}")
+    shape = require_sizes(shape)
     plain = np.dtype(_ORDERS[dtype.order] + dtype.code)
     if math.prod(shape) * plain.itemsize != len(content):
         raise ValueError(f"an array of shape {shape} and type {dtype.code} in {len(content)} bytes")
     return np.ndarray(shape, plain, content, order=order).astype(plain.newbyteorder("="))
 
 
-NUMPY: dict[str, type] = {
-    "numpy.ndarray": Array,
-    "numpy.dtype": Dtype,
-    "_codecs.encode": Encode,
-    "builtins.bytes": NoBytes,
-    "__builtin__.bytes": NoBytes,
+NUMPY: dict[str, Builder] = {
+    "numpy.ndarray": lambda spend, *_: Array(),
+    "numpy.dtype": lambda spend, code, *_: Dtype(code),
+    "_codecs.encode": _encode,
+    "builtins.bytes": lambda spend: b"",  # how protocol 2 writes none
     **{
-        f"numpy.{core}.{name}": stand_in
+        f"numpy.{core}.{name}": builder
         for core in ("core", "_core")
-        for name, stand_in in (
-            ("multiarray._reconstruct", Reconstruct),
-            ("multiarray.scalar", Scalar),
-            ("numeric._frombuffer", FromBuffer),
+        for name, builder in (
+            ("multiarray._reconstruct", _reconstruct),
+            ("multiarray.scalar", _scalar),
+            ("numeric._frombuffer", _from_buffer),
         )
     },
 }
 """What numpy arrays and numbers are pickled with, before and since numpy 2."""
 
-EXTRAS: dict[str, type] = {
-    # mmengine's message_hub: histories of losses and their summaries
-    "mmengine.logging.history_buffer.HistoryBuffer": Opaque,
-    "builtins.getattr": Opaque,
-    # configurations kept as objects
-    "mmengine.config.config.ConfigDict": Dictionary,
-    "mmcv.utils.config.ConfigDict": Dictionary,
-    "addict.addict.Dict": Dictionary,
-    "argparse.Namespace": Opaque,
-    "pathlib.PosixPath": Opaque,
-    "pathlib.WindowsPath": Opaque,
-    "datetime.datetime": Opaque,
-    # dictionaries with a default, and the classes that make it
-    "collections.defaultdict": Dictionary,
-    **{f"builtins.{name}": Opaque for name in ("int", "float", "str", "bool", "list", "tuple", "dict", "slice")},
-}
+_HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"  # of losses, and how they are summed up
+_DICTIONARIES = (
+    "collections.OrderedDict",
+    "collections.Counter",
+    "collections.defaultdict",
+    "mmengine.config.config.ConfigDict",
+    "mmcv.utils.config.ConfigDict",
+    "addict.addict.Dict",
+)
+_PLAIN = "int long float str unicode bool list tuple dict slice set frozenset complex bytearray getattr"
+_UNUSED = (
+    _HISTORY,
+    *(f"{_HISTORY}.{method}" for method in ("mean", "max", "min", "current")),
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "datetime.datetime",
+    # the classes that a default factory makes, and plain values of no use; long and unicode are Python 2's
+    *(f"builtins.{name}" for name in _PLAIN.split()),
+)
+
+EXTRAS: dict[str, Builder] = {**dict.fromkeys(_DICTIONARIES, _dictionary), **dict.fromkeys(_UNUSED, Opaque)}
 """What else detectors' checkpoints hold beside their tensors."""

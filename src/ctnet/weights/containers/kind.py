@@ -16,8 +16,10 @@ HEAD = 4096
 SUFFIXES = {".pth", ".pt", ".pkl", ".ckpt", ".safetensors"}
 LARGEST_HEADER = 100_000_000  # the limit that the safetensors format sets for its header
 
-# torch/serialization.py: MAGIC_NUMBER 0x1950a86a20f9469cfc6c as a pickled integer
-LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
+# torch/serialization.py: MAGIC_NUMBER as a pickled integer, in protocols 2 to 5 and in 1
+LEGACY_MAGIC = re.compile(
+    rb"\x80.{1,16}\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19|L119547037146038801333356L\n", re.DOTALL
+)
 
 # Protocols 2 to 5 begin with their number; 0 and 1 with the first object, here a dictionary, a list or a named class.
 _PICKLE = re.compile(rb"\x80[\x00-\x05]|\((?:d|l)p?\d*\n|[}\]]q|c[\w.]+\n[\w.]+\n")
@@ -45,7 +47,7 @@ def find_kind(path: Path) -> Kind:
         return "safetensors"
     if head.startswith(b"PK"):
         return "torch"
-    if LEGACY_MAGIC in head[:32]:
+    if LEGACY_MAGIC.match(head):
         return "torch-legacy"
     if _PICKLE.match(head):
         return "pickle"

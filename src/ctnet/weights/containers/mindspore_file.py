@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctnet.limits import NAME_BYTES, TENSOR_DIMS, TENSORS
 from ctnet.weights.containers.mapped import mapped
-from ctnet.weights.containers.protobuf import LONGEST_NAME, Span, as_span, fields, text, varint
+from ctnet.weights.containers.protobuf import Span, as_span, fields, text, varint
 from ctnet.weights.containers.refusals import damaged
 
 CRC_MARK, CRC_BYTES = b"crc_num", 10
-MOST_DIMS = 64
 
 _DTYPES = {
     "float16": torch.float16,
@@ -59,7 +59,7 @@ def begins_like_mindspore(head: bytes) -> bool:
             return False
         length, start = varint(head, Span(start + 1, len(head)))
         tag = head[start : start + length].decode()
-        return 0 < length <= LONGEST_NAME and tag.isprintable() and head[start + length] in (0x12, 0x1A)
+        return 0 < length <= NAME_BYTES.most and tag.isprintable() and head[start + length] in (0x12, 0x1A)
     except (IndexError, ValueError):
         return False
 
@@ -82,6 +82,7 @@ def _decode(data: memoryview) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for number, value, at in fields(data, Span(0, _end_of_values(data))):
         if number == 1:
             _collect(data, as_span(value, at), entries)
+            TENSORS.check(len(entries))
     tensors: dict[str, Tensor] = {}
     strings: dict[str, Any] = {}
     for tag, entry in entries.items():
@@ -133,8 +134,8 @@ def _tensor(tag: str, entry: _Entry, content: bytearray) -> Tensor:
     if dtype is None:
         raise ValueError(f"{tag!r} at byte {at} is of type {entry.kind!r}, which is not known here")
     shape = [] if entry.dims == [0] and content else entry.dims
-    if len(shape) > MOST_DIMS:
-        raise ValueError(f"{tag!r} at byte {at} has more than {MOST_DIMS} dimensions")
+    if len(shape) > TENSOR_DIMS.most:
+        raise ValueError(f"{tag!r} at byte {at} has more than {TENSOR_DIMS.most} dimensions")
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(content):
         raise ValueError(f"{tag!r} at byte {at} has {len(content)} bytes for {entry.kind} of shape {shape}")
     if not content:
@@ -149,7 +150,7 @@ def _dims(data: memoryview, value: int | Span) -> list[int]:
     numbers = [value] if isinstance(value, int) else []
     if isinstance(value, Span):
         at = value.start
-        while at < value.stop and len(numbers) <= MOST_DIMS:
+        while at < value.stop and len(numbers) <= TENSOR_DIMS.most:
             number, at = varint(data, Span(at, value.stop))
             numbers.append(number)
     return [n - (1 << 64) if n >= 1 << 63 else n for n in numbers]

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from ctnet.errors import WeightsError
+from ctnet.limits import NAME_BYTES, PLAIN_DEPTH, PLAIN_VALUES
 from ctnet.weights.containers.inert import Array
 from ctnet.weights.containers.refusals import damaged, no_weights
+from ctnet.weights.containers.torch_tensors import Unusual
 
 NESTED = ("state_dict", "model", "blobs")
 """Keys that hold the network: CenterNet and mmdet; detectron2; Caffe2."""
 AVERAGED = "ema_state_dict"
 """mmengine's averaged network. Its `state_dict` holds the averages already where both are there."""
 
-DEEPEST, MOST_VALUES = 50, 1_000_000
+_TENSORS = (Tensor, Array, Unusual)
 
 
 def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
@@ -33,7 +35,7 @@ def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]
     part, network = found
     tensors = {}
     for name, value in network.items():
-        if isinstance(name, str) and isinstance(value, Tensor | Array):
+        if isinstance(name, str) and isinstance(value, _TENSORS):
             tensors[name] = _tensor(value, name, path)
     try:
         meta = _Plain().dictionary(tree, 0)
@@ -49,10 +51,10 @@ def _network(tree: Mapping[Any, Any], part: str = "") -> tuple[str, Mapping[Any,
             found = _network(tree[key], f"{part}.{key}".lstrip("."))
             if found:
                 return found
-    if any(isinstance(value, Tensor | Array) for value in tree.values()):
+    if any(isinstance(value, _TENSORS) for value in tree.values()):
         return part, tree
     averaged = tree.get(AVERAGED)
-    if isinstance(averaged, dict) and any(isinstance(value, Tensor | Array) for value in averaged.values()):
+    if isinstance(averaged, dict) and any(isinstance(value, _TENSORS) for value in averaged.values()):
         return f"{part}.{AVERAGED}".lstrip("."), averaged
     return None
 
@@ -66,26 +68,25 @@ def _no_network(tree: Any, path: Path) -> WeightsError:
     return no_weights(path, f"no tensors under any known key; the keys are {keys or 'none'}")
 
 
-def _tensor(value: Tensor | Array, name: str, path: Path) -> Tensor:
+def _tensor(value: Tensor | Array | Unusual, name: str, path: Path) -> Tensor:
     """Return an ordinary tensor on the cpu, after a look at whether its numbers are there."""
     if isinstance(value, Array):
         if value.values is None:
             raise damaged(path, f"{name} is an array without content")
         return torch.from_numpy(value.values)
-    tensor = value.detach()
-    if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+    if isinstance(value, Unusual):
         raise damaged(path, f"{name} is no ordinary tensor")
-    wanted, there = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    wanted, there = value.numel() * value.element_size(), value.untyped_storage().nbytes()
     if wanted > there:
-        raise damaged(path, f"{name} of shape {tuple(tensor.shape)} needs {wanted} bytes and has {there}")
-    return tensor
+        raise damaged(path, f"{name} of shape {tuple(value.shape)} needs {wanted} bytes and has {there}")
+    return value
 
 
 class _Plain:
     """Copies what is plain. Values are counted, for a pickle can name one list a million times."""
 
     def __init__(self) -> None:
-        self._left = MOST_VALUES
+        self._values = 0
 
     def dictionary(self, tree: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
         """Return the entries that are plain; one from which everything was left out is left out too."""
@@ -99,9 +100,9 @@ class _Plain:
 
     def _value(self, value: Any, depth: int) -> Any:
         """Return a copy, or None for what is not plain."""
-        self._left -= 1
-        if self._left < 0 or depth > DEEPEST:
-            raise ValueError(f"more than {MOST_VALUES} values or {DEEPEST} levels beside the tensors")
+        self._values += 1 + (len(value) // NAME_BYTES.most if isinstance(value, str) else 0)
+        PLAIN_VALUES.check(self._values)
+        PLAIN_DEPTH.check(depth)
         if isinstance(value, str):
             return value.encode("utf-8", "replace").decode()  # halves of characters cannot be printed
         if isinstance(value, bool | float):
@@ -110,6 +111,6 @@ class _Plain:
             return value if value.bit_length() < 64 else None
         if isinstance(value, dict):
             return self.dictionary(value, depth)
-        if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        if isinstance(value, list | tuple):
             return [self._value(item, depth + 1) for item in value]
         return None

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ctnet.limits import NAME_BYTES
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10
-LONGEST_NAME = 1024
 
 
 class Span(NamedTuple):
@@ -62,7 +63,7 @@ def as_span(value: int | Span, at: int) -> Span:
 
 def text(data: memoryview, span: Span) -> str:
     """Return a name."""
-    if span.stop - span.start > LONGEST_NAME:
+    if span.stop - span.start > NAME_BYTES.most:
         raise ValueError(f"a name of {span.stop - span.start} bytes at byte {span.start}")
     try:
         return str(data[span.start : span.stop], "utf-8")

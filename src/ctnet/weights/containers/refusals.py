@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ctnet.errors import WeightsError
+from ctnet.weights.containers.pickle_machine import Foreign
 
 
 def damaged(path: Path, reason: object) -> WeightsError:
@@ -15,6 +18,19 @@ def damaged(path: Path, reason: object) -> WeightsError:
         got=_line(str(reason) or type(reason).__name__),
         hint="fetch or copy it again",
     )
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Raise WeightsError, naming the file, where its content does not follow its format or asks for code."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except Foreign as error:
+        raise foreign_code(path, error.name) from None
+    except Exception as error:  # broken files raise almost anything in zipfile and torch
+        raise damaged(path, error) from None
 
 
 def foreign_code(path: Path, name: str) -> WeightsError:
@@ -33,6 +49,6 @@ def no_weights(path: Path, got: str, hint: str | None = None) -> WeightsError:
 
 
 def _line(text: str) -> str:
-    """Return the first line, what would steer a terminal spelt out."""
-    line = text.splitlines()[0]
+    """Return the first line, of a length that can be read, what would steer a terminal spelt out."""
+    line = next(iter(text.splitlines()), "")[:300]
     return line if line.isprintable() else ascii(line)
