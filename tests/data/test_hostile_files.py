@@ -10,15 +10,15 @@ import time
 import cv2
 import numpy as np
 import pytest
-from ctnet.data.check import check
-from ctnet.data.yolo import read_yolo
 
 import hostile
 from ctnet.config import load_recipe
 from ctnet.config.load import read_yaml
+from ctnet.data.checks.check import check
 from ctnet.data.image import read_image, write_image
 from ctnet.data.image_header import read_header
 from ctnet.data.image_size import read_image_size
+from ctnet.data.layouts.yolo import read_yolo
 from ctnet.errors import ConfigError, DataError
 from ctnet.limits import JSON_DEPTH, parse_json
 
@@ -29,11 +29,11 @@ import json, resource, sys, time
 from pathlib import Path
 import hostile
 from ctnet.config.load import load_recipe
-from ctnet.data.check import check
-from ctnet.data.coco import read_coco
+from ctnet.data.checks.check import check
+from ctnet.data.layouts.coco import read_coco
 from ctnet.data.image import read_image
 from ctnet.data.image_size import read_image_size
-from ctnet.data.layout import find_splits
+from ctnet.data.layouts.table import find_splits
 from ctnet.errors import CtnetError
 
 READERS = {
