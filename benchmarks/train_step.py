@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ctnet.bench.operations import operations
 from ctnet.config import load_recipe
 from ctnet.engine.host_memory import keep_freed_memory
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import BatchNorm2d, DeformConv2d, MaxPool2d
 
 

@@ -23,7 +23,6 @@ LOSSES = ("loss", "heatmap", "size", "offset", "giou")
 def tiny(monkeypatch):
     """The backbone that the files were made with, on one thread."""
     monkeypatch.setattr(mobilenet, "ROWS", TINY_ROWS)
-    monkeypatch.setattr(mobilenet.MobileNetV2, "out_channels", (4, 4, 8, 8))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ctnet.bench.operations import operations, operations_per_image, random_network
 from ctnet.config import load_recipe
 from ctnet.devices import open_device
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import DeformConv2d
 
 NAMES = ["centernet_resdcn18", "centernet_dla34", "centernet_mobilenetv2"]

@@ -10,7 +10,7 @@ from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm, trace
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.errors import ConfigError
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import DeformConv2d
 
 

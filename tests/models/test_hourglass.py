@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import Evaluation, Model, Recipe
+from ctnet.config import CenterNetModel, Evaluation, Recipe
+from ctnet.detect.detector import Detector, prepare_detector
+from ctnet.detect.views import render_views
 from ctnet.devices import open_device
 from ctnet.losses import CenterBatch, centernet_loss
 from ctnet.models.centernet import StackedCenterNet
-from ctnet.models.detector import Detector, prepare_detector
 from ctnet.models.heads import Heads
 from ctnet.models.hourglass import Hourglass
-from ctnet.models.inference import render_views
 from ctnet.types import Category
 
 CHANNELS = {"heatmap_logits": 3, "size": 2, "offset": 2}
@@ -61,8 +61,8 @@ def test_the_loss_averages_over_stacks_and_reaches_every_weight(network):
 
 
 def test_pictures_are_shown_in_whole_multiples_of_the_coarsest_stride():
-    multiple = Model(backbone="hourglass104").size_multiple
-    assert (multiple, Model().size_multiple) == (128, 32)
+    multiple = CenterNetModel(backbone="hourglass104").size_multiple
+    assert (multiple, CenterNetModel().size_multiple) == (128, 32)
     picture = np.zeros((130, 250, 3), np.uint8)
     shapes = {
         keep: render_views(picture, (256, 384), multiple, Evaluation(keep_res=keep, enlarge=1.4))[0].pixels.shape[:2]

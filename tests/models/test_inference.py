@@ -6,16 +6,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from ctnet.models.inference import _average_flipped, merge_views, render_views
 from torch import nn
 
 from ctnet import Detections, Detector, load_detector
 from ctnet.codec.affine import fixed_view, keep_view, transform_boxes
 from ctnet.codec.decode import peak_boxes
-from ctnet.config import Evaluation, Model, Recipe
+from ctnet.config import CenterNetModel, Evaluation, Recipe
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
-from ctnet.models.build import build_network
-from ctnet.models.inference import _average_flipped, merge_views, render_views
+from ctnet.families import build_network
 from ctnet.ops import decode_peaks
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
@@ -145,7 +145,7 @@ def test_another_image_size_shares_the_network(detector, pictures):
 
 def test_weights_of_another_architecture_are_refused(detector, tmp_path):
     file = tmp_path / "weights.safetensors"
-    recipe = detector.recipe.model_copy(update={"model": Model(backbone="resnet34")})
+    recipe = detector.recipe.model_copy(update={"model": CenterNetModel(backbone="resnet34")})
     save_weights(file, Weights(detector.model.state_dict(), recipe, detector.categories))
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_detector(file, device="cpu")

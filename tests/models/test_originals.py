@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import Model
-from ctnet.models.build import build_network
+from ctnet.config import CenterNetModel
+from ctnet.families import build_network
 from ctnet.weights.centernet_names import centernet_pairs
 from ctnet.weights.mmdet_names import mmdet_pairs
 from ctnet.weights.names import foreign_names
@@ -18,17 +18,17 @@ from originals import recipe
 
 PLAIN = {"neck": "plain", "neck_channels": (256, 256, 256)}
 WHOLE = {
-    "res_18": Model(**PLAIN),
-    "resdcn_18": Model(),
-    "dla_34": Model(backbone="dla34", head_channels=256),
-    "dlav0_34": Model(backbone="dla34", neck="plain", head_channels=256),
-    "hourglass": Model(backbone="hourglass104", head_channels=256),
-    "mmdet_centernet_r18-dcnv2": Model(deform_bias=False),
+    "res_18": CenterNetModel(**PLAIN),
+    "resdcn_18": CenterNetModel(),
+    "dla_34": CenterNetModel(backbone="dla34", head_channels=256),
+    "dlav0_34": CenterNetModel(backbone="dla34", neck="plain", head_channels=256),
+    "hourglass": CenterNetModel(backbone="hourglass104", head_channels=256),
+    "mmdet_centernet_r18-dcnv2": CenterNetModel(deform_bias=False),
 }
 KEYS_ONLY = {
-    "res_50": Model(backbone="resnet50", **PLAIN),
-    "resdcn_101": Model(backbone="resnet101"),
-    "mmdet_centernet_r18": Model(neck="conv"),
+    "res_50": CenterNetModel(backbone="resnet50", **PLAIN),
+    "resdcn_101": CenterNetModel(backbone="resnet101"),
+    "mmdet_centernet_r18": CenterNetModel(neck="conv"),
 }
 # in the files of both DLA networks, but they feed nothing
 UNUSED = re.compile(r"base\.level[34]\.project\.|base\.fc\.")

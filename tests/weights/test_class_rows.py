@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ctnet.config import Model
-from ctnet.models.build import build_network
+from ctnet.config import CenterNetModel
+from ctnet.families import build_network
 from ctnet.types import Category
 from ctnet.weights.class_rows import rows_by_class
 
@@ -15,7 +15,7 @@ NAMES = ("heads.heatmap_logits.2.weight", "heads.heatmap_logits.2.bias")
 def networks(count, **settings):
     """Return the tensors of a network of the old classes, and a network of `count` others."""
     torch.manual_seed(3)
-    return tuple(build_network(Model(neck="conv", **settings), n) for n in (len(OLD), count))
+    return tuple(build_network(CenterNetModel(neck="conv", **settings), n) for n in (len(OLD), count))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_classes_of_one_name_follow_in_their_order():
 
 def test_sizes_of_an_only_class_stay():
     torch.manual_seed(4)
-    old, new = (build_network(Model(neck="conv"), 1) for _ in range(2))
+    old, new = (build_network(CenterNetModel(neck="conv"), 1) for _ in range(2))
     tensors, _ = rows_by_class(new, old.state_dict(), [Category(1, "cat")], [Category(1, "dog")])
     assert torch.equal(tensors["heads.size.2.weight"], old.state_dict()["heads.size.2.weight"])
     assert torch.equal(tensors[NAMES[0]], new.state_dict()[NAMES[0]])

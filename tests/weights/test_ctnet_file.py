@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ctnet.config import Model, Recipe
+from ctnet.config import CenterNetModel, Recipe
 from ctnet.errors import StorageError, WeightsError
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
 from ctnet.weights.fit import load_for_finetuning
@@ -89,7 +89,7 @@ def test_a_disk_that_refuses_leaves_the_old_file(weights, tmp_path, monkeypatch)
 
 
 def test_other_classes_start_afresh_by_name():
-    old, new = build_network(Model(), 3), build_network(Model(), 5)
+    old, new = build_network(CenterNetModel(), 3), build_network(CenterNetModel(), 5)
     report = load_for_finetuning(new, old.state_dict(), "old")
     assert report.other_shape == (
         "heads.heatmap_logits.2.weight (3, 64, 1, 1) -> (5, 64, 1, 1)",
@@ -101,7 +101,7 @@ def test_other_classes_start_afresh_by_name():
 
 
 def test_fine_tuning_refuses_another_trunk():
-    tensors = build_network(Model(backbone="resnet34"), 3).state_dict()
+    tensors = build_network(CenterNetModel(backbone="resnet34"), 3).state_dict()
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
-        load_for_finetuning(build_network(Model(), 3), tensors, "deep.safetensors")
+        load_for_finetuning(build_network(CenterNetModel(), 3), tensors, "deep.safetensors")
     assert "unexpected" in caught.value.facts

@@ -20,12 +20,13 @@ from ctnet.devices import open_device
 from ctnet.devices.registry import load_plugin
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.schedule import lr_factor, peak_lr
-from ctnet.engine.start import start_sizes
+from ctnet.engine.start import start_from_data
 from ctnet.engine.state import new_state, seed_generators
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, Diverged
+from ctnet.families import family_of
 from ctnet.types import AnnotationSet
 
 PRECISIONS = {"auto": "auto", "fp32": "off", "bf16": "bf16", "fp16": "fp16"}
@@ -69,15 +70,16 @@ class SeededRun:
         train = recipe.train
         self._order = EpochOrder(len(annotations.images), train.batch_size, _WITHOUT_END, recipe.seed, fill=True)
         objects = recipe.data.max_objects if self._device.plugin.static_shapes else None
+        family = family_of(recipe, annotations.keypoints)
         samples = training_samples(annotations, recipe)
         loader = training_loader(samples, self._order, 0, pin_memory=False, objects=objects)
         self._updates = updates(raising(loader), self._order, train.accumulate)
         seed_generators(recipe.seed)
         classes = len(annotations.categories)
-        state = new_state(recipe, classes, self._device, self._precision, peak_rate(recipe))
-        start_sizes(state.network, samples)
+        state = new_state(family, classes, self._device, self._precision, peak_rate(recipe))
+        start_from_data(family, state.network, samples)
         self._weights = sum(float(p.detach().cpu().double().abs().sum()) for p in state.network.parameters())
-        self._updater = Updater(state, recipe, self._device, self._precision, World())
+        self._updater = Updater(state, self._device, self._precision, World())
         self._checksum = 0
         self._pixels: list[float] = []
 

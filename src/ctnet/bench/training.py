@@ -20,6 +20,7 @@ from ctnet.engine.state import new_state
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples
 from ctnet.engine.world import World
+from ctnet.families import family_of
 from ctnet.types import AnnotationSet
 
 LR = 1e-6  # the rate changes no time, and a small one keeps the loss finite
@@ -38,12 +39,13 @@ class StepRunner:
     """The network, optimizer and average of a new training, in the process that measures them."""
 
     def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
+        family = family_of(recipe, annotations.keypoints)
         self.samples = training_samples(annotations, recipe)
         self.before = resident_bytes()
         self.device = open_device(device)
         self._precision = choose_precision(recipe.train.amp, self.device)
-        state = new_state(recipe, len(annotations.categories), self.device, self._precision, LR)
-        self.updater = Updater(state, recipe, self.device, self._precision, World())
+        state = new_state(family, len(annotations.categories), self.device, self._precision, LR)
+        self.updater = Updater(state, self.device, self._precision, World())
 
     def precision(self) -> str:
         """Return what the forward pass computes in: fp32, bf16 or fp16."""

@@ -20,8 +20,8 @@ from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, 
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
+    from ctnet.detect.detector import Detector
     from ctnet.eval.coco import CocoMetrics
-    from ctnet.models.detector import Detector
     from ctnet.types import AnnotationSet, Detections
 
 
@@ -74,10 +74,10 @@ def evaluate_command(
     Exit codes: 0 done, 2 wrong flag, 3 unusable data or weights, 4 missing device.
     """
     from ctnet.data.dataset import check_usable
+    from ctnet.detect.opening import open_detector
     from ctnet.eval.coco import write_results
     from ctnet.eval.protocol import describe
     from ctnet.eval.report import evaluation_document, write_report
-    from ctnet.export.runtime import open_detector
 
     detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
@@ -133,6 +133,7 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     """Print the protocol, the twelve numbers and the classes; numbers are times 100."""
     from ctnet.eval.coco import percent
     from ctnet.eval.protocol import sentence
+    from ctnet.eval.scorer import COCO
 
     data, metrics = document["data"], document["metrics"]
     typer.echo(f"{data['path']}, {data['split']}: {data['images']} pictures, {data['boxes']} boxes")
@@ -147,11 +148,12 @@ def _print_tables(document: Mapping[str, Any]) -> None:
         console.print(table)
     if "against" in document:
         other = document["against"]
-        both = f"AP {percent(metrics['AP'])} against {percent(other['metrics']['AP'])}"
+        name = COCO.primary
+        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
         console.print(f"{both} of {escape(other['weights'])} ({other['precision']})", highlight=False)
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("boxes", "AP", "AP50"):
+    for name in ("boxes", *COCO.per_class):
         table.add_column(name, justify="right", min_width=5)
     for name, row in document["per_class"].items():
-        table.add_row(Text(name), str(row["count"]), percent(row["AP"]), percent(row["AP50"]))
+        table.add_row(Text(name), str(row["count"]), *(percent(row[number]) for number in COCO.per_class))
     console.print(table)

@@ -59,7 +59,7 @@ def predict(
 
     Exit codes: 0 done, 2 wrong flag, 3 some pictures could not be read, 4 missing device.
     """
-    from ctnet.export.runtime import open_detector
+    from ctnet.detect.opening import open_detector
     from ctnet.files import new_numbered_folder
     from ctnet.predict.pipeline import run_predict
     from ctnet.predict.sources import open_sources

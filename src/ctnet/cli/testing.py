@@ -10,7 +10,7 @@ from ctnet.cli.arguments import parse_image_size
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation
-    from ctnet.models.detector import Detector
+    from ctnet.detect.detector import Detector
 
 BatchSize = Annotated[
     int | None, typer.Option(help="Pictures per forward pass (default: the recipe's); changes no result")

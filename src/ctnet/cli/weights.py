@@ -106,9 +106,9 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
 
 def _network(model: Mapping[str, Any]) -> str:
     """Return the settings of a recipe's `model` section that say which network it is."""
-    from ctnet.config import Model
+    from ctnet.config import CenterNetModel
 
-    defaults = Model().model_dump(mode="json")
+    defaults = CenterNetModel().model_dump(mode="json")
     told = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
     return " ".join([model["backbone"], *told])
 

@@ -1,12 +1,11 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
+from ctnet.config.families import CenterNetLoss, CenterNetModel, Loss, Model
 from ctnet.config.load import LoadedRecipe, load_recipe, recipe_from_dict, recipe_names, recipe_titles
 from ctnet.config.schema import (
     Augment,
     Data,
     Evaluation,
-    LossWeights,
-    Model,
     Optimizer,
     Recipe,
     Schedule,
@@ -15,10 +14,12 @@ from ctnet.config.schema import (
 
 __all__ = [
     "Augment",
+    "CenterNetLoss",
+    "CenterNetModel",
     "Data",
     "Evaluation",
     "LoadedRecipe",
-    "LossWeights",
+    "Loss",
     "Model",
     "Optimizer",
     "Recipe",

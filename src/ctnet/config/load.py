@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model
 from ctnet.config.schema import Recipe
 from ctnet.errors import ConfigError
 
@@ -151,7 +152,7 @@ def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
     if not shipped.is_file():
         raise ConfigError(
             f"no recipe named {name_or_path!r}",
-            nearest=_nearest(name_or_path, recipe_names()),
+            nearest=nearest(name_or_path, recipe_names()),
             hint="ctnet config list shows the shipped recipes; a file of your own ends in .yaml",
         )
     return f"{name_or_path}.yaml", dict(_parse(shipped.read_text(encoding="utf-8")) or {})
@@ -172,14 +173,14 @@ def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
     node: Any = Recipe
     parts = key.split(".")
     for depth, part in enumerate(parts):
-        fields = node.model_fields if isinstance(node, type) and issubclass(node, BaseModel) else {}
+        fields = _fields(node)
         if part not in fields:
             scope = ".".join(parts[:depth])
             names = [f"{scope}.{name}" if scope else name for name in fields]
             raise ConfigError(
                 f"unknown setting {key!r}",
                 source=source,
-                nearest=_nearest(key, [k for k, _ in flatten(Recipe())] + names),
+                nearest=nearest(key, [k for k, _ in flatten(Recipe())] + names),
                 hint="ctnet config show lists every setting",
             )
         node = fields[part].annotation
@@ -192,7 +193,19 @@ def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{key}.{name}", inner, source)
 
 
-def _nearest(key: str, names: list[str]) -> str | None:
+def _fields(node: Any) -> dict[str, Any]:
+    """Return the fields of a section; those of `model` and `loss` are those of all families together."""
+    if not (isinstance(node, type) and issubclass(node, BaseModel)):
+        return {}
+    classes: list[type[BaseModel]] = [node]
+    for index, base in enumerate((Model, Loss)):
+        if node is base:
+            classes += [settings[index] for settings in SETTINGS.values()]
+    return {name: field for one in classes for name, field in one.model_fields.items()}
+
+
+def nearest(key: str, names: list[str]) -> str | None:
+    """Return the name that is most like the key, or like its last part, None when none is."""
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     if not close:
         by_last = {name.rsplit(".", 1)[-1]: name for name in names}
@@ -205,11 +218,24 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
     for key, value in values.items():
         section, _, leaf = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    family = tree.get("model", {}).get("family", DEFAULT)
+    if family not in SETTINGS:
+        raise ConfigError(
+            f"no family of detectors is named {family!r}", source=sources.get("model.family"),
+            nearest=nearest(str(family), list(SETTINGS)), known=", ".join(SETTINGS),
+        )  # fmt: skip
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            section, _, _ = key.partition(".")
+            own = SETTINGS[family].model if section == "model" else SETTINGS[family].loss
+            raise ConfigError(
+                f"detectors of the family {family} have no setting {key!r}", source=sources.get(key),
+                nearest=nearest(key, [f"{section}.{name}" for name in own.model_fields]),
+            ) from None  # fmt: skip
         known = next((k for k in values if key == k or key.startswith(f"{k}.")), None)
         raise ConfigError(
             f"bad value for {known or key}" if key else "settings disagree",

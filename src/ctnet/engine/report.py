@@ -7,16 +7,11 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctnet.files import write_file, writing
-
-METRIC_COLUMNS = (
-    "epoch", "step", "lr", "loss", "heatmap", "size", "offset", "giou", "images_per_s", "data_wait",
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "wall_s",
-)  # fmt: skip
 
 
 class Reporter(Protocol):
@@ -74,12 +69,14 @@ class NoLog:
 class RunLog:
     """`log.jsonl`, `metrics.csv` and TensorBoard events of a run folder.
 
-    After a resume, rows of steps that will be taken again are dropped from the csv; the log keeps everything.
+    The csv has these columns, and first those that it has already. After a resume, rows of steps that will be taken
+    again are dropped from it; the log keeps everything.
     """
 
-    def __init__(self, folder: Path, start_step: int, reporter: Reporter) -> None:
+    def __init__(self, folder: Path, start_step: int, columns: Sequence[str], reporter: Reporter) -> None:
         self._csv = folder / "metrics.csv"
         self._rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
+        self._columns = list(dict.fromkeys([*(self._rows[0] if self._rows else ()), *columns]))
         self._log = folder / "log.jsonl"
         with writing(self._log):
             self._events = self._log.open("a", encoding="utf-8")
@@ -102,9 +99,9 @@ class RunLog:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Add a row to `metrics.csv`; a later row of the same epoch replaces the earlier."""
         self._rows = [r for r in self._rows if str(r["epoch"]) != str(row["epoch"])]
-        self._rows.append({name: _short(row.get(name)) for name in METRIC_COLUMNS})
+        self._rows.append({name: _short(row.get(name)) for name in self._columns})
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
         write_file(self._csv, text.getvalue().encode())

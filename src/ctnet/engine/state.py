@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctnet.config import Recipe
+from ctnet._version import __version__
 from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
+from ctnet.families import Family
 from ctnet.files import replacing
-from ctnet.models.build import build_network
 from ctnet.nn import synchronise_norms
 from ctnet.types import Category
 from ctnet.weights.containers.torch_file import explaining_full_disks
@@ -27,11 +27,12 @@ SCHEMA = "ctnet.state/1"
 
 @dataclass
 class TrainingState:
-    """The network, what updates it, and how far it has come.
+    """The network, what kind it is, what updates it, and how far it has come.
 
     `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
     """
 
+    family: Family
     network: nn.Module
     average: WeightAverage | None
     optimizer: torch.optim.Optimizer
@@ -62,17 +63,19 @@ def seed_generators(seed: int) -> None:
 
 
 def new_state(
-    recipe: Recipe, num_classes: int, device: OpenDevice, precision: Precision, lr: float, *, synchronised: bool = False
+    family: Family, num_classes: int, device: OpenDevice, precision: Precision, lr: float, *, synchronised: bool = False
 ) -> TrainingState:
     """Return the state of a training that has not begun: random weights on the device, ready to be updated.
 
     `synchronised` makes norms see the batches of all processes.
     """
-    network = build_network(recipe.model, num_classes)
+    recipe = family.recipe
+    network = family.build(num_classes)
     if synchronised:
         network = synchronise_norms(network)
     network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
     return TrainingState(
+        family=family,
         network=network.train(),
         average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
         optimizer=build_optimizer(network, recipe.optimizer, lr, fused=device.plugin.fused_optimizer),
@@ -83,7 +86,6 @@ def new_state(
 def save_state(
     path: Path,
     state: TrainingState,
-    recipe: Recipe,
     categories: tuple[Category, ...],
     data: str,
     device: OpenDevice,
@@ -92,7 +94,8 @@ def save_state(
     """Write the state, whole or not at all: tensors and plain containers only. Raises StorageError."""
     content = {
         "schema": SCHEMA,
-        "recipe": recipe.model_dump(mode="json"),
+        "ctnet": __version__,
+        "recipe": state.family.recipe.model_dump(mode="json"),
         "categories": [list(category) for category in categories],
         "data": data,
         "world_size": world_size,

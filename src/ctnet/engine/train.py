@@ -17,13 +17,14 @@ from ctnet.engine.precision import choose_precision
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import LAST, new_run_folder, run_to_resume, write_run_facts
 from ctnet.engine.schedule import peak_lr
-from ctnet.engine.start import start_sizes
+from ctnet.engine.start import start_from_data
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.engine.world import World
 from ctnet.errors import ConfigError, CtnetError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.families import family_of
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
@@ -81,13 +82,15 @@ def _fetch(backbone: str | None, world: World) -> None:
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
     """Fill the network from the data and from the files that the options name; return what went in."""
-    fresh = start_sizes(state.network, training_samples(train_set, recipe))
+    fresh = start_from_data(state.family, state.network, training_samples(train_set, recipe))
     sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
     if options.weights is not None:
         weights = open_weights(options.weights)
-        tensors, moved = rows_by_class(state.network, weights.tensors, weights.categories, train_set.categories)
+        tensors, moved = rows_by_class(
+            state.family, state.network, weights.tensors, weights.categories, train_set.categories
+        )
         report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
     if state.average is not None:
@@ -204,7 +207,8 @@ def _build(
     precision = choose_precision(recipe.train.amp, device)
     lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
-    state = new_state(recipe, len(train_set.categories), device, precision, lr, synchronised=synchronised)
+    family = family_of(recipe, train_set.keypoints)
+    state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = default_workers(world.place.local_size) if recipe.data.workers is None else recipe.data.workers
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
     parameters = sum(p.numel() for p in state.network.parameters())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from ctnet._version import __version__
 from ctnet.config import Recipe
 from ctnet.errors import WeightsError
+from ctnet.families import Family, family_of
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import recipe_and_categories
 
@@ -19,8 +21,6 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 KEY = "ctnet"  # the entry of a file's metadata that holds all this
 INPUT = "images"
-DECODED = ("boxes", "scores", "labels")
-RAW = ("heatmap_logits", "size", "offset")
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,15 @@ class About:
     info: Mapping[str, Any] = field(default_factory=dict)
     pixels: bool = False
 
+    @cached_property
+    def family(self) -> Family:
+        """The kind of detector."""
+        return family_of(self.recipe)
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names of the graph's outputs, in order."""
-        if self.output == "decoded":
-            return DECODED
-        return RAW if self.recipe.model.predict_offset else RAW[:2]
+        return self.family.instance_names if self.output == "decoded" else self.family.output_names
 
     def to_json(self) -> str:
         """Return the text that goes into the file."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, About, read_about
-from ctnet.export.onnx_format import onnx_model
+from ctnet.export.onnx_graph import onnx_model
 from ctnet.export.options import ExportOptions
 
 

@@ -19,7 +19,7 @@ from ctnet.types import Category, Detections
 
 
 class Detects(Protocol):
-    """What a detector must offer here; `ctnet.models.detector.Detector` does."""
+    """What a detector must offer here; `ctnet.detect.detector.Detector` does."""
 
     @property
     def recipe(self) -> Recipe:

@@ -73,7 +73,11 @@ def own_weights(container: Container, path: Path) -> Weights:
     except ValueError as error:
         raise damaged(path, error) from None
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise WeightsError("the file was written by another version of ctnet", file=path, expected=SCHEMA)
+        written_by = f"ctnet {about.get('ctnet', '?')}" if isinstance(about, dict) else None
+        raise WeightsError(
+            "the file was written by another version of ctnet", file=path, written_by=written_by,
+            expected=f"{SCHEMA} of ctnet {__version__}",
+        )  # fmt: skip
     recipe, categories = recipe_and_categories(about, path)
     return Weights(container.tensors, recipe, categories, about.get("info", {}))
 
@@ -115,5 +119,8 @@ def recipe_and_categories(about: Mapping[str, Any], source: object) -> tuple[Rec
         recipe = recipe_from_dict(about["recipe"], str(source))
         categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError("the recipe in the file does not suit this version", file=source, got=error) from None
+        raise WeightsError(
+            f"the recipe in the file does not suit ctnet {__version__}", file=source,
+            written_by=f"ctnet {about['ctnet']}" if "ctnet" in about else None, got=error,
+        ) from None  # fmt: skip
     return recipe, categories
