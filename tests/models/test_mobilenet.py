@@ -26,7 +26,7 @@ def test_outputs_equal_centerface_with_the_same_weights(network, golden):
     file = golden("models")
     x = torch.from_numpy(recipe.recipe_image(tuple(file["centerface_mobilev2_10/input_shape"])))
     with torch.no_grad():
-        heads = network(x.double())
+        [heads] = network(x.double())
     heads["heatmap_logits"] = heads["heatmap_logits"].sigmoid()
     for ours, theirs in (("heatmap_logits", "hm"), ("size", "wh"), ("offset", "hm_offset")):
         expected = file[f"centerface_mobilev2_10/{theirs}"]
@@ -35,7 +35,7 @@ def test_outputs_equal_centerface_with_the_same_weights(network, golden):
 
 def test_all_weights_are_trained():
     network = build_network(CenterNetModel(backbone="mobilenetv2", neck_channels=(24, 24, 24)), 3)
-    heads = network(torch.randn(2, 3, 64, 96))
+    [heads] = network(torch.randn(2, 3, 64, 96))
     assert heads["heatmap_logits"].shape == (2, 3, 16, 24)
     sum(h.square().sum() for h in heads.values()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())

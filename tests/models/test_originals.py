@@ -11,9 +11,7 @@ import torch
 
 from ctnet.config import CenterNetModel
 from ctnet.families import build_network
-from ctnet.weights.centernet_names import centernet_pairs
-from ctnet.weights.mmdet_names import mmdet_pairs
-from ctnet.weights.names import foreign_names
+from ctnet.weights.names import detector_pairs, foreign_names
 from originals import recipe
 
 PLAIN = {"neck": "plain", "neck_channels": (256, 256, 256)}
@@ -35,7 +33,7 @@ UNUSED = re.compile(r"base\.level[34]\.project\.|base\.fc\.")
 
 
 def pairs_of(name, model):
-    return mmdet_pairs(model) if name.startswith("mmdet") else centernet_pairs(model)
+    return detector_pairs("mmdet" if name.startswith("mmdet") else "centernet", model)
 
 
 class Original:
@@ -52,11 +50,10 @@ class Original:
 
     def answers(self, network, x):
         """Return the outputs under the original's names."""
-        outputs = network(x)
-        if isinstance(outputs, list):
-            stacks = [self._named(heads) for heads in outputs]
-            return {f"stack{i}/{name}": out for i, heads in enumerate(stacks) for name, out in heads.items()}
-        return self._named(outputs)
+        stacks = [self._named(heads) for heads in network(x)]
+        if len(stacks) == 1:
+            return stacks[0]
+        return {f"stack{i}/{name}": out for i, heads in enumerate(stacks) for name, out in heads.items()}
 
     def _named(self, heads):
         heatmap, size, offset = heads["heatmap_logits"], heads["size"], heads["offset"]
@@ -175,7 +172,7 @@ def test_names_and_shapes_of_tensors_are_the_originals_but_the_unused(name, gold
 def test_networks_known_by_their_names_run(name):
     network = build_network(KEYS_ONLY[name], 80).eval()
     with torch.no_grad():
-        heads = network(torch.randn(1, 3, 64, 96))
+        [heads] = network(torch.randn(1, 3, 64, 96))
     assert {k: tuple(v.shape) for k, v in heads.items()} == {
         "heatmap_logits": (1, 80, 16, 24),
         "size": (1, 2, 16, 24),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet._version import __version__
+from ctnet.config import Recipe
 from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
@@ -86,6 +87,7 @@ def new_state(
 def save_state(
     path: Path,
     state: TrainingState,
+    recipe: Recipe,
     categories: tuple[Category, ...],
     data: str,
     device: OpenDevice,
@@ -95,7 +97,7 @@ def save_state(
     content = {
         "schema": SCHEMA,
         "ctnet": __version__,
-        "recipe": state.family.recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
         "categories": [list(category) for category in categories],
         "data": data,
         "world_size": world_size,

@@ -233,6 +233,7 @@ class Trainer:
         save_state(
             checkpoints / "last.pt",
             self.state,
+            self.recipe,
             self.annotations.categories,
             str(self.data),
             self.device,
