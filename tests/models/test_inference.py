@@ -129,7 +129,7 @@ def test_a_saved_detector_loads_with_no_further_information(detector, pictures, 
     assert loaded.categories == detector.categories
     assert loaded.recipe == detector.recipe
     assert_close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
-    heads = loaded.model(torch.zeros(1, 3, 64, 96))
+    [heads] = loaded.model(torch.zeros(1, 3, 64, 96))
     assert set(heads) == {"heatmap_logits", "size", "offset"}
 
 

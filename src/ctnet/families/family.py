@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ctnet.config import Recipe
 from ctnet.data.sample import Encoder
 from ctnet.ops import Peaks, decode_peaks
-from ctnet.types import Instances, KeypointSchema, Objects, Targets
+from ctnet.types import Detections, Instances, KeypointSchema, Objects, Targets
 
 __all__ = ["Encoder", "Family", "FindPeaks", "Outputs"]
 
@@ -104,6 +106,9 @@ class Family(ABC):
     @abstractmethod
     def taught(self, targets: Targets) -> list[tuple[Objects, Tensor | None]]:
         """Return, for each image of a batch, the objects that its targets stand for and where heat is, (H,W)."""
+
+    def draw(self, image_bgr: NDArray[np.uint8], found: Detections) -> None:
+        """Draw what is more than boxes into an image."""
 
     def traceable(self, network: nn.Module) -> tuple[str, ...]:
         """Return the names of the modules that devices fold, cast and compile; "" is the network itself."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
+from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
@@ -24,6 +25,10 @@ class Detects(Protocol):
     @property
     def recipe(self) -> Recipe:
         """The recipe it was trained with."""
+
+    @property
+    def family(self) -> Family:
+        """The kind of detector it is."""
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -67,7 +72,7 @@ def run_predict(
                     kept = found.above(score)
                     entry = _entry(frame, kept, detector.categories)
                     if drawings:
-                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector.categories))
+                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
                     pictures.append(entry)
                 if on_progress:
                     on_progress(len(pictures))
@@ -93,5 +98,7 @@ def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) ->
     return {**entry, "detections": found.to_dicts(categories)}
 
 
-def _draw(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> Image:
-    return draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, categories, found.scores)
+def _draw(frame: Frame, found: Detections, detector: Detects) -> Image:
+    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores)
+    detector.family.draw(drawn, found)
+    return drawn
