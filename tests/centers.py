@@ -39,5 +39,3 @@ def decoded(heads, top_k, family=None):
     """Return boxes in cells, scores and labels of raw outputs."""
     instances = (family or center_family(predict_offset="offset" in heads)).decode(heads, top_k)
     return instances.boxes / STRIDE, instances.scores, instances.labels
-
-

@@ -96,7 +96,9 @@ def test_no_files_import_each_other_in_a_circle(trees):
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
         name = modules[path].removesuffix(".__init__")
         # `from package import module` needs the module, not what else the package's own file imports
-        needed = {one for one in found & names if one != name and not any(f.startswith(f"{one}.") for f in found & names)}
+        needed = {
+            one for one in found & names if one != name and not any(f.startswith(f"{one}.") for f in found & names)
+        }
         graph[name] = needed
     TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
 

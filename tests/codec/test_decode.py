@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from centers import center_family, decoded
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from centers import decoded, encode_centers
 
+from centers import decoded, encode_centers
 from ctnet.codec.affine import affine_matrix, transform_boxes
 from ctnet.codec.gaussian import draw_gaussians, gaussian_radius
 

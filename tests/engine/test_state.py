@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from ctnet.config import Recipe, load_recipe
-from ctnet.families import family_of
 from ctnet.devices import open_device
 from ctnet.engine.state import TrainingState, restore_state, save_state
+from ctnet.families import family_of
 from ctnet.types import Category
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from centers import center_batch, center_family, center_loss
 
+from centers import center_batch, center_family, center_loss
 from ctnet.losses import box_giou_loss, cell_regression_loss, dense_size_loss, heatmap_focal_loss
 
 

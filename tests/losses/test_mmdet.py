@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from centers import center_batch, center_family, center_loss, decoded, encode_centers
 
+from centers import center_batch, center_family, center_loss, decoded, encode_centers
 from ctnet.losses import unclamped_focal_loss
 
 MMDET = center_family(targets="mmdet")

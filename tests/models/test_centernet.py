@@ -86,7 +86,9 @@ def test_fresh_sizes_are_the_median_of_the_data(hidden):
         assert torch.allclose(answer, torch.tensor(expected).view(1, -1, 1, 1).expand_as(answer).float(), atol=0.5)
 
 
-@pytest.mark.parametrize("model", [CenterNetModel(), CenterNetModel(backbone="dla34")], ids=lambda model: model.backbone)
+@pytest.mark.parametrize(
+    "model", [CenterNetModel(), CenterNetModel(backbone="dla34")], ids=lambda model: model.backbone
+)
 def test_deformable_convolutions_with_and_without_bias(model):
     for bias in (True, False):
         network = build_network(model.model_copy(update={"deform_bias": bias}), 2)

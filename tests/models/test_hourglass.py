@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from centers import center_batch, center_family, center_loss
 
+from centers import center_batch, center_family, center_loss
 from ctnet.config import CenterNetModel, Evaluation, Recipe
 from ctnet.detect.detector import Detector, prepare_detector
 from ctnet.detect.views import render_views

@@ -134,7 +134,10 @@ def test_detectron2_files_with_the_stride_in_the_first_convolution(tmp_path):
         assert_trunk(network, before, trunk)
     with pytest.raises(WeightsError, match="stride") as caught:
         load_backbone(
-            start(CenterNetModel(backbone="resnet50"))[0], str(tmp_path / "R-50.pkl"), CenterNetModel(backbone="resnet50"), Data()
+            start(CenterNetModel(backbone="resnet50"))[0],
+            str(tmp_path / "R-50.pkl"),
+            CenterNetModel(backbone="resnet50"),
+            Data(),
         )
     assert "stride_in_1x1=true" in caught.value.hint
 

@@ -25,7 +25,9 @@ def networks(count, **settings):
 def test_rows_follow_the_names(names):
     old, new = networks(len(names))
     before, given = {k: v.clone() for k, v in new.state_dict().items()}, old.state_dict()
-    tensors, (sentence,) = rows_by_class(FAMILY, new, given, OLD, [Category(9 + i, name) for i, name in enumerate(names)])
+    tensors, (sentence,) = rows_by_class(
+        FAMILY, new, given, OLD, [Category(9 + i, name) for i, name in enumerate(names)]
+    )
     known = [c.name for c in OLD]
     for tensor in NAMES:
         for label, name in enumerate(names):

@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save, save_file
 
 from ctnet.config import CenterNetModel, Recipe
 from ctnet.errors import StorageError, WeightsError
@@ -105,3 +106,39 @@ def test_fine_tuning_refuses_another_trunk():
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_for_finetuning(build_network(CenterNetModel(), 3), tensors, "deep.safetensors")
     assert "unexpected" in caught.value.facts
+
+
+def rewritten(path, change):
+    """Rewrite what a file of weights says about itself."""
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["ctnet"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(about)
+    path.write_bytes(save(tensors, metadata={"ctnet": json.dumps(about)}))
+
+
+def newer(about):
+    about.update(schema="ctnet.weights/7", ctnet="9.1.0")
+
+
+def of_another_family(about):
+    about["recipe"]["model"] = {"family": "transformer", "layers": 6}
+    about["ctnet"] = "9.1.0"
+
+
+def with_another_head(about):
+    about["recipe"]["model"]["heads"] = ["heatmap", "size", "velocity"]
+    about["ctnet"] = "9.1.0"
+
+
+@pytest.mark.parametrize("change", [newer, of_another_family, with_another_head])
+def test_weights_that_this_version_does_not_know_say_which_version_wrote_them(change, ctnet, tmp_path):
+    path = tmp_path / "later.safetensors"
+    recipe = Recipe()
+    save_weights(path, Weights(build_network(recipe.model, 1).state_dict(), recipe, (Category(1, "cup"),)))
+    rewritten(path, change)
+    for command in (("weights", "inspect", path), ("eval", "--weights", path), ("export", "pt2", "--weights", path)):
+        code, _, err = ctnet(*command)
+        assert code == 3, err
+        assert "9.1.0" in err
+        assert "Traceback" not in err

@@ -219,7 +219,7 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
         section, _, leaf = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[leaf] = value
     family = tree.get("model", {}).get("family", DEFAULT)
-    if family not in SETTINGS:
+    if family not in tuple(SETTINGS):
         raise ConfigError(
             f"no family of detectors is named {family!r}", source=sources.get("model.family"),
             nearest=nearest(str(family), list(SETTINGS)), known=", ".join(SETTINGS),

@@ -17,6 +17,7 @@ from torch import Tensor
 from ctnet._version import __version__
 from ctnet.config import Recipe, recipe_from_dict
 from ctnet.errors import ConfigError, WeightsError
+from ctnet.families import family_of
 from ctnet.files import replacing
 from ctnet.types import Category
 from ctnet.weights.containers import Container, read_container
@@ -117,6 +118,7 @@ def recipe_and_categories(about: Mapping[str, Any], source: object) -> tuple[Rec
     """Return what a file of weights says about itself. Raises WeightsError."""
     try:
         recipe = recipe_from_dict(about["recipe"], str(source))
+        family_of(recipe)  # knows its heads
         categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
