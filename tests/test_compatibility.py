@@ -95,7 +95,7 @@ def test_weights_can_be_exported_converted_and_trained_from(ctnet, tmp_path):
     code, _, err = ctnet("export", "pt2", "--raw", "--weights", checkpoints / "best.safetensors")
     assert code == 0, err
     code, _, err = ctnet(
-        "train", "--weights", OLD / "run/checkpoints/best.safetensors", "--data", OLD / "set", "--out", tmp_path / "run",
+        "train", "--weights", checkpoints / "best.safetensors", "--data", OLD / "set", "--out", tmp_path / "run",
         "train.max_steps=1", "data.workers=0", "data.image_size=64", "--device", "cpu",
     )  # fmt: skip
     assert code == 0, err

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ctnet.codec import encode
@@ -33,7 +32,7 @@ from ctnet.losses import GUARD, box_giou_loss, count_centers, unclamped_focal_lo
 from ctnet.models.centernet import build_centernet
 from ctnet.models.heads import Heads
 from ctnet.ops import decode_peaks
-from ctnet.types import Detections, Instances, KeypointSchema, Objects, Targets
+from ctnet.types import Instances, KeypointSchema, Objects, Targets
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,7 @@ class CenterNetFamily(Family):
         values = [head.name for head in self.heads if head.role == "value"]
         points = ["keypoints"] if "keypoints" in self.by_role else []
         self.instance_names = ("boxes", "scores", "labels", *points, *values)
+        self.drawers = tuple(head.draw for head in self.heads if head.draw is not None)
         weights = {head.part: getattr(loss, head.part, head.weight) for head in self.heads}
         self.loss_weights = weights | ({"giou": loss.giou} if loss.giou > 0 else {})
 
@@ -278,12 +278,6 @@ class CenterNetFamily(Family):
         for i, valid in enumerate(rows["valid"]):
             found.append((Objects(boxes[i][valid].numpy(), rows["label"][i][valid].numpy()), heat[i]))
         return found
-
-    def draw(self, image_bgr: NDArray[np.uint8], found: Detections) -> None:
-        """Draw the values of the heads that know how."""
-        for head in self.heads:
-            if head.draw is not None:
-                head.draw(image_bgr, found)
 
 
 def choose_heads(names: Sequence[str], keypoints: KeypointSchema | None) -> tuple[Head, ...]:

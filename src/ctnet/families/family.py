@@ -38,6 +38,9 @@ class Family(ABC):
     outputs_per_class: Mapping[str, int]
     """the raw maps that may have channels of their own for each class, and how many"""
 
+    drawers: tuple[Callable[[NDArray[np.uint8], Detections], None], ...] = ()
+    """draw values of further heads into an image"""
+
     def __init__(self, recipe: Recipe, keypoints: KeypointSchema | None = None) -> None:
         self.recipe = recipe
         self.keypoints = keypoints
@@ -109,6 +112,8 @@ class Family(ABC):
 
     def draw(self, image_bgr: NDArray[np.uint8], found: Detections) -> None:
         """Draw what is more than boxes into an image."""
+        for draw in self.drawers:
+            draw(image_bgr, found)
 
     def traceable(self, network: nn.Module) -> tuple[str, ...]:
         """Return the names of the modules that devices fold, cast and compile; "" is the network itself."""
