@@ -49,7 +49,7 @@ def write(graph: fx.GraphModule, image: Any, writer: Writer) -> dict[str, Any]:
             layer = modules[str(node.target)]
             values[node] = next(by_layer[kind] for kind in type(layer).__mro__ if kind in by_layer)(arguments[0], layer)
         elif node.op == "output":
-            return {name: values[value] for name, value in node.args[0].items()}
+            return {name: values[value] for name, value in node.args[0][-1].items()}
         elif node.target is F.relu:
             values[node] = writer.relu(arguments[0])
         elif node.target is torch.cat:

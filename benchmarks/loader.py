@@ -22,7 +22,7 @@ from ctnet.data.demo import data_or_demo
 from ctnet.data.image import read_image
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import open_device
-from ctnet.models.build import STRIDE, build_network
+from ctnet.families import build_network, family_of
 
 
 def images_per_second(samples: TrainingSamples, seconds: float) -> float:
@@ -48,7 +48,8 @@ def main() -> None:
     side = values.image_size
     recipe = load_recipe("centernet_resdcn18", []).recipe
     annotations = open_dataset(data_or_demo(values.data), "train")
-    samples = TrainingSamples(annotations, (side, side), STRIDE, recipe.augment, 0, 128)
+    encoder = family_of(recipe).encoder(len(annotations.categories))
+    samples = TrainingSamples(annotations, (side, side), encoder, recipe.augment, 0, 128)
     picture = np.mean([record.width * record.height for record in annotations.images]) ** 0.5
     torch.set_num_threads(1)  # a worker has one
     rates = {"worker": images_per_second(samples, values.seconds)}

@@ -25,7 +25,7 @@ CLASSES = 80
 def calls_of(device: OpenDevice, network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[str, object]:
     """Return a call of each way to run the network, every one checked against float32."""
     with torch.inference_mode():
-        expected = network(x)["heatmap_logits"]
+        expected = network(x)[-1]["heatmap_logits"]
     prepared = {
         f"{precision}{'/compiled' if compiled else ''}": device.plugin.prepare(
             network, device.torch_device, precision=precision, compile=compiled
@@ -34,7 +34,7 @@ def calls_of(device: OpenDevice, network: nn.Module, x: Tensor, values: argparse
         for compiled in ((False, True) if values.compile else (False,))
     }
     pictures = x.contiguous(memory_format=torch.channels_last).to(device.torch_device)
-    calls = {name: lambda n=ready: n(pictures)["heatmap_logits"] for name, ready in prepared.items()}
+    calls = {name: lambda n=ready: n(pictures)[-1]["heatmap_logits"] for name, ready in prepared.items()}
     if device.torch_device.type == "cpu":
         folded = fold_batch_norm(network)
         peers = {

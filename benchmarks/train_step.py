@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ctnet.bench.operations import operations
 from ctnet.config import load_recipe
 from ctnet.engine.host_memory import keep_freed_memory
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import BatchNorm2d, DeformConv2d, MaxPool2d
 
 
@@ -25,7 +25,7 @@ def step(network: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Run forward and backward of a stand-in loss, and return the loss. The real losses cost next to nothing."""
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         outputs = network(x)
-    loss = sum(output.float().square().mean() for output in outputs.values())
+    loss = sum(output.float().square().mean() for output in outputs[-1].values())
     network.zero_grad(set_to_none=True)
     loss.backward()
     return loss.detach()

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 from statistics import median
 
@@ -13,21 +14,24 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "types", "files", "limits", "lock", "parent", "precision", "_version"},
+    {"errors", "limits", "precision", "parent", "_version"},
+    {"lock"},
+    {"types", "files"},
     {"config"},
     {"ops"},
-    {"devices", "nn", "codec"},
-    {"models", "losses", "data", "weights"},
-    {"bench", "engine", "eval", "export", "predict"},
+    {"nn", "codec"},
+    {"devices"},
+    {"models", "losses", "data"},
+    {"families"},
+    {"weights"},
+    {"export"},
+    {"detect"},
+    {"eval"},
+    {"engine", "predict"},
+    {"bench"},
     {"cli"},
 ]
 RANK = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-SIBLINGS = {
-    ("engine", "eval"),  # training scores its weights
-    ("bench", "export"),  # what is timed is the file and the runtime that users get
-    ("bench", "engine"),  # and the step that training takes
-    ("bench", "eval"),  # what a faster file costs is AP
-}
 FENCED = {
     "typer": {"cli"},
     "rich": {"cli"},
@@ -74,20 +78,37 @@ def trees() -> dict:
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
-def test_no_room_imports_a_higher_one_or_a_sibling_of_the_fifth_level(trees):
+def test_rooms_import_lower_ones_alone(trees):
+    """Neither higher rooms nor others of their own level, so there is no circle between rooms."""
     wrong = []
     for path, tree in trees.items():
         here = room(path)
         if here not in RANK:  # the public surface and `python -m ctnet`
             continue
         for name in imports(tree):
-            if not name.startswith("ctnet."):
-                continue
-            there = name.split(".")[1]
-            siblings = RANK[there] == 5 == RANK[here] and there != here and (here, there) not in SIBLINGS
-            if RANK[there] > RANK[here] or siblings:
+            there = name.split(".")[1] if name.startswith("ctnet.") else here
+            if there != here and RANK[there] >= RANK[here]:
                 wrong.append(f"{path.relative_to(SOURCE)} -> {name}")
     assert not wrong
+
+
+def test_no_files_import_each_other_in_a_circle(trees):
+    """Imports inside functions and for type checkers count as well."""
+    modules = {path: ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in trees}
+    names = {name.removesuffix(".__init__") for name in modules.values()}
+    graph = {}
+    for path, tree in trees.items():
+        found = set(imports(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        name = modules[path].removesuffix(".__init__")
+        # `from package import module` needs the module, not what else the package's own file imports
+        needed = {
+            one for one in found & names if one != name and not any(f.startswith(f"{one}.") for f in found & names)
+        }
+        graph[name] = needed
+    TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
 
 
 def test_packages_are_imported_only_in_their_rooms(trees):

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from ctnet._version import __version__
 
 if TYPE_CHECKING:
-    from ctnet.models.detector import Detector, load_detector
+    from ctnet.detect.detector import Detector
+    from ctnet.detect.opening import load_detector
     from ctnet.types import Detections
 
 __all__ = ["Detections", "Detector", "__version__", "load_detector"]
@@ -17,8 +18,12 @@ def __getattr__(name: str) -> Any:
         from ctnet.types import Detections
 
         return Detections
-    if name in ("Detector", "load_detector"):
-        from ctnet.models import detector
+    if name == "Detector":
+        from ctnet.detect.detector import Detector
 
-        return getattr(detector, name)
+        return Detector
+    if name == "load_detector":
+        from ctnet.detect.opening import load_detector
+
+        return load_detector
     raise AttributeError(f"module 'ctnet' has no attribute {name!r}")

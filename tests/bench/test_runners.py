@@ -7,7 +7,7 @@ import torch
 from ctnet.bench.runners import STAGES, Entry, InferenceRunner
 from ctnet.bench.subject import open_subject
 from ctnet.data.image import read_image
-from ctnet.models.detector import load_detector
+from ctnet.detect.opening import load_detector
 
 
 @pytest.fixture(params=["small.safetensors", "small.pt2"])

@@ -68,8 +68,8 @@ def run(demo, monkeypatch):
         detectors.open_detector = lambda *_, **__: Oracle(Recipe.model_validate(content), categories)
         return CliRunner().invoke(app, ["--weights", "best.safetensors", *map(str, arguments)])
 
-    detectors = types.ModuleType("ctnet.export.runtime")
-    monkeypatch.setitem(sys.modules, "ctnet.export.runtime", detectors)
+    detectors = types.ModuleType("ctnet.detect.opening")
+    monkeypatch.setitem(sys.modules, "ctnet.detect.opening", detectors)
     monkeypatch.setattr("ctnet.eval.evaluate.evaluate", evaluate)
     run.categories = tuple(run_categories)
     return run

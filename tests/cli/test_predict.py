@@ -39,9 +39,9 @@ class Whole:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Return a function that runs the command in an empty folder, its detector a stand-in."""
-    module = types.ModuleType("ctnet.export.runtime")
+    module = types.ModuleType("ctnet.detect.opening")
     module.open_detector = lambda *_, **__: Whole()
-    monkeypatch.setitem(sys.modules, "ctnet.export.runtime", module)
+    monkeypatch.setitem(sys.modules, "ctnet.detect.opening", module)
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
     app.command()(predict)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ctnet.config import load_recipe
-from ctnet.models.build import build_network
-from ctnet.models.detector import load_detector
+from ctnet.detect.opening import load_detector
+from ctnet.families import build_network
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
 from ctnet.weights.opening import open_weights

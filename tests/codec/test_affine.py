@@ -38,7 +38,7 @@ def test_matrices_equal_the_original(golden):
 def test_letterbox_of_a_landscape_picture():
     view = fixed_view((480, 640), (512, 512))
     assert np.allclose(view.to_input(), [[0.8, 0, 0], [0, 0.8, 64]])
-    assert np.allclose(view.from_cells(4), [[5, 0, 0], [0, 5, -80]])
+    assert np.allclose(view.from_input(), [[1.25, 0, 0], [0, 1.25, -80]])
 
 
 def test_kept_resolution_always_grows_and_shifts_by_whole_pixels():
@@ -54,7 +54,7 @@ def test_boxes_survive_the_round_trip(view):
     boxes = np.array([[3.5, 4.25, 40.0, 50.5], [0, 0, 101, 57]], np.float32)
     resized = boxes * view.test_scale
     cells = transform_boxes(resized, view.to_input() / 4)
-    assert np.allclose(transform_boxes(cells, view.from_cells(4)), boxes, atol=1e-3)
+    assert np.allclose(transform_boxes(4 * cells, view.from_input()), boxes, atol=1e-3)
 
 
 def test_points_and_boxes_of_nothing():

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ctnet.codec.decode import peak_boxes
-from ctnet.ops import decode_peaks
+from centers import center_family, decoded
 
 
 @pytest.mark.parametrize(
@@ -12,8 +11,17 @@ from ctnet.ops import decode_peaks
 )
 def test_detections_equal_the_original(name, top_k, golden):
     file = golden("decode")
-    heads = {k: torch.tensor(file[f"{name}/{k}"]) for k in ("hm", "wh", "reg") if f"{name}/{k}" in file.files}
-    peaks = decode_peaks(heads["hm"], top_k)
-    boxes = peak_boxes(peaks, heads["wh"], heads.get("reg"))
-    found = torch.cat([boxes, peaks.scores[..., None], peaks.labels[..., None].float()], -1)
+    names = {"hm": "heatmap_logits", "wh": "size", "reg": "offset"}
+    heads = {ours: torch.tensor(file[f"{name}/{k}"]) for k, ours in names.items() if f"{name}/{k}" in file.files}
+    family = center_family(per_class=heads["size"].shape[1] > 2, predict_offset="offset" in heads)
+    boxes, scores, labels = decoded(heads, top_k, family)
+    found = torch.cat([boxes, scores[..., None], labels[..., None].float()], -1)
     assert torch.allclose(found, torch.tensor(file[f"{name}/dets"]), atol=1e-5)
+
+
+def test_a_logarithm_of_the_size_is_decoded_to_it():
+    heads = {"heatmap_logits": torch.full((1, 1, 8, 8), -9.0), "log_size": torch.zeros(1, 2, 8, 8)}
+    heads["heatmap_logits"][0, 0, 3, 5] = 2.0
+    heads["log_size"][0, :, 3, 5] = torch.tensor([2.0, 5.0]).log()
+    boxes, _, _ = decoded(heads, 1, center_family(heads=("heatmap", "log_size")))
+    assert torch.allclose(boxes[0, 0], torch.tensor([4.5, 1.0, 6.5, 6.0]), atol=1e-5)

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from centers import decoded, encode_centers
 from ctnet.codec.affine import affine_matrix, transform_boxes
-from ctnet.codec.decode import peak_boxes
-from ctnet.codec.encode import encode_centers
 from ctnet.codec.gaussian import draw_gaussians, gaussian_radius
-from ctnet.ops import decode_peaks
 
 
 def targets_of(file, name, **options):
@@ -145,9 +143,10 @@ def test_decoding_perfect_outputs_returns_the_boxes():
     for n, cell in enumerate(targets.cell):
         size[0, :, cell // 21, cell % 21] = torch.from_numpy(targets.size[n])
         offset[0, :, cell // 21, cell % 21] = torch.from_numpy(targets.offset[n])
-    peaks = decode_peaks(torch.logit(torch.from_numpy(targets.heatmap)[None], eps=1e-6), 4)
-    found = peak_boxes(peaks, size, offset)[0].numpy()
+    logits = torch.logit(torch.from_numpy(targets.heatmap)[None], eps=1e-6)
+    found_boxes, _, found_labels = decoded({"heatmap_logits": logits, "size": size, "offset": offset}, 4)
+    found = found_boxes[0].numpy()
     order = found[:, 0].argsort()
     expected = np.clip(boxes, 0, [20, 16, 20, 16])
     assert np.allclose(found[order], expected[expected[:, 0].argsort()], atol=1e-5)
-    assert peaks.labels[0].numpy()[order].tolist() == labels[expected[:, 0].argsort()].tolist()
+    assert found_labels[0].numpy()[order].tolist() == labels[expected[:, 0].argsort()].tolist()

@@ -1,10 +1,12 @@
 """Recipes: files, overrides, provenance, mistakes."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from ctnet.config import Recipe, load_recipe, recipe_from_dict, recipe_names
+from ctnet.config import CenterNetModel, Loss, Model, Recipe, load_recipe, recipe_from_dict, recipe_names
+from ctnet.config.families import SETTINGS, FamilySettings
 from ctnet.config.load import to_yaml
 from ctnet.errors import ConfigError
 
@@ -128,3 +130,56 @@ def test_a_name_that_no_file_can_have_is_no_recipe(tmp_path, name):
     (tmp_path / "a.yaml").write_text(f'extends: "{name}"\n'.replace("\0", "\\0"))
     with pytest.raises(ConfigError):
         load_recipe(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "nearest"),
+    [
+        (["model.family=centrenet"], "no family of detectors is named 'centrenet'", "centernet"),
+        (["model.family=[1]"], "no family of detectors", None),
+        (["model.num_proposals=3"], "detectors of the family centernet have no setting 'model.num_proposals'", None),
+        (["loss.sizes=3"], "detectors of the family centernet have no setting 'loss.sizes'", "loss.size"),
+        (["model.family=proposals", "model.head_channel=3"], "unknown setting 'model.head_channel'", None),
+        (["model.family=proposals", "model.head_channels=3"], "the family proposals have no setting", None),
+    ],
+)
+def test_settings_belong_to_a_family(overrides, message, nearest, monkeypatch):
+    class Proposals(Model):
+        family: Literal["proposals"] = "proposals"
+        num_proposals: int = 100
+
+    class Sizes(Loss):
+        sizes: float = 1.0
+
+    monkeypatch.setitem(SETTINGS, "proposals", FamilySettings(Proposals, Sizes))
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("demo", overrides)
+    assert message in str(caught.value)
+    assert nearest is None or caught.value.facts["nearest"] == nearest
+    other = recipe_from_dict({"model": {"family": "proposals", "num_proposals": 7}, "loss": {"sizes": 2}}, "x")
+    assert (other.model.num_proposals, other.loss.sizes) == (7, 2.0)
+    assert recipe_from_dict(other.model_dump(mode="json"), "x") == other
+
+
+def test_a_recipe_without_a_family_is_a_centernet():
+    recipe = recipe_from_dict({"model": {"backbone": "resnet34"}}, "x")
+    assert recipe.model == CenterNetModel(backbone="resnet34")
+    assert recipe.model_dump()["model"]["family"] == "centernet"
+
+
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        ("[heatmap,size,log_size]", "2 heads for one size: size, log_size"),
+        ("[size,offset]", "no heatmap"),
+        ("[heatmap,offset]", "no size"),
+        ("[heatmap,size,offset,offset]", "2 heads for one offset"),
+        ("[heatmap,sise]", "no head is named 'sise'"),
+    ],
+)
+def test_heads_that_do_not_fit_together_are_refused(heads, reason, ctnet, small_set):
+    for command in (("train", "--data", small_set), ("config", "validate")):
+        code, _, err = ctnet(*command, f"model.heads={heads}")
+        assert code == 2
+        assert reason in err
+    assert "nearest" in err or "sise" not in heads

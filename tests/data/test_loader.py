@@ -2,33 +2,37 @@
 
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from ctnet.codec.affine import fixed_view, transform_boxes
-from ctnet.config import Augment
+from ctnet.config import Augment, Recipe
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import read_image
 from ctnet.data.loader import Batch, EpochOrder, collate, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
 from ctnet.errors import DataError
+from ctnet.families import family_of
 
 
 @pytest.fixture
 def samples(small_set) -> TrainingSamples:
-    return TrainingSamples(open_dataset(small_set, "train"), (64, 96), 4, Augment(), seed=5, max_objects=100)
+    annotations = open_dataset(small_set, "train")
+    encoder = family_of(Recipe()).encoder(len(annotations.categories))
+    return TrainingSamples(annotations, (64, 96), encoder, Augment(), seed=5, max_objects=100)
 
 
 def tensors(batch: Batch) -> list:
-    return [batch.images, batch.lighting, batch.image_ids, *(t for t in batch.targets if t is not None)]
+    return [batch.images, batch.lighting, batch.image_ids, *batch.targets.maps.values(), *batch.targets.rows.values()]
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_only(samples):
     first, again = samples[0, 3], pickle.loads(pickle.dumps(samples))[0, 3]
     assert np.array_equal(first.image, again.image)
-    assert np.array_equal(first.targets.heatmap, again.targets.heatmap)
+    assert np.array_equal(first.targets.maps["heatmap"], again.targets.maps["heatmap"])
     assert not np.array_equal(first.image, samples[1, 3].image)
     assert not np.array_equal(first.image, replace(samples, seed=6)[0, 3].image)
 
@@ -61,7 +65,7 @@ def test_targets_lie_on_the_objects_they_belong_to(samples):
     """A plain view of a drawn shape: its box in cells is its box in the picture, scaled."""
     plain = replace(samples, augment=Augment(crop="none", flip=0, photometric=0, lighting=0))
     for index, record in enumerate(samples.annotations.images):
-        targets = plain[0, index].targets
+        targets = SimpleNamespace(**plain[0, index].targets.rows)
         view = fixed_view((record.height, record.width), (64, 96))
         expected = transform_boxes(record.boxes_xyxy, view.to_input() / 4).clip(0, [23, 15, 23, 15])
         assert np.allclose(targets.size, expected[:, 2:] - expected[:, :2], atol=1e-4)
@@ -69,13 +73,14 @@ def test_targets_lie_on_the_objects_they_belong_to(samples):
         assert np.allclose(middle, (expected[:, :2] + expected[:, 2:]) / 2, atol=1e-4)
 
 
-def test_object_sizes_are_those_that_the_first_epoch_teaches(samples):
-    taught = [samples[0, index].targets for index in range(len(samples))]
-    sizes, labels = samples.object_sizes()
-    assert np.allclose(sizes, np.concatenate([t.size[t.valid] for t in taught]), atol=1e-4)
-    assert labels.tolist() == np.concatenate([t.label[t.valid] for t in taught]).tolist()
-    few, _ = samples.object_sizes(pictures=2)
-    assert np.allclose(few, np.concatenate([taught[i].size[taught[i].valid] for i in (0, len(samples) - 1)]), atol=1e-4)
+def test_rows_are_those_that_the_first_epoch_teaches(samples):
+    taught = [samples[0, index].targets.rows for index in range(len(samples))]
+    rows = samples.rows()
+    assert rows.keys() == taught[0].keys()
+    for name, values in rows.items():
+        assert np.array_equal(values, np.concatenate([one[name] for one in taught])), name
+    few = samples.rows(images=2)
+    assert np.array_equal(few["size"], np.concatenate([taught[0]["size"], taught[-1]["size"]]))
 
 
 def test_every_picture_comes_once_an_epoch_in_another_order():
@@ -143,20 +148,20 @@ def test_worker_processes_change_nothing(samples, context):
 def test_objects_are_padded_to_the_most_in_the_batch(samples):
     drawn = [samples[0, i] for i in range(4)]
     batch = collate(drawn)
-    most = max(len(s.targets.valid) for s in drawn)
-    assert batch.targets.size.shape == (4, most, 2)
+    most = max(len(s.targets.rows["valid"]) for s in drawn)
+    assert batch.targets.rows["size"].shape == (4, most, 2)
     for i, sample in enumerate(drawn):
-        assert batch.targets.valid[i].sum() == sample.targets.valid.sum()
+        assert batch.targets.rows["valid"][i].sum() == sample.targets.rows["valid"].sum()
     assert batch.images.dtype == torch.uint8
 
 
 def test_objects_are_padded_to_a_number_that_was_asked_for(samples):
     drawn = [samples[0, i] for i in range(3)]
     batch, wide = collate(drawn), collate(drawn, 40)
-    found = batch.targets.valid.shape[1]
-    assert wide.targets.valid.shape == (3, 40)
-    assert torch.equal(wide.targets.size[:, :found], batch.targets.size)
-    assert not wide.targets.valid[:, found:].any()
+    found = batch.targets.rows["valid"].shape[1]
+    assert wide.targets.rows["valid"].shape == (3, 40)
+    assert torch.equal(wide.targets.rows["size"][:, :found], batch.targets.rows["size"])
+    assert not wide.targets.rows["valid"][:, found:].any()
 
 
 def test_crowds_and_objects_beyond_the_limit_are_left_out(samples):
@@ -164,11 +169,11 @@ def test_crowds_and_objects_beyond_the_limit_are_left_out(samples):
     index = int(np.argmax([len(r.labels) for r in annotations.images]))
     record = annotations.images[index]
     assert len(record.labels) >= 2
-    assert len(replace(samples, max_objects=1)[0, index].targets.valid) == 1
+    assert len(replace(samples, max_objects=1)[0, index].targets.rows["valid"]) == 1
     crowded = replace(record, crowd=np.ones(len(record.labels), bool))
     images = (*annotations.images[:index], crowded, *annotations.images[index + 1 :])
     without = replace(samples, annotations=replace(annotations, images=images))
-    assert without[0, index].targets.heatmap.max() == 0
+    assert without[0, index].targets.maps["heatmap"].max() == 0
 
 
 def test_a_broken_picture_is_named_with_its_annotations(samples):

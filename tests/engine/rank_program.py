@@ -8,14 +8,14 @@ from torch import nn
 
 from ctnet.config import load_recipe
 from ctnet.data.dataset import open_dataset
+from ctnet.detect.detector import Detector
 from ctnet.engine import train as engine
 from ctnet.engine.processes.failure import reporting
 from ctnet.engine.processes.world import process_group
 from ctnet.engine.report import Silence
 from ctnet.errors import CtnetError, DataError
 from ctnet.eval.evaluate import evaluate
-from ctnet.models.build import build_network
-from ctnet.models.detector import Detector
+from ctnet.families import build_network
 from ctnet.nn import SyncBatchNorm2d, synchronise_norms
 
 TINY = [

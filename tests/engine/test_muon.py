@@ -9,7 +9,7 @@ from torch import nn
 from ctnet.config import Optimizer, load_recipe
 from ctnet.engine.muon import hidden_kernels, orthogonalised
 from ctnet.engine.optimizer import build_optimizer
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import DeformConv2d
 
 LR = 0.01

@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
-from ctnet.config import load_recipe
+from ctnet.config import Recipe, load_recipe
 from ctnet.devices import open_device
 from ctnet.engine.state import TrainingState, restore_state, save_state
+from ctnet.families import family_of
 from ctnet.types import Category
 
 
@@ -28,7 +29,7 @@ def fresh(weight=1.0):
     network = nn.Linear(2, 1, bias=False)
     nn.init.constant_(network.weight, weight)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    return TrainingState(network, None, optimizer, torch.amp.GradScaler("cpu", init_scale=8.0))
+    return TrainingState(family_of(Recipe()), network, None, optimizer, torch.amp.GradScaler("cpu", init_scale=8.0))
 
 
 def opened(name):

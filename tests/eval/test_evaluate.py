@@ -6,13 +6,13 @@ import torch
 
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.dataset import open_dataset
+from ctnet.detect.detector import Detector
 from ctnet.devices import open_device
 from ctnet.errors import DataError
 from ctnet.eval.coco import coco_metrics
 from ctnet.eval.evaluate import evaluate
 from ctnet.eval.protocol import protocol_of, sentence
-from ctnet.models.build import build_network
-from ctnet.models.detector import Detector
+from ctnet.families import build_network
 
 
 @pytest.fixture

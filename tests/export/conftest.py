@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctnet.config import load_recipe
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import DeformConv2d
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from ctnet.data.demo import write_demo
+from ctnet.detect.opening import load_detector, open_detector
 from ctnet.export.formats import format_of
-from ctnet.export.runtime import open_detector
 from ctnet.export.verify import match_detections
-from ctnet.models.detector import load_detector
 
 CLASSES = ["cup", "fork", "Löffel"]
 OTHERS = ["centernet_dla34", "centernet_res18", "centernet_mobilenetv2", "centernet_hourglass104"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctnet.config import Model, Recipe
+from ctnet.config import CenterNetModel, Recipe
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY, About, read_about
 from ctnet.export.atc_graph import (
@@ -21,7 +21,7 @@ from ctnet.export.atc_graph import (
     standard_model,
 )
 from ctnet.export.graph import ExportedGraph, trace
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.nn import DeformConv2d
 from ctnet.types import Category
 from lively import lively
@@ -30,11 +30,11 @@ SIZE = (64, 96)
 CATEGORIES = (Category(1, "one"), Category(7, "seven"))
 
 
-def narrow(**model) -> Model:
-    return Model(**{"neck_channels": (16, 16, 16), "head_channels": 8, **model})
+def narrow(**model) -> CenterNetModel:
+    return CenterNetModel(**{"neck_channels": (16, 16, 16), "head_channels": 8, **model})
 
 
-def traced(model: Model, output="raw", size=SIZE):
+def traced(model: CenterNetModel, output="raw", size=SIZE):
     torch.manual_seed(0)
     network = lively(build_network(model, len(CATEGORIES)), size)
     recipe = Recipe(model=model, data={"image_size": size})
@@ -204,13 +204,13 @@ def test_the_layer_has_the_same_parameters_in_another_order():
 @pytest.mark.parametrize("backbone", ["dla34", "mobilenetv2", "resnet50"])
 @pytest.mark.parametrize("dialect", ["npu", "ai.onnx"])
 def test_other_networks(backbone, dialect):
-    network, about, program = traced(Model(backbone=backbone))
+    network, about, program = traced(CenterNetModel(backbone=backbone))
     assert greatest_difference(network, about, atc_model(program, about, dialect)) < 1e-3
 
 
 @pytest.mark.slow
 def test_hourglass_is_opset_18_only():
-    network, about, program = traced(Model(backbone="hourglass104"), size=(128, 256))
+    network, about, program = traced(CenterNetModel(backbone="hourglass104"), size=(128, 256))
     model = atc_model(program, about, "npu")
     assert {entry.domain for entry in model.opset_import} == {""}
     assert greatest_difference(network, about, model, batch=1) < 1e-3

@@ -18,11 +18,11 @@ from ctnet.config.schema import Data
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
 from ctnet.data.image import read_image
+from ctnet.detect.opening import open_detector, open_exported
 from ctnet.export.atc import aipp_config, find_soc_version
 from ctnet.export.formats import format_named
 from ctnet.export.om_format import prove
-from ctnet.export.runtime import open_detector, open_exported
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
 from lively import lively

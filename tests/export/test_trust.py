@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import forged
+from ctnet.detect.opening import open_detector
 from ctnet.errors import WeightsError
 from ctnet.export import pt2_format
 from ctnet.export.pt2_check import check_expression, checked_copy
-from ctnet.export.runtime import open_detector
 from ctnet.export.trust import remember, require_trusted
 
 
@@ -22,10 +22,10 @@ def program(trained_like, tmp_path_factory):
     from ctnet.export.export import export
     from ctnet.export.formats import format_named
     from ctnet.export.options import ExportOptions
-    from ctnet.weights.opening import filled_network, open_weights
+    from ctnet.weights.opening import load_network, open_weights
 
     weights = open_weights(trained_like("centernet_res18_lateral", "model.neck_channels=[16,16,16]"))
-    network, _ = filled_network(weights, "net")
+    network, _ = load_network(weights, "net")
     file = tmp_path_factory.mktemp("program") / "net.pt2"
     export(network, weights, format_named("pt2"), file, ExportOptions("raw", batch=2), [])
     return file

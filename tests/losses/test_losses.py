@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.losses import (
-    CenterBatch,
-    box_giou_loss,
-    cell_regression_loss,
-    centernet_loss,
-    count,
-    dense_size_loss,
-    heatmap_focal_loss,
-)
+from centers import center_batch, center_family, center_loss
+from ctnet.losses import box_giou_loss, cell_regression_loss, dense_size_loss, heatmap_focal_loss
 
 
 def double(file, key):
@@ -63,7 +56,7 @@ def test_whole_loss_over_stacks(name, golden):
         label = pairs[..., 0].long().argmax(-1)
         by_class = double(file, f"{name}/cat_spec_wh").unflatten(-1, (-1, 2))
         size = by_class.gather(2, label[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
-    target = CenterBatch(
+    target = center_batch(
         heatmap=double(file, f"{name}/gt_hm"),
         size=size,
         offset=double(file, f"{name}/gt_reg"),
@@ -71,7 +64,9 @@ def test_whole_loss_over_stacks(name, golden):
         label=label,
         valid=torch.tensor(file[f"{name}/reg_mask"]).bool(),
     )
-    total, parts = centernet_loss(stacks, target, regression="smooth_l1" if name == "ctdet_sl1" else "l1")
+    kind = "smooth_l1" if name == "ctdet_sl1" else "l1"
+    family = center_family(regression=kind, per_class=name == "ctdet_catspec")
+    total, parts = center_loss(family, stacks, target)
     check(total, file[f"{name}/loss"], gradients)
     for ours, theirs in (("heatmap", "hm_loss"), ("size", "wh_loss"), ("offset", "off_loss")):
         assert parts[ours].item() == pytest.approx(float(file[f"{name}/{theirs}"]), rel=1e-6)
@@ -95,8 +90,8 @@ def test_a_batch_without_objects_has_a_finite_loss_and_no_regression():
         "offset": torch.randn(2, 2, 5, 7),
     }
     rows = torch.zeros(2, 1, dtype=torch.long)
-    target = CenterBatch(torch.zeros(2, 3, 5, 7), torch.zeros(2, 1, 2), torch.zeros(2, 1, 2), rows, rows, rows.bool())
-    total, parts = centernet_loss([heads], target)
+    target = center_batch(torch.zeros(2, 3, 5, 7), torch.zeros(2, 1, 2), torch.zeros(2, 1, 2), rows, rows, rows.bool())
+    total, parts = center_loss(center_family(), [heads], target)
     assert total.isfinite()
     assert parts["size"] == parts["offset"] == 0
 
@@ -167,15 +162,14 @@ def test_giou_loss_asks_of_small_boxes_what_it_asks_of_large_ones():
     assert loss(4.0, 1.0, valid=~yes) == 0
 
 
-@pytest.mark.parametrize("rules", ["centernet", "mmdet"])
-@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize(("rules", "dense"), [("centernet", False), ("centernet", True), ("mmdet", False)])
 def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
     """Two unequal parts of a batch, and an empty one, divided by the counts of the whole."""
     torch.manual_seed(0)
     heatmap = torch.rand(5, 3, 8, 8, dtype=torch.float64)
     heatmap[:, :, 2, 3] = 1
     valid = torch.rand(5, 4) > 0.3
-    whole = CenterBatch(
+    whole = center_batch(
         heatmap, torch.rand(5, 4, 2).double() * 5, torch.rand(5, 4, 2).double(), torch.randint(64, (5, 4)),
         torch.randint(3, (5, 4)), valid, torch.rand(5, 2, 8, 8).double() if dense else None,
     )  # fmt: skip
@@ -184,19 +178,20 @@ def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
         "size": torch.randn(5, 2, 8, 8).double().requires_grad_(),
         "offset": torch.randn(5, 2, 8, 8).double().requires_grad_(),
     }
-    expected, parts = centernet_loss([heads], whole, rules=rules, giou_weight=0.7)
-    assert set(parts) == {"heatmap", "size", "offset", "giou"}
-    without = centernet_loss([heads], whole, rules=rules)[0].item()
+    settings = {"targets": rules, "size_targets": "dense" if dense else "center"}
+    family = center_family(**settings, giou=0.7)
+    expected, parts = center_loss(family, [heads], whole)
+    assert tuple(parts) == family.loss_parts == ("heatmap", "size", "offset", "giou")
+    without = center_loss(center_family(**settings), [heads], whole)[0].item()
     assert expected.item() == pytest.approx(without + 0.7 * parts["giou"].item())
     gradients = torch.autograd.grad(expected, list(heads.values()))
     cuts = [slice(0, 1), slice(1, 5), slice(5, 5)]
     losses = [
-        centernet_loss(
+        center_loss(
+            family,
             [{name: head[cut] for name, head in heads.items()}],
-            CenterBatch(*(None if t is None else t[cut] for t in whole)),
-            rules=rules,
-            giou_weight=0.7,
-            counts=count(whole),
+            whole.change(lambda values, cut=cut: values[cut]),
+            whole,
         )
         for cut in cuts
     ]
@@ -206,3 +201,13 @@ def test_losses_of_parts_add_up_to_that_of_the_whole(rules, dense):
         assert sum(part[name].item() for _, part in losses) == pytest.approx(value.item(), rel=1e-6)
     for ours, theirs in zip(torch.autograd.grad(total, list(heads.values())), gradients, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-12)
+
+
+def test_masks_of_numbers_leave_the_others_out():
+    head, cells = torch.arange(8.0).view(1, 4, 1, 2), torch.zeros(1, 1, dtype=torch.long)
+    target, mask = torch.zeros(1, 1, 4), torch.tensor([True, True, False, False]).view(1, 1, 4)
+    loss = cell_regression_loss(head, cells, target, mask)
+    assert loss.item() == pytest.approx((0 + 2) / (2 + 1e-4))
+    halves = [cell_regression_loss(head, cells, target, part, count=torch.tensor(2.0)).item()
+              for part in (mask & (target == 0).cumsum(2).eq(1), mask & (target == 0).cumsum(2).eq(2))]  # fmt: skip
+    assert sum(halves) == pytest.approx(loss.item())

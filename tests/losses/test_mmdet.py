@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.codec.decode import peak_boxes
-from ctnet.codec.encode import encode_centers
-from ctnet.losses import CenterBatch, centernet_loss, heatmap_focal_loss
-from ctnet.ops import decode_peaks
+from centers import center_batch, center_family, center_loss, decoded, encode_centers
+from ctnet.losses import unclamped_focal_loss
 
+MMDET = center_family(targets="mmdet")
 CLASSES, MAP_HW = 80, (32, 40)
 
 
@@ -37,7 +36,7 @@ def batch(encoded):
         return torch.from_numpy(np.stack(padded))
 
     heatmap = torch.from_numpy(np.stack([t.heatmap for t in encoded])).double()
-    return CenterBatch(heatmap, *(stacked(name) for name in ("size", "offset", "cell", "label", "valid")))
+    return center_batch(heatmap, *(stacked(name) for name in ("size", "offset", "cell", "label", "valid")))
 
 
 def dense(file, name):
@@ -67,8 +66,8 @@ def outputs(file, heatmap):
 
 
 def test_size_and_offset_losses_equal_the_original(file, batch):
-    heads = outputs(file, torch.full_like(batch.heatmap, 0.5))
-    _, parts = centernet_loss([heads], batch, rules="mmdet")
+    heads = outputs(file, torch.full_like(batch.maps["heatmap"], 0.5))
+    _, parts = center_loss(MMDET, [heads], batch)
     assert 0.1 * parts["size"].item() == pytest.approx(float(file["loss_wh"]), rel=1e-6)
     assert parts["offset"].item() == pytest.approx(float(file["loss_offset"]), rel=1e-6)
 
@@ -76,7 +75,7 @@ def test_size_and_offset_losses_equal_the_original(file, batch):
 def test_the_whole_loss_equals_the_original(file, batch, shared):
     probability = np.load(shared / "golden" / "mmdet_head.npz")["decode_hm_sigmoid"]
     heads = outputs(file, torch.from_numpy(probability).double())
-    total, parts = centernet_loss([heads], batch, rules="mmdet")
+    total, parts = center_loss(MMDET, [heads], batch)
     expected = [float(file[f"loss_{name}"]) for name in ("center_heatmap", "wh", "offset")]
     assert parts["heatmap"].item() == pytest.approx(expected[0], rel=1e-6)
     assert total.item() == pytest.approx(sum(expected), rel=1e-6)
@@ -85,7 +84,7 @@ def test_the_whole_loss_equals_the_original(file, batch, shared):
 def test_extreme_probabilities_are_not_kept_away_from_the_ends():
     logits = torch.tensor([50.0, -50.0]).view(1, 1, 1, 2).requires_grad_()
     target = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
-    loss = heatmap_focal_loss(logits, target, rules="mmdet")
+    loss = unclamped_focal_loss(logits, target)
     loss.backward()
     assert loss.item() == pytest.approx(-2 * math.log(1e-12), rel=1e-5)
     assert logits.grad.isfinite().all()
@@ -95,11 +94,15 @@ def test_parts_are_divided_by_the_centres_of_the_heatmap_not_by_objects():
     # two objects of one class in one cell: one centre, one row
     boxes = np.array([[4, 4, 9, 9], [3, 3, 10, 10]], np.float32)
     targets = encode_centers(boxes, np.array([0, 0]), 1, (17, 21), rules="mmdet")
-    batch = CenterBatch(
+    batch = center_batch(
         *(torch.from_numpy(getattr(targets, n))[None] for n in ("heatmap", "size", "offset", "cell", "label", "valid"))
     )
-    heads = {"heatmap_logits": torch.zeros(1, 1, 17, 21), "size": torch.zeros(1, 2, 17, 21)}
-    assert centernet_loss([heads], batch, rules="mmdet")[1]["size"].item() == pytest.approx(7.0)
+    heads = {
+        "heatmap_logits": torch.zeros(1, 1, 17, 21),
+        "size": torch.zeros(1, 2, 17, 21),
+        "offset": torch.zeros(1, 2, 17, 21),
+    }
+    assert center_loss(MMDET, [heads], batch)[1]["size"].item() == pytest.approx(7.0)
 
 
 def test_detections_equal_the_original(file):
@@ -107,11 +110,12 @@ def test_detections_equal_the_original(file):
     for image in (0, 1):
         heatmap = np.zeros((1, *shape[1:]), np.float32)
         heatmap.reshape(-1)[file[f"decode_img{image}_idx"]] = file[f"decode_img{image}_val"]
-        peaks = decode_peaks(torch.logit(torch.from_numpy(heatmap)), 100)
         size, offset = (torch.from_numpy(file[f"decode_{name}"][image : image + 1]) for name in ("wh", "offset"))
+        heads = {"heatmap_logits": torch.logit(torch.from_numpy(heatmap)), "size": size, "offset": offset}
+        found, scores, labels = decoded(heads, 100)
         top, _, left, _ = file[f"decode_img{image}_border"]
         scale = np.tile(file[f"decode_img{image}_scale_factor"], 2)
-        boxes = (peak_boxes(peaks, size, offset)[0].numpy() * 4 - [left, top, left, top]) / scale
+        boxes = (found[0].numpy() * 4 - [left, top, left, top]) / scale
         assert np.allclose(boxes, file[f"decode_img{image}_boxes"], atol=1e-4)
-        assert np.allclose(peaks.scores[0].numpy(), file[f"decode_img{image}_scores"], atol=1e-6)
-        assert np.array_equal(peaks.labels[0].numpy(), file[f"decode_img{image}_labels"])
+        assert np.allclose(scores[0].numpy(), file[f"decode_img{image}_scores"], atol=1e-6)
+        assert np.array_equal(labels[0].numpy(), file[f"decode_img{image}_labels"])

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import Evaluation, Model, Recipe
+from centers import center_batch, center_family, center_loss
+from ctnet.config import CenterNetModel, Evaluation, Recipe
+from ctnet.detect.detector import Detector, prepare_detector
+from ctnet.detect.views import render_views
 from ctnet.devices import open_device
-from ctnet.losses import CenterBatch, centernet_loss
+from ctnet.families import family_of
 from ctnet.models.centernet import StackedCenterNet
-from ctnet.models.detector import Detector, prepare_detector
 from ctnet.models.heads import Heads
 from ctnet.models.hourglass import Hourglass
-from ctnet.models.inference import render_views
 from ctnet.types import Category
 
 CHANNELS = {"heatmap_logits": 3, "size": 2, "offset": 2}
@@ -21,7 +22,7 @@ CHANNELS = {"heatmap_logits": 3, "size": 2, "offset": 2}
 def network():
     torch.manual_seed(0)
     trunk = Hourglass((8, 12, 12), (1, 2, 3), 2)
-    network = StackedCenterNet(trunk, [Heads(8, 6, CHANNELS, -2.19) for _ in range(2)])
+    network = StackedCenterNet(trunk, [Heads(8, 6, CHANNELS, {"heatmap_logits": -2.19}) for _ in range(2)])
     for name, parameter in network.named_parameters():
         if name.endswith("bn2.weight"):
             torch.nn.init.uniform_(parameter, 0.5, 1.0)  # fresh blocks are their shortcuts
@@ -42,7 +43,7 @@ def test_the_loss_averages_over_stacks_and_reaches_every_weight(network):
     rows = torch.tensor([[5, 0], [77, 12]])
     heatmap = torch.zeros(2, 3, 12, 20)
     heatmap[0, 1, 2, 7] = heatmap[1, 2, 9, 3] = 1
-    target = CenterBatch(
+    target = center_batch(
         heatmap=torch.zeros(2, 3, 12, 20).index_put_(
             (torch.tensor(0), torch.tensor(1), torch.tensor(2)), torch.ones(())
         ),
@@ -53,16 +54,16 @@ def test_the_loss_averages_over_stacks_and_reaches_every_weight(network):
         valid=torch.tensor([[True, False], [True, True]]),
     )
     answers = network(torch.randn(2, 3, 48, 80))
-    both, _ = centernet_loss(answers, target)
-    single = [centernet_loss([heads], target)[0] for heads in answers]
+    both, _ = center_loss(center_family(), answers, target)
+    single = [center_loss(center_family(), [heads], target)[0] for heads in answers]
     assert both.item() == pytest.approx((single[0].item() + single[1].item()) / 2, rel=1e-5)
     both.backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_pictures_are_shown_in_whole_multiples_of_the_coarsest_stride():
-    multiple = Model(backbone="hourglass104").size_multiple
-    assert (multiple, Model().size_multiple) == (128, 32)
+    multiple = CenterNetModel(backbone="hourglass104").size_multiple
+    assert (multiple, CenterNetModel().size_multiple) == (128, 32)
     picture = np.zeros((130, 250, 3), np.uint8)
     shapes = {
         keep: render_views(picture, (256, 384), multiple, Evaluation(keep_res=keep, test_scale=1.4))[0].pixels.shape[:2]
@@ -76,7 +77,7 @@ def test_made_ready_for_inference_the_last_stack_is_the_same(network, precision,
     device = open_device("cpu")
     recipe = Recipe.model_validate({"data": {"image_size": (64, 96)}})
     categories = (Category(1, "cup"), Category(2, "spoon"), Category(3, "plate"))
-    ready = prepare_detector(network.eval(), recipe, categories, device, precision)
+    ready = prepare_detector(network.eval(), family_of(recipe), categories, device, precision)
     x = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         expected, got = network(x), ready.model(x)

@@ -10,13 +10,12 @@ from torch import nn
 
 from ctnet import Detections, Detector, load_detector
 from ctnet.codec.affine import fixed_view, keep_view, transform_boxes
-from ctnet.codec.decode import peak_boxes
-from ctnet.config import Evaluation, Model, Recipe
+from ctnet.config import CenterNetModel, Evaluation, Recipe
+from ctnet.detect.merge import merge_views
+from ctnet.detect.views import render_views
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
-from ctnet.models.build import build_network
-from ctnet.models.inference import _average_flipped, merge_views, render_views
-from ctnet.ops import decode_peaks
+from ctnet.families import build_network, family_of
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
 
@@ -28,14 +27,12 @@ def test_merged_detections_equal_the_original(name, golden, golden_cases):
     for i, scale in enumerate(case["scales"]):
         head = {ours: torch.tensor(file[f"{name}/s{i}/{theirs}"]) for ours, theirs in
                 (("heatmap_logits", "hm"), ("size", "wh"), ("offset", "reg"))}  # fmt: skip
-        if case["flip"]:
-            head = _average_flipped(head)
-        peaks = decode_peaks(head["heatmap_logits"], 100)
-        boxes = peak_boxes(peaks, head["size"], head["offset"])[0].numpy()
+        family = family_of(Recipe())
+        found = family.decode(family.unflip(head) if case["flip"] else head, 100)
         fixed = case["fix_res_input_hw"]
         view = keep_view((110, 150), scale) if case["keep"] else fixed_view((110, 150), tuple(fixed), scale)
-        in_picture = transform_boxes(boxes, view.from_cells(4))
-        parts.append(Detections(in_picture, peaks.scores[0].numpy(), peaks.labels[0].numpy()))
+        in_picture = transform_boxes(found.boxes[0].numpy(), view.from_input())
+        parts.append(Detections(in_picture, found.scores[0].numpy(), found.labels[0].numpy()))
     settings = Evaluation(nms="soft" if case["nms"] else "none", scales=case["scales"])
     merged = merge_views(parts, settings)
     expected = file[f"{name}/merged"]
@@ -132,7 +129,7 @@ def test_a_saved_detector_loads_with_no_further_information(detector, pictures, 
     assert loaded.categories == detector.categories
     assert loaded.recipe == detector.recipe
     assert_close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
-    heads = loaded.model(torch.zeros(1, 3, 64, 96))
+    [heads] = loaded.model(torch.zeros(1, 3, 64, 96))
     assert set(heads) == {"heatmap_logits", "size", "offset"}
 
 
@@ -145,7 +142,7 @@ def test_another_image_size_shares_the_network(detector, pictures):
 
 def test_weights_of_another_architecture_are_refused(detector, tmp_path):
     file = tmp_path / "weights.safetensors"
-    recipe = detector.recipe.model_copy(update={"model": Model(backbone="resnet34")})
+    recipe = detector.recipe.model_copy(update={"model": CenterNetModel(backbone="resnet34")})
     save_weights(file, Weights(detector.model.state_dict(), recipe, detector.categories))
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_detector(file, device="cpu")
@@ -159,7 +156,7 @@ def test_networks_with_stacks_are_read_from_the_last(detector, pictures):
             self.network = network
 
         def forward(self, x):
-            heads = self.network(x)
+            [heads] = self.network(x)
             return [{k: torch.zeros_like(v) for k, v in heads.items()}, heads]
 
     stacked = Detector(Stacked(detector.model), detector.recipe, detector.categories, detector.device)

@@ -9,33 +9,31 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import Model
-from ctnet.models.build import build_network
-from ctnet.weights.centernet_names import centernet_pairs
-from ctnet.weights.mmdet_names import mmdet_pairs
-from ctnet.weights.names import foreign_names
+from ctnet.config import CenterNetModel
+from ctnet.families import build_network
+from ctnet.weights.names import detector_pairs, foreign_names
 from originals import recipe
 
 PLAIN = {"neck": "plain", "neck_channels": (256, 256, 256)}
 WHOLE = {
-    "res_18": Model(**PLAIN),
-    "resdcn_18": Model(),
-    "dla_34": Model(backbone="dla34", head_channels=256),
-    "dlav0_34": Model(backbone="dla34", neck="plain", head_channels=256),
-    "hourglass": Model(backbone="hourglass104", head_channels=256),
-    "mmdet_centernet_r18-dcnv2": Model(deform_bias=False),
+    "res_18": CenterNetModel(**PLAIN),
+    "resdcn_18": CenterNetModel(),
+    "dla_34": CenterNetModel(backbone="dla34", head_channels=256),
+    "dlav0_34": CenterNetModel(backbone="dla34", neck="plain", head_channels=256),
+    "hourglass": CenterNetModel(backbone="hourglass104", head_channels=256),
+    "mmdet_centernet_r18-dcnv2": CenterNetModel(deform_bias=False),
 }
 KEYS_ONLY = {
-    "res_50": Model(backbone="resnet50", **PLAIN),
-    "resdcn_101": Model(backbone="resnet101"),
-    "mmdet_centernet_r18": Model(neck="conv"),
+    "res_50": CenterNetModel(backbone="resnet50", **PLAIN),
+    "resdcn_101": CenterNetModel(backbone="resnet101"),
+    "mmdet_centernet_r18": CenterNetModel(neck="conv"),
 }
 # in the files of both DLA networks, but they feed nothing
 UNUSED = re.compile(r"base\.level[34]\.project\.|base\.fc\.")
 
 
 def pairs_of(name, model):
-    return mmdet_pairs(model) if name.startswith("mmdet") else centernet_pairs(model)
+    return detector_pairs("mmdet" if name.startswith("mmdet") else "centernet", model)
 
 
 class Original:
@@ -52,11 +50,10 @@ class Original:
 
     def answers(self, network, x):
         """Return the outputs under the original's names."""
-        outputs = network(x)
-        if isinstance(outputs, list):
-            stacks = [self._named(heads) for heads in outputs]
-            return {f"stack{i}/{name}": out for i, heads in enumerate(stacks) for name, out in heads.items()}
-        return self._named(outputs)
+        stacks = [self._named(heads) for heads in network(x)]
+        if len(stacks) == 1:
+            return stacks[0]
+        return {f"stack{i}/{name}": out for i, heads in enumerate(stacks) for name, out in heads.items()}
 
     def _named(self, heads):
         heatmap, size, offset = heads["heatmap_logits"], heads["size"], heads["offset"]
@@ -175,7 +172,7 @@ def test_names_and_shapes_of_tensors_are_the_originals_but_the_unused(name, gold
 def test_networks_known_by_their_names_run(name):
     network = build_network(KEYS_ONLY[name], 80).eval()
     with torch.no_grad():
-        heads = network(torch.randn(1, 3, 64, 96))
+        [heads] = network(torch.randn(1, 3, 64, 96))
     assert {k: tuple(v.shape) for k, v in heads.items()} == {
         "heatmap_logits": (1, 80, 16, 24),
         "size": (1, 2, 16, 24),

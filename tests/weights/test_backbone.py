@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import Data, Model
+from ctnet.config import CenterNetModel, Data
 from ctnet.errors import ConfigError, WeightsError
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.weights.backbone import fetch, load_backbone
 
 
@@ -31,7 +31,7 @@ def assert_trunk(network, before, expected):
 
 
 def random_trunk(backbone):
-    trunk = build_network(Model(backbone=backbone), 1).get_submodule("backbone").state_dict()
+    trunk = build_network(CenterNetModel(backbone=backbone), 1).get_submodule("backbone").state_dict()
     return {k: torch.rand(v.shape) if v.is_floating_point() else v for k, v in trunk.items()}
 
 
@@ -39,13 +39,13 @@ def test_a_resnet_of_torchvision_or_timm(tmp_path):
     trunk = random_trunk("resnet34")
     classifier = {"fc.weight": torch.ones(1000, 512), "fc.bias": torch.ones(1000)}
     torch.save(trunk | classifier, tmp_path / "resnet34.pth")
-    model = Model(backbone="resnet34")
+    model = CenterNetModel(backbone="resnet34")
     network, before = start(model)
     sentences = load_backbone(network, str(tmp_path / "resnet34.pth"), model, Data())
     assert_trunk(network, before, trunk)
     assert "data.color_order=rgb" in sentences[1]
     with pytest.raises(WeightsError, match="another trunk"):
-        load_backbone(start(Model())[0], str(tmp_path / "resnet34.pth"), Model(), Data())
+        load_backbone(start(CenterNetModel())[0], str(tmp_path / "resnet34.pth"), CenterNetModel(), Data())
 
 
 @pytest.mark.parametrize("timm", [True, False])
@@ -55,7 +55,7 @@ def test_dla34_of_its_authors_and_of_timm(timm, original_tensors, tmp_path):
     else:
         base = {k.removeprefix("base."): v for k, v in original_tensors("dla_34").items() if k.startswith("base.")}
     torch.save(base, tmp_path / "dla34.pth")
-    model = Model(backbone="dla34", head_channels=256)
+    model = CenterNetModel(backbone="dla34", head_channels=256)
     network, before = start(model)
     load_backbone(network, str(tmp_path / "dla34.pth"), model, Data())
     assert_trunk(
@@ -69,13 +69,13 @@ def test_the_trunk_of_a_detector_whose_heads_are_others(original_tensors, tmp_pa
         f"module.{k}": v for k, v in original_tensors("resdcn_18").items() if not k.startswith(("hm", "wh", "reg"))
     }
     torch.save(others | {"module.t_heats.0.1.weight": torch.ones(80, 256, 1, 1)}, tmp_path / "ExtremeNet.pkl")
-    network, before = start(Model())
-    load_backbone(network, str(tmp_path / "ExtremeNet.pkl"), Model(), Data())
+    network, before = start(CenterNetModel())
+    load_backbone(network, str(tmp_path / "ExtremeNet.pkl"), CenterNetModel(), Data())
     assert_trunk(network, before, {k.removeprefix("module."): v for k, v in others.items()})
 
 
 def test_mobilenetv2_of_torchvision_timm_and_centerface(original_tensors, tmp_path):
-    model = Model(backbone="mobilenetv2")
+    model = CenterNetModel(backbone="mobilenetv2")
     trunk = random_trunk("mobilenetv2")
     files = {
         "torchvision": trunk | {"features.18.0.weight": torch.ones(3), "classifier.1.weight": torch.ones(3)},
@@ -127,14 +127,17 @@ def test_detectron2_files_with_the_stride_in_the_first_convolution(tmp_path):
     whole |= {"proposal_generator.centernet_head.agn_hm.weight": torch.ones(1, 256, 3, 3),
               "backbone.fpn_lateral3.weight": torch.ones(256, 512, 1, 1)}  # fmt: skip
     torch.save({"model": whole, "iteration": 9}, tmp_path / "model_final.pth")
-    model = Model(backbone="resnet50", stride_in_1x1=True)
+    model = CenterNetModel(backbone="resnet50", stride_in_1x1=True)
     for file in ("R-50.pkl", "model_final.pth"):
         network, before = start(model)
         load_backbone(network, str(tmp_path / file), model, Data())
         assert_trunk(network, before, trunk)
     with pytest.raises(WeightsError, match="stride") as caught:
         load_backbone(
-            start(Model(backbone="resnet50"))[0], str(tmp_path / "R-50.pkl"), Model(backbone="resnet50"), Data()
+            start(CenterNetModel(backbone="resnet50"))[0],
+            str(tmp_path / "R-50.pkl"),
+            CenterNetModel(backbone="resnet50"),
+            Data(),
         )
     assert "stride_in_1x1=true" in caught.value.hint
 
@@ -152,7 +155,7 @@ def test_caffe2_files_hold_scale_and_shift_alone(tmp_path):
             blob = f"{parts[0]}_{parts[1]}_{places[parts[2]]}" + ("_bn" if "norm" in parts else "")
         blobs[blob + leaf] = tensor.numpy()
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
-    model = Model(backbone="resnet50", stride_in_1x1=True)
+    model = CenterNetModel(backbone="resnet50", stride_in_1x1=True)
     network, _ = start(model)
     load_backbone(network, str(tmp_path / "R-50.pkl"), model, Data())
     norm = network.backbone.layer3[0].bn2.eval()

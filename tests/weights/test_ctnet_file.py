@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
-from ctnet.config import Model, Recipe
+from ctnet.config import CenterNetModel, Recipe
 from ctnet.data.image import write_image
 from ctnet.errors import StorageError, WeightsError
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import DIGEST, Weights, read_weights, save_weights
 from ctnet.weights.fit import load_for_finetuning
@@ -94,7 +94,7 @@ def test_a_disk_that_refuses_leaves_the_old_file(weights, tmp_path, monkeypatch)
 
 
 def test_other_classes_start_afresh_by_name():
-    old, new = build_network(Model(), 3), build_network(Model(), 5)
+    old, new = build_network(CenterNetModel(), 3), build_network(CenterNetModel(), 5)
     report = load_for_finetuning(new, old.state_dict(), "old")
     assert report.other_shape == (
         "heads.heatmap_logits.2.weight (3, 64, 1, 1) -> (5, 64, 1, 1)",
@@ -106,9 +106,9 @@ def test_other_classes_start_afresh_by_name():
 
 
 def test_fine_tuning_refuses_another_trunk():
-    tensors = build_network(Model(backbone="resnet34"), 3).state_dict()
+    tensors = build_network(CenterNetModel(backbone="resnet34"), 3).state_dict()
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
-        load_for_finetuning(build_network(Model(), 3), tensors, "deep.safetensors")
+        load_for_finetuning(build_network(CenterNetModel(), 3), tensors, "deep.safetensors")
     assert "unexpected" in caught.value.facts
 
 
@@ -154,7 +154,7 @@ def test_a_file_without_a_checksum_loads(weights, tmp_path):
 
 def test_commands_compare_checksums_unless_asked_not_to(ctnet, weights, tmp_path):
     file = tmp_path / "w.safetensors"
-    recipe = Recipe(model=Model(head_channels=8), data={"image_size": 64})
+    recipe = Recipe(model=CenterNetModel(head_channels=8), data={"image_size": 64})
     network = build_network(recipe.model, 2)
     save_weights(file, Weights(network.state_dict(), recipe, weights.categories))
     raw = network.state_dict()["backbone.bn1.running_var"].numpy().tobytes()
@@ -164,3 +164,39 @@ def test_commands_compare_checksums_unless_asked_not_to(ctnet, weights, tmp_path
     code, _, err = ctnet("predict", image, "--weights", file, "--json")
     assert (code, "another checksum" in err, "--no-verify" in err) == (3, True, True), err
     assert ctnet("predict", image, "--weights", file, "--json", "--no-verify")[0] == 0
+
+
+def rewritten(path, change):
+    """Rewrite what a file of weights says about itself."""
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["ctnet"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(about)
+    path.write_bytes(save(tensors, metadata={"ctnet": json.dumps(about)}))
+
+
+def newer(about):
+    about.update(schema="ctnet.weights/7", ctnet="9.1.0")
+
+
+def of_another_family(about):
+    about["recipe"]["model"] = {"family": "transformer", "layers": 6}
+    about["ctnet"] = "9.1.0"
+
+
+def with_another_head(about):
+    about["recipe"]["model"]["heads"] = ["heatmap", "size", "velocity"]
+    about["ctnet"] = "9.1.0"
+
+
+@pytest.mark.parametrize("change", [newer, of_another_family, with_another_head])
+def test_weights_that_this_version_does_not_know_say_which_version_wrote_them(change, ctnet, tmp_path):
+    path = tmp_path / "later.safetensors"
+    recipe = Recipe()
+    save_weights(path, Weights(build_network(recipe.model, 1).state_dict(), recipe, (Category(1, "cup"),)))
+    rewritten(path, change)
+    for command in (("weights", "inspect", path), ("eval", "--weights", path), ("export", "pt2", "--weights", path)):
+        code, _, err = ctnet(*command)
+        assert code == 3, err
+        assert "9.1.0" in err
+        assert "Traceback" not in err

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.detect.opening import load_detector
 from ctnet.errors import ConfigError, WeightsError
-from ctnet.models.detector import load_detector
 from ctnet.weights.opening import load_network, open_weights
 
 

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 import forged
 from ctnet.config import load_recipe
+from ctnet.detect.opening import load_detector
 from ctnet.errors import CtnetError, WeightsError
+from ctnet.families import build_network
 from ctnet.files import new_numbered_folder, path_component
-from ctnet.models.build import build_network
-from ctnet.models.detector import load_detector
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
 

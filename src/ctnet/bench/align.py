@@ -18,7 +18,7 @@ from ctnet.config import Recipe
 from ctnet.data.loader import EpochOrder, raising, training_loader
 from ctnet.devices import open_device
 from ctnet.devices.registry import load_plugin
-from ctnet.engine.initial_sizes import initialise_sizes
+from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.schedule import lr_factor, peak_lr
@@ -26,6 +26,7 @@ from ctnet.engine.state import new_state, seed_generators
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples, updates
 from ctnet.errors import ConfigError, Diverged
+from ctnet.families import family_of
 from ctnet.precision import PrecisionName, parse_precision
 from ctnet.types import AnnotationSet, Progress
 
@@ -65,15 +66,16 @@ class SeededRun:
         train = recipe.train
         self._order = EpochOrder(len(annotations.images), train.batch_size, _WITHOUT_END, recipe.seed, fill=True)
         objects = recipe.data.max_objects if self._device.plugin.static_shapes else None
+        family = family_of(recipe, annotations.keypoints)
         samples = training_samples(annotations, recipe)
         loader = training_loader(samples, self._order, 0, pin_memory=False, objects=objects)
         self._updates = updates(raising(loader), self._order, train.accumulate)
         seed_generators(recipe.seed)
         classes = len(annotations.categories)
-        state = new_state(recipe, classes, self._device, self._precision, peak_rate(recipe))
-        initialise_sizes(state.network, samples)
+        state = new_state(family, classes, self._device, self._precision, peak_rate(recipe))
+        start_from_data(family, state.network, samples)
         self._weights = sum(float(p.detach().cpu().double().abs().sum()) for p in state.network.parameters())
-        self._updater = Updater(state, recipe, self._device, self._precision, World())
+        self._updater = Updater(state, self._device, self._precision, World())
         self._checksum = 0
         self._pixels: list[float] = []
 

@@ -22,11 +22,11 @@ from ctnet.bench.runtimes import format_for, precision_for, runtime_of
 from ctnet.bench.subject import Subject
 from ctnet.bench.timing import Iterations, latency, take_turns
 from ctnet.data.image import read_image
+from ctnet.detect.views import network_input, render_views
 from ctnet.devices import OpenDevice, PrecisionName
 from ctnet.errors import BenchError, ConfigError, CtnetError
 from ctnet.export.export import export
 from ctnet.export.options import ExportOptions
-from ctnet.models.inference import network_input, render_views
 from ctnet.weights.ctnet_file import save_weights
 
 CHECKED = 2  # images on which the outputs of a runtime must equal those of torch
@@ -175,8 +175,7 @@ def _reference_outputs(subject: Subject, files: Sequence[Path]) -> Outputs:
     recipe = subject.recipe
     size, multiple = recipe.data.image_size, recipe.model.size_multiple
     views = [render_views(read_image(file), size, multiple, recipe.evaluation)[0] for file in files]
-    outputs = subject.network.cpu().float().eval()(network_input(views, recipe.data, torch.device("cpu")))
-    heads = outputs[-1] if isinstance(outputs, list) else outputs
+    heads = subject.network.cpu().float().eval()(network_input(views, recipe.data, torch.device("cpu")))[-1]
     return {name: values.numpy() for name, values in heads.items()}
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from ctnet.bench.timing import Iterations, durations, latency, take_turns
 from ctnet.data.image import Image
+from ctnet.detect.detector import Detector
+from ctnet.detect.opening import open_exported
 from ctnet.eval.evaluate import score
+from ctnet.eval.scorer import COCO
 from ctnet.export.formats import format_of
-from ctnet.export.runtime import RuntimeNetwork, open_exported
+from ctnet.export.runtime import RuntimeNetwork
 from ctnet.export.verify import AgainstFloat32, picture_input
-from ctnet.models.detector import Detector
 from ctnet.types import AnnotationSet
 
 ITERATIONS = Iterations(timed=20, rounds=5)
@@ -35,8 +37,8 @@ def compare_int8(plain: Path, quantized: Path, picture: Image, annotations: Anno
     speedup = latency(found["plain"]).median / latency(found["int8"]).median
     if annotations is None:
         return AgainstFloat32(speedup, batch)
-    return AgainstFloat32(speedup, batch, *(_ap(detectors[name], annotations) for name in ("int8", "plain")))
+    return AgainstFloat32(speedup, batch, *(_score(detectors[name], annotations) for name in ("int8", "plain")))
 
 
-def _ap(detector: Detector, annotations: AnnotationSet) -> float | None:
-    return score(detector, annotations, detector.recipe.evaluation)[0].numbers()["AP"]
+def _score(detector: Detector, annotations: AnnotationSet) -> float | None:
+    return score(detector, annotations, detector.recipe.evaluation)[0].numbers()[COCO.primary]

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.config import Model
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.models.heads import Heads
 from ctnet.nn import DeformConv2d
 from ctnet.ops.table import flop_formulas

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ctnet.bench.memory import Memory, peak_memory, resident_bytes
 from ctnet.bench.timing import stage_seconds
 from ctnet.config import Recipe
 from ctnet.data.image import read_image
+from ctnet.detect.detector import Detector
+from ctnet.detect.merge import merge_views
+from ctnet.detect.opening import load_detector, open_exported
+from ctnet.detect.stream import view_detections
+from ctnet.detect.views import network_input, render_views
 from ctnet.devices import PrecisionName
 from ctnet.export.formats import format_of
-from ctnet.export.runtime import open_exported
-from ctnet.models.detector import Detector, load_detector
-from ctnet.models.inference import merge_views, network_input, render_views, view_detections
+from ctnet.families.family import Outputs
+from ctnet.types import Instances
 
 STAGES = ("preprocess", "forward", "decode")
 NAMES = {
@@ -66,7 +69,7 @@ class InferenceRunner:
         """Return the raw outputs of the best stack for the first images."""
         preprocess, forward, _ = self._stages(pictures)
         outputs = forward(preprocess(None))[1]
-        heads = outputs[-1] if isinstance(outputs, list) else outputs
+        heads = outputs.named() if isinstance(outputs, Instances) else outputs
         return {name: values.float().cpu().numpy() for name, values in heads.items()}
 
     @torch.inference_mode()
@@ -91,6 +94,7 @@ class InferenceRunner:
 
     def _stages(self, batch: int) -> Sequence[Callable[[Any], Any]]:
         recipe, device = self.entry.recipe, self.detector.device.torch_device
+        family, network = self.detector.family, self.detector.model
         settings, multiple = recipe.evaluation, recipe.model.size_multiple
         pictures = list(islice(cycle(self.pictures), batch))
 
@@ -98,13 +102,13 @@ class InferenceRunner:
             views = [render_views(picture, recipe.data.image_size, multiple, settings)[0] for picture in pictures]
             return views, network_input(views, recipe.data, device)
 
-        def forward(given: Any) -> tuple[Any, dict[str, Tensor] | list[dict[str, Tensor]]]:
+        def forward(given: Any) -> tuple[Any, Outputs | Instances]:
             views, images = given
-            return views, self.detector.model(images)
+            return views, family.detect(network, images)
 
         def decode(given: Any) -> object:
             views, outputs = given
-            return [merge_views([found], settings) for found in view_detections(outputs, views, settings)]
+            return [merge_views([found], settings) for found in view_detections(family, outputs, views, settings)]
 
         return preprocess, forward, decode
 

@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from ctnet.bench.operations import operations_per_image, random_network
+from ctnet.codec.affine import enlarged
 from ctnet.config import DEFAULT_RECIPE, Recipe, load_recipe, recipe_from_dict
+from ctnet.detect.opening import open_exported
 from ctnet.errors import ConfigError
 from ctnet.export.formats import ExportFormat, format_of
-from ctnet.export.runtime import RuntimeNetwork, open_exported
-from ctnet.models.inference import enlarged
+from ctnet.export.runtime import RuntimeNetwork
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights
 from ctnet.weights.opening import load_network, open_weights

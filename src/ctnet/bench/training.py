@@ -20,6 +20,7 @@ from ctnet.engine.processes.world import World
 from ctnet.engine.state import new_state
 from ctnet.engine.step import Updater
 from ctnet.engine.trainer import training_samples
+from ctnet.families import family_of
 from ctnet.types import AnnotationSet
 
 LR = 1e-6  # the rate does not affect the time; a small one keeps the loss finite
@@ -38,12 +39,13 @@ class StepRunner:
     """Network, optimizer and averaged weights of a new training, in the measured process."""
 
     def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
+        family = family_of(recipe, annotations.keypoints)
         self.samples = training_samples(annotations, recipe)
         self.before = resident_bytes()
         self.device = open_device(device)
         self._precision = choose_precision(recipe.train.amp, self.device)
-        state = new_state(recipe, len(annotations.categories), self.device, self._precision, LR)
-        self.updater = Updater(state, recipe, self.device, self._precision, World())
+        state = new_state(family, len(annotations.categories), self.device, self._precision, LR)
+        self.updater = Updater(state, self.device, self._precision, World())
 
     def precision(self) -> str:
         """Return the precision of the forward pass: fp32, bf16 or fp16."""

@@ -57,6 +57,9 @@ def show(arguments: Arguments = None, as_json: AsJson = False) -> None:
 def validate(arguments: Arguments = None) -> None:
     """Check a recipe without running it; exit 2 names the first mistake."""
     from ctnet.config import load_recipe
+    from ctnet.families import family_of
 
     name, overrides = split_arguments(arguments)
-    print(f"{load_recipe(name, overrides).recipe.name}: valid")
+    recipe = load_recipe(name, overrides).recipe
+    family_of(recipe)  # refuses heads that do not fit together
+    print(f"{recipe.name}: valid")

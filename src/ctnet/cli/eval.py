@@ -21,8 +21,8 @@ from ctnet.cli.test_settings import RequestedSettings, open_for_test
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
+    from ctnet.detect.detector import Detector
     from ctnet.eval.coco import CocoMetrics
-    from ctnet.models.detector import Detector
     from ctnet.precision import PrecisionName
     from ctnet.types import AnnotationSet, Detections
 
@@ -137,7 +137,7 @@ def _score_other(
     settings: Evaluation, workers: int, **loading: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the metrics of another file, on the same images at the same size."""
-    from ctnet.export.runtime import open_detector
+    from ctnet.detect.opening import open_detector
 
     other = open_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers)
@@ -165,6 +165,7 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     """Print the protocol, the twelve numbers and the classes; numbers are times 100."""
     from ctnet.eval.coco import percent
     from ctnet.eval.protocol import sentence
+    from ctnet.eval.scorer import COCO
 
     data, metrics = document["data"], document["metrics"]
     typer.echo(f"{data['path']}, {data['split']}: {data['images']} images, {data['boxes']} boxes")
@@ -179,11 +180,12 @@ def _print_tables(document: Mapping[str, Any]) -> None:
         console.print(table)
     if "against" in document:
         other = document["against"]
-        both = f"AP {percent(metrics['AP'])} against {percent(other['metrics']['AP'])}"
+        name = COCO.primary
+        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
         console.print(f"{both} of {escape(other['weights'])} ({other['precision']})", highlight=False)
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("boxes", "AP", "AP50"):
+    for name in ("boxes", *COCO.per_class):
         table.add_column(name, justify="right", min_width=5)
     for name, row in document["per_class"].items():
-        table.add_row(Text(name), str(row["count"]), percent(row["AP"]), percent(row["AP50"]))
+        table.add_row(Text(name), str(row["count"]), *(percent(row[number]) for number in COCO.per_class))
     console.print(table)

@@ -19,7 +19,7 @@ from ctnet.errors import ConfigError, CtnetError, DataError
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation
-    from ctnet.models.detector import Detector
+    from ctnet.detect.detector import Detector
     from ctnet.predict.sources import Sources
 
 SHOWN = 20

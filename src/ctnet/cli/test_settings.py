@@ -12,7 +12,7 @@ from ctnet.cli.arguments import parse_image_size
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation
-    from ctnet.models.detector import Detector
+    from ctnet.detect.detector import Detector
     from ctnet.precision import PrecisionName
 
 
@@ -36,7 +36,7 @@ def open_for_test(
     `loading` holds further arguments of `open_detector`. Notes on the weights and on how they run go to stderr. Raises
     ConfigError, WeightsError, DeviceUnavailable.
     """
-    from ctnet.export.runtime import open_detector
+    from ctnet.detect.opening import open_detector
 
     detector = open_detector(weights, device, precision, **loading)
     for note in (*detector.notes, detector.how_it_runs()):

@@ -289,9 +289,13 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
-    ap = "-" if summary["AP"] is None else f"{100 * summary['AP']:.1f}"
+    from ctnet.eval.coco import percent
+    from ctnet.eval.scorer import COCO
+
+    name = COCO.primary
     print(f"run      {summary['run']}")
-    print(f"best     AP {ap} at step {summary['best_step']}  ({summary['run']}/checkpoints/best.safetensors)")
+    best = f"{summary['run']}/checkpoints/best.safetensors"
+    print(f"best     {name} {percent(summary[name])} at step {summary['best_step']}  ({best})")
     print(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
     print(f"time     {summary['wall_s'] / 60:.1f} min")
     if summary["report"]:

@@ -110,10 +110,10 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    """Return the backbone and those settings of a `model` section that are not the defaults."""
-    from ctnet.config import Model
+    """Return the settings of a recipe's `model` section that say which network it is."""
+    from ctnet.config import CenterNetModel
 
-    defaults = Model().model_dump(mode="json")
+    defaults = CenterNetModel().model_dump(mode="json")
     changed = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
     return " ".join([model["backbone"], *changed])
 

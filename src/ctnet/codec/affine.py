@@ -82,11 +82,9 @@ class View:
         """Return the matrix from the resized picture to input pixels."""
         return affine_matrix(self.center, self.scale, self.input_hw[::-1])
 
-    def from_cells(self, stride: int) -> Matrix:
-        """Return the matrix from heatmap cells to original picture pixels."""
-        height, width = self.input_hw
-        cells_wh = (width // stride, height // stride)
-        return affine_matrix(self.center, self.scale, cells_wh, inverse=True) / self.test_scale
+    def from_input(self) -> Matrix:
+        """Return the matrix from input pixels to original image pixels."""
+        return affine_matrix(self.center, self.scale, self.input_hw[::-1], inverse=True) / self.test_scale
 
 
 def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
@@ -99,6 +97,12 @@ def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
     resized = (max(1, int(height * test_scale)), max(1, int(width * test_scale)))
     center = (resized[1] / 2, resized[0] / 2)
     return View(resized, input_hw, center, float(max(height, width)), test_scale)
+
+
+def enlarged(image_size: Size, factor: float, multiple: int) -> Size:
+    """Return the test input (height, width): `image_size` times the factor, in whole multiples of `multiple`."""
+    height, width = (max(1, round(side * factor / multiple)) * multiple for side in image_size)
+    return height, width
 
 
 def keep_view(image_hw: Size, test_scale: float = 1.0, pad: int = 31) -> View:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ctnet.ops import Peaks
-
 
 def gather_cells(head: Tensor, cells: Tensor) -> Tensor:
     """Return the values (B,K,D) of a head map (B,D,H,W) at flat cells (B,K)."""
@@ -15,27 +13,19 @@ def gather_cells(head: Tensor, cells: Tensor) -> Tensor:
     return gathered
 
 
-def select_class_pair(values: Tensor, labels: Tensor) -> Tensor:
-    """Return (B,K,2), the pair of channels that belongs to each label, from (B,K,2*C)."""
-    pairs = values.reshape(*values.shape[:-1], -1, 2)
-    return pairs.gather(2, labels[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
+def select_class(values: Tensor, labels: Tensor, channels: int = 2) -> Tensor:
+    """Return (B,K,D), the D channels that belong to each label, from (B,K,D*C)."""
+    by_class = values.reshape(*values.shape[:-1], -1, channels)
+    return by_class.gather(2, labels[..., None, None].expand(-1, -1, 1, channels)).squeeze(2)
 
 
-def peak_boxes(peaks: Peaks, size: Tensor, offset: Tensor | None) -> Tensor:
-    """Return (B,K,4) xyxy boxes in cells, float32, of peaks on maps of this size.
+def cell_positions(cells: Tensor, width: int) -> Tensor:
+    """Return (...,2) column and row, float32, of flat cells (...) on maps of this width."""
+    row = cells // width
+    return torch.stack([(cells - row * width).float(), row.float()], -1)
 
-    `size` (B,2,H,W), or (B,2*C,H,W) when it is class-specific; `offset` (B,2,H,W), or None for the cell's middle.
-    """
-    width = size.shape[3]
-    row = peaks.cells // width
-    x, y = (peaks.cells - row * width).float(), row.float()
-    if offset is None:
-        x, y = x + 0.5, y + 0.5
-    else:
-        shift = gather_cells(offset.float(), peaks.cells)
-        x, y = x + shift[..., 0], y + shift[..., 1]
-    wh = gather_cells(size.float(), peaks.cells)
-    if wh.shape[-1] > 2:
-        wh = select_class_pair(wh, peaks.labels)
-    half_w, half_h = wh[..., 0] / 2, wh[..., 1] / 2
-    return torch.stack([x - half_w, y - half_h, x + half_w, y + half_h], -1)
+
+def center_boxes(center: Tensor, size: Tensor) -> Tensor:
+    """Return (...,4) xyxy boxes of centres (...,2) and sizes (...,2) width and height."""
+    half = size / 2
+    return torch.cat([center - half, center + half], -1)

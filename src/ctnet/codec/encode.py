@@ -1,81 +1,86 @@
-"""Boxes become training targets ("Objects as Points", section 3)."""
+"""Objects get places on a map ("Objects as Points", section 3); what is taught there is the heads' business."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctnet.codec.gaussian import draw_gaussians, footprint_pixels, gaussian_radius
-from ctnet.types import Float32, Int64, TargetRules
+from ctnet.types import Float32, Int64, Objects
+
+MapSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class CenterTargets:
-    """Targets of one picture; row n of the arrays belongs to object n, rows of unusable objects are zero.
+class Centers:
+    """The objects of one image on a map; row n of the arrays belongs to object n.
 
-    `heatmap` (C,H,W) float32, 1 exactly at centres; `size` (N,2) float32 width and height in cells; `offset` (N,2)
-    float32 centre minus its cell, x then y; `cell` (N,) int64 row * W + column; `label` (N,) int64; `valid` (N,)
-    bool. `dense_size` (2,H,W) float32 is size spread over the footprints, or None.
+    `objects` are in cells, their boxes clipped. `size` (N,2) float32 is width and height and `center` (N,2) float32
+    the middle, x then y, in cells; `cell_xy` (N,2) int64 is its cell, and `radii` (N,) int64 that of the gaussian.
+    `drawn` (N,) bool says which objects are in the heatmap, `valid` (N,) bool which are compared at their centre.
     """
 
-    heatmap: Float32
+    objects: Objects
+    map_hw: MapSize
     size: Float32
-    offset: Float32
-    cell: Int64
-    label: Int64
+    center: Float32
+    cell_xy: Int64
+    radii: Int64
+    drawn: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-    dense_size: Float32 | None = None
+
+    @property
+    def cell(self) -> Int64:
+        """The flat cell row * W + column of each object that is drawn, 0 for others."""
+        return np.where(self.drawn, self.cell_xy[:, 1] * self.map_hw[1] + self.cell_xy[:, 0], 0)
 
 
-def encode_centers(
-    boxes_cells: Float32,
-    labels: Int64,
-    num_classes: int,
-    map_hw: tuple[int, int],
-    *,
-    rules: TargetRules = "centernet",
-    dense_size: bool = False,
-) -> CenterTargets:
-    """Return the targets of boxes (N,4) xyxy given in cells, not yet clipped.
+Clip = Callable[[Float32, MapSize], tuple[Float32, NDArray[np.bool_]]]
+Radii = Callable[[Float32], NDArray[np.float64]]
 
-    CenterNet's rules: boxes are clipped to the map; those without area left are not trained on. Two objects in one
-    cell both stay: each has its own row. mmdet's rules: boxes whose middle is outside are not trained on; in a cell
-    the later object alone has a size and an offset; footprints are smaller.
+
+def place_centers(objects: Objects, map_hw: MapSize, clip: Clip, radii: Radii, *, last_wins: bool) -> Centers:
+    """Return the places of objects given in cells, not yet clipped.
+
+    `clip` returns the boxes (N,4) as they are taught and which of them are; `radii` the gaussians' radii in cells of
+    sizes (N,2). Of two objects in a cell both are compared there or, if `last_wins`, the later alone.
     """
-    height, width = map_hw
-    boxes = boxes_cells.astype(np.float32)
-    boxes, drawn = _clip_to_cells(boxes, map_hw) if rules == "centernet" else _clip_to_view(boxes, map_hw)
+    boxes, drawn = clip(objects.boxes_xyxy.astype(np.float32), map_hw)
     size = boxes[:, 2:] - boxes[:, :2]
     center = (boxes[:, :2] + boxes[:, 2:]) / np.float32(2)
-    cell_xy = center.astype(np.int64)
-    radii = _radii(np.where(drawn[:, None], size, 1), rules)
-
-    heatmap = np.zeros((num_classes, height, width), np.float32)
-    draw_gaussians(heatmap, labels[drawn], cell_xy[drawn], radii[drawn])
-    cell = np.where(drawn, cell_xy[:, 1] * width + cell_xy[:, 0], 0)
-    valid = drawn if rules == "centernet" else _last_of_cell(cell, drawn)
-    keep = valid[:, None]
-    return CenterTargets(
-        heatmap=heatmap,
-        size=np.where(keep, size, 0).astype(np.float32),
-        offset=np.where(keep, center - cell_xy, 0).astype(np.float32),
-        cell=np.where(valid, cell, 0),
-        label=np.where(valid, labels, 0),
-        valid=valid,
-        dense_size=_spread_size(size[valid], cell_xy[valid], radii[valid], map_hw) if dense_size else None,
+    usable = np.where(drawn[:, None], size, np.float32(1))
+    placed = Centers(
+        replace(objects, boxes_xyxy=boxes),
+        map_hw,
+        size,
+        center,
+        center.astype(np.int64),
+        np.maximum(radii(usable).astype(np.int64), 0),
+        drawn,
+        drawn,
     )
+    return replace(placed, valid=_last_of_cell(placed.cell, drawn)) if last_wins else placed
 
 
-def _clip_to_cells(boxes: Float32, map_hw: tuple[int, int]) -> tuple[Float32, NDArray[np.bool_]]:
+def draw_centers(centers: Centers, num_classes: int) -> Float32:
+    """Return the heatmap (C,H,W) float32 of the drawn objects, 1 exactly at their centres."""
+    heatmap = np.zeros((num_classes, *centers.map_hw), np.float32)
+    drawn = centers.drawn
+    draw_gaussians(heatmap, centers.objects.labels[drawn], centers.cell_xy[drawn], centers.radii[drawn])
+    return heatmap
+
+
+def clip_to_cells(boxes: Float32, map_hw: MapSize) -> tuple[Float32, NDArray[np.bool_]]:
     """Return CenterNet's boxes, clipped to the first and last cell's corner, and which of them have area left."""
     last = np.array([map_hw[1] - 1, map_hw[0] - 1] * 2, np.float32)
     clipped = boxes.clip(0, last)
     return clipped, np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
 
 
-def _clip_to_view(boxes: Float32, map_hw: tuple[int, int]) -> tuple[Float32, NDArray[np.bool_]]:
+def clip_to_view(boxes: Float32, map_hw: MapSize) -> tuple[Float32, NDArray[np.bool_]]:
     """Return mmdet's boxes, which its crop clips to the view, and which had their middle in it."""
     end = np.array([map_hw[1], map_hw[0]] * 2, np.float32)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -83,14 +88,15 @@ def _clip_to_view(boxes: Float32, map_hw: tuple[int, int]) -> tuple[Float32, NDA
     return boxes.clip(0, end), inside
 
 
-def _radii(size: Float32, rules: TargetRules) -> Int64:
-    """Return the footprints' radii in cells for sizes (N,2) width and height."""
-    if rules == "centernet":
-        size = np.ceil(size)
-        radii = gaussian_radius(size[:, 1], size[:, 0])
-    else:
-        radii = gaussian_radius(size[:, 1], size[:, 0], 0.3, exact=True)
-    return np.maximum(radii.astype(np.int64), 0)
+def centernet_radii(size: Float32) -> NDArray[np.float64]:
+    """Return CenterNet's radii in cells for sizes (N,2) width and height."""
+    size = np.ceil(size)
+    return gaussian_radius(size[:, 1], size[:, 0])
+
+
+def mmdet_radii(size: Float32) -> NDArray[np.float64]:
+    """Return mmdet's radii in cells for sizes (N,2) width and height, which are smaller."""
+    return gaussian_radius(size[:, 1], size[:, 0], 0.3, exact=True)
 
 
 def _last_of_cell(cell: Int64, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -101,14 +107,15 @@ def _last_of_cell(cell: Int64, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return chosen
 
 
-def _spread_size(size: Float32, cell_xy: Int64, radii: Int64, map_hw: tuple[int, int]) -> Float32:
+def spread_size(centers: Centers) -> Float32:
     """Return sizes over the footprints, (2,H,W): in each cell that of the highest gaussian, the later of equals.
 
     As upstream, an object's own float64 value must reach the float32 heatmap, so that about half of the cells of a
     footprint, those where rounding went up, stay zero.
     """
-    height, width = map_hw
-    owner, cell, value = footprint_pixels(cell_xy, radii, map_hw)
+    height, width = centers.map_hw
+    size, radii = centers.size[centers.valid], centers.radii[centers.valid]
+    owner, cell, value = footprint_pixels(centers.cell_xy[centers.valid], radii, centers.map_hw)
     highest = np.zeros(height * width, np.float32)
     spread = np.zeros((2, height * width), np.float32)
     for index in range(len(radii)):

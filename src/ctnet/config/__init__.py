@@ -1,6 +1,7 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.change import changed
+from ctnet.config.families import CenterNetLoss, CenterNetModel, Loss, Model
 from ctnet.config.load import (
     DEFAULT_RECIPE,
     DEMO_RECIPE,
@@ -16,8 +17,6 @@ from ctnet.config.schema import (
     Augment,
     Data,
     Evaluation,
-    LossWeights,
-    Model,
     Optimizer,
     Recipe,
     Schedule,
@@ -29,11 +28,13 @@ __all__ = [
     "DEMO_RECIPE",
     "FINE_TUNING_RECIPE",
     "Augment",
+    "CenterNetLoss",
+    "CenterNetModel",
     "Data",
     "Evaluation",
     "ExportMetadata",
     "LoadedRecipe",
-    "LossWeights",
+    "Loss",
     "Model",
     "Optimizer",
     "Recipe",

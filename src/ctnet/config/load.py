@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model
 from ctnet.config.schema import RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
 from ctnet.files import is_file, read_file
@@ -216,7 +217,7 @@ def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
     if not is_file(shipped):
         raise ConfigError(
             f"no recipe named {name_or_path!r}",
-            nearest=_nearest(name_or_path, recipe_names()),
+            nearest=nearest(name_or_path, recipe_names()),
             hint="ctnet config list shows the shipped recipes; a file of your own ends in .yaml",
         )
     return f"{name_or_path}.yaml", dict(_parse(shipped.read_text(encoding="utf-8")) or {})
@@ -238,7 +239,7 @@ def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
     key = RENAMED.get(key, key)
     parts = key.split(".")
     for depth, part in enumerate(parts):
-        fields = node.model_fields if isinstance(node, type) and issubclass(node, BaseModel) else {}
+        fields = _fields(node)
         if part not in fields:
             scope = ".".join(parts[:depth])
             names = [f"{scope}.{name}" if scope else name for name in fields]
@@ -263,16 +264,40 @@ def _nearest(key: str, names: list[str]) -> str | None:
     return nearest(key, names, 0.5) or by_last.get(nearest(key.rsplit(".", 1)[-1], by_last) or "")
 
 
+def _fields(node: Any) -> dict[str, Any]:
+    """Return the fields of a section; those of `model` and `loss` are those of all families together."""
+    if not (isinstance(node, type) and issubclass(node, BaseModel)):
+        return {}
+    classes: list[type[BaseModel]] = [node]
+    for index, base in enumerate((Model, Loss)):
+        if node is base:
+            classes += [settings[index] for settings in SETTINGS.values()]
+    return {name: field for one in classes for name, field in one.model_fields.items()}
+
+
 def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
     tree: dict[str, Any] = {}
     for key, value in values.items():
         section, _, leaf = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    family = tree.get("model", {}).get("family", DEFAULT)
+    if family not in tuple(SETTINGS):
+        raise ConfigError(
+            f"no family of detectors is named {family!r}", source=sources.get("model.family"),
+            nearest=nearest(str(family), SETTINGS), known=", ".join(SETTINGS),
+        )  # fmt: skip
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            section, _, _ = key.partition(".")
+            own = SETTINGS[family].model if section == "model" else SETTINGS[family].loss
+            raise ConfigError(
+                f"detectors of the family {family} have no setting {key!r}", source=sources.get(key),
+                nearest=_nearest(key, [f"{section}.{name}" for name in own.model_fields]),
+            ) from None  # fmt: skip
         known = next((k for k in values if key == k or key.startswith(f"{k}.")), None)
         raise ConfigError(
             f"bad value for {known or key}" if key else "settings disagree",

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from ctnet._version import __version__
 from ctnet.config.load import recipe_from_dict
-from ctnet.config.schema import LONGEST_TEXT, MOST_CATEGORIES, Count, ImageSize, Recipe, Text
+from ctnet.config.ranges import LONGEST_TEXT, MOST_CATEGORIES, Count, ImageSize, Text
+from ctnet.config.schema import Recipe
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.types import Category
 

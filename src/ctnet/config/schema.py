@@ -1,117 +1,34 @@
-"""Every setting of a run, with its default, its range and what it means. All objects are frozen.
-
-Upper limits lie far beyond what anyone trains with: recipes also come out of files that strangers wrote, and must not
-ask for more memory or time than a machine has.
-"""
+"""Every setting of a run, with its default, its range and what it means. All objects are frozen."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from ctnet.files import path_component
-from ctnet.precision import ALIASES, PrecisionName
-from ctnet.types import TargetRules
-
-
-def _without_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("text without NUL characters is expected")
-    return value
-
-
-LARGEST_SIDE = 8192
-"""pixels of the side that a network sees, test scales included"""
-LARGEST_AREA = 2**23
-"""pixels of its input, a square of 2880"""
-MOST_CATEGORIES = 2**15
-
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-Count = Annotated[int, Field(ge=1, le=2**16)]
-Detected = Annotated[int, Field(ge=1, le=10_000)]
-Channels = Annotated[int, Field(ge=1, le=1024)]
-Level = Annotated[float, Field(ge=-1000, le=1000)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6)]
-LONGEST_TEXT = 4096
-Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_without_nul)]
-
-
-def _pair(value: object) -> object:
-    return (value, value) if isinstance(value, int) else value
-
-
-def _unalias(value: object) -> object:
-    return ALIASES.get(value, value) if isinstance(value, str) else value
-
-
-Precision = Annotated[PrecisionName, BeforeValidator(_unalias)]
-Side = Annotated[int, Field(ge=32, le=LARGEST_SIDE, multiple_of=32)]
-Name = Annotated[str, AfterValidator(path_component)]
-ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
-
+from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model, settings_of
+from ctnet.config.ranges import (
+    LARGEST_AREA,
+    LARGEST_SIDE,
+    Count,
+    Detected,
+    Fraction,
+    ImageSize,
+    Level,
+    Name,
+    NonNegative,
+    Positive,
+    Precision,
+    Section,
+    Text,
+)
 
 RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 """settings by the names that recipes and weights of earlier versions have for them"""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Model(_Section):
-    """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
-
-    backbone: Literal[
-        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "dla34", "hourglass104", "mobilenetv2"
-    ] = "resnet18"
-    """trunk; all but ResNets bring their own up-sampling"""
-    neck: Literal["deform", "conv", "plain", "lateral"] = "deform"
-    """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; lateral adds
-    the trunk's finer maps (CenterFace's, the only one of mobilenetv2); dla34 takes deform, and plain for ordinary
-    convolutions throughout (upstream's dlav0)"""
-    neck_channels: tuple[Channels, Channels, Channels] = (256, 128, 64)
-    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); lateral: the last
-    is the width of all"""
-    deform_bias: bool = True
-    """deformable convolutions have a bias (mmdet and MindSpore: none)"""
-    stride_in_1x1: bool = False
-    """bottlenecks halve the map in their first 1x1 convolution, not the 3x3 one (detectron2's MSRA weights)"""
-    head_channels: Annotated[int, Field(ge=0, le=1024)] = 64
-    """channels between the two convolutions of each head; 0 makes a head one 1x1 convolution"""
-    heatmap_bias: Annotated[float, Field(ge=-100, le=100)] = -2.19
-    """bias that the heatmap head starts with: sigmoid(-2.19) = 0.1 in every cell, so that the many background cells
-    do not swamp the first steps"""
-    class_specific_size: bool = False
-    """predict one box size per class instead of one for all"""
-    predict_offset: bool = True
-    """predict the centre within its cell; without it the middle of the cell is used"""
-
-    @property
-    def size_multiple(self) -> int:
-        """Number of pixels that both sides of an input are multiples of: the coarsest stride."""
-        return 128 if self.backbone == "hourglass104" else 32
-
-    @model_validator(mode="after")
-    def _settings_apply(self) -> Model:
-        for name, trunks in _APPLIES_TO.items():
-            if getattr(self, name) != type(self).model_fields[name].default and not self.backbone.startswith(trunks):
-                raise ValueError(f"model.{name} means nothing to {self.backbone}: leave it out")
-        if self.backbone == "dla34" and self.neck in ("conv", "lateral"):
-            raise ValueError("dla34 has two necks: model.neck=deform and model.neck=plain")
-        return self
-
-
-_APPLIES_TO = {
-    "neck": ("resnet", "dla"),
-    "neck_channels": ("resnet", "mobilenet"),
-    "deform_bias": ("resnet", "dla"),
-    "stride_in_1x1": ("resnet50", "resnet101", "resnet152"),
-}
-
-
-class Data(_Section):
+class Data(Section):
     """Where pictures come from and how they enter the network."""
 
     path: Text | None = None
@@ -134,7 +51,7 @@ class Data(_Section):
     """loader processes; empty means one per two cores, at most eight"""
 
 
-class Augment(_Section):
+class Augment(Section):
     """Random changes of the training pictures."""
 
     crop: Literal["random", "inside", "shift", "none"] = "random"
@@ -163,7 +80,7 @@ class Augment(_Section):
     """standard deviation of the PCA colour shift"""
 
 
-class Optimizer(_Section):
+class Optimizer(Section):
     """How weights follow gradients."""
 
     name: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
@@ -187,7 +104,7 @@ class Optimizer(_Section):
     """largest gradient norm; 0 never clips"""
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """How long to train and how the learning rate moves."""
 
     epochs: Positive = 60
@@ -208,29 +125,7 @@ class Schedule(_Section):
     """onecycle, cosine, poly: rate at the end relative to the peak"""
 
 
-class LossWeights(_Section):
-    """Parts of the loss and their weights."""
-
-    heatmap: NonNegative = 1.0
-    """penalty-reduced focal loss of the centres"""
-    size: NonNegative = 0.1
-    """L1 of width and height in cells"""
-    offset: NonNegative = 1.0
-    """L1 of the centre within its cell"""
-    giou: NonNegative = 0.0
-    """1 - generalised IoU of the box at each centre (Rezatofighi et al., 2019): small objects count as much as large
-    ones, while an L1 in cells is ruled by the large"""
-    regression: Literal["l1", "smooth_l1"] = "l1"
-    """form of the size and offset losses"""
-    targets: TargetRules = "centernet"
-    """whose rules turn boxes into targets and losses; mmdet's gaussians are smaller, in a cell the later object wins,
-    and every part of the loss is divided by the number of centres in the heatmap"""
-    size_targets: Literal["center", "dense"] = "center"
-    """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
-    half of those cells for a size of zero: to go on with such weights, not to start with)"""
-
-
-class Train(_Section):
+class Train(Section):
     """The loop: batches, precision, state on disk."""
 
     batch_size: Count = 8
@@ -262,7 +157,7 @@ class Train(_Section):
     """first batches drawn with their targets into samples/"""
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """How predictions are decoded and scored."""
 
     top_k: Detected = 100
@@ -286,21 +181,37 @@ class Evaluation(_Section):
     """suppression after decoding; upstream uses soft with several scales"""
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One run, whole."""
 
     name: Name = "unnamed"
     """name of the recipe: that of its file; run folders are called after it"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """seed of weights, order and augmentation"""
-    model: Model = Model()
+    model: SerializeAsAny[Model] = Field(default_factory=dict, validate_default=True)
     data: Data = Data()
     augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    loss: LossWeights = LossWeights()
+    loss: SerializeAsAny[Loss] = Field(default_factory=dict, validate_default=True)
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
+
+    @field_validator("model", mode="plain")
+    @classmethod
+    def _model_of_family(cls, value: object) -> Model:
+        """Return the settings of the family that `model.family` names; without it, of the default one."""
+        if isinstance(value, Model):
+            return value
+        content: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        return settings_of(content.get("family", DEFAULT)).model.model_validate(value)
+
+    @field_validator("loss", mode="plain")
+    @classmethod
+    def _loss_of_family(cls, value: object, info: ValidationInfo) -> Loss:
+        if isinstance(value, Loss) or "model" not in info.data:  # whose mistake comes first
+            return value if isinstance(value, Loss) else Loss()
+        return SETTINGS[info.data["model"].family].loss.model_validate(value)
 
     @model_validator(mode="after")
     def _agree(self) -> Recipe:
@@ -313,10 +224,9 @@ class Recipe(_Section):
         test = self.evaluation
         if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
             raise ValueError(f"image_size x test_scale x scales must be at most {LARGEST_SIDE} pixels")
-        if self.model.class_specific_size and self.loss.size_targets == "dense":
-            raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
-        if self.loss.targets == "mmdet" and self.loss.size_targets == "dense":
-            raise ValueError("loss.targets=mmdet needs loss.size_targets=center")
+        if type(self.loss) is not SETTINGS[self.model.family].loss:
+            raise ValueError(f"loss: {type(self.loss).__name__} is not for the family {self.model.family}")
+        self.loss.check(self.model)
         if any(s <= 0 for s in self.data.std):
             raise ValueError("data.std must be above 0")
         low, high = self.augment.scale

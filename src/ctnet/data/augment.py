@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctnet.codec.affine import Matrix, affine_matrix, transform_points
 from ctnet.config import Augment
-from ctnet.types import Float32
+from ctnet.types import Float32, KeypointSchema, Objects
 
 # Principal colours of ImageNet (Krizhevsky et al., 2012), as upstream applies them to BGR values in 0..1.
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
@@ -86,6 +86,18 @@ def warp_boxes(boxes_xyxy: Float32, matrix: Matrix) -> Float32:
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], 1).reshape(-1, 2)
     mapped = transform_points(corners, matrix).reshape(-1, 4, 2)
     return np.concatenate([mapped.min(1), mapped.max(1)], 1).astype(np.float32)
+
+
+def warp_objects(objects: Objects, matrix: Matrix, schema: KeypointSchema | None = None) -> Objects:
+    """Return the objects mapped by any affine matrix; where it mirrors, key points of pairs change their places."""
+    points = objects.keypoints
+    if points is not None:
+        count = points.shape[1]
+        mapped = transform_points(points[..., :2].reshape(-1, 2), matrix).reshape(-1, count, 2)
+        points = np.concatenate([mapped, points[..., 2:]], -1).astype(np.float32)
+        if schema is not None and np.linalg.det(matrix[:, :2]) < 0:
+            points = points[:, schema.mirrored()]
+    return Objects(warp_boxes(objects.boxes_xyxy, matrix), objects.labels, points)
 
 
 def lighting_shift(rng: np.random.Generator, std: float) -> Float32:

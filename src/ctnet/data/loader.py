@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from ctnet.data.sample import Sample, TrainingSamples
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import CtnetError, LoaderDied
-from ctnet.losses.centernet import CenterBatch
 from ctnet.parent import end_with_parent
+from ctnet.types import Targets
 
 
 class Batch(NamedTuple):
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     lighting: Tensor
-    targets: CenterBatch
+    targets: Targets
     image_ids: Tensor
 
     def to(self, device: torch.device) -> Batch:
@@ -38,8 +38,7 @@ class Batch(NamedTuple):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        targets: dict[str, Any] = {k: None if t is None else move(t) for k, t in self.targets._asdict().items()}
-        return Batch(move(self.images), move(self.lighting), CenterBatch(**targets), self.image_ids)
+        return Batch(move(self.images), move(self.lighting), self.targets.change(move), self.image_ids)
 
 
 @dataclass(frozen=True)
@@ -196,35 +195,26 @@ def _empty_batch(samples: TrainingSamples) -> Batch | CtnetError:
         like = collate([samples[0, 0]])
     except CtnetError as error:
         return error
-    targets: dict[str, Any] = {k: None if t is None else t[:0] for k, t in like.targets._asdict().items()}
-    return Batch(like.images[:0], like.lighting[:0], CenterBatch(**targets), like.image_ids[:0])
+    return Batch(like.images[:0], like.lighting[:0], like.targets.change(lambda t: t[:0]), like.image_ids[:0])
 
 
 def collate(samples: Sequence[Sample], objects: int | None = None) -> Batch:
     """Return the samples stacked; objects are padded to so many, or to the most that one sample has, at least one."""
     targets = [sample.targets for sample in samples]
-    rows = objects or max(1, *(len(t.valid) for t in targets))
+    most = objects or max(1, *(len(rows) for t in targets for rows in t.rows.values()))
 
     def stack(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor:
         return torch.from_numpy(np.stack(arrays))
 
-    def pad(name: str) -> Tensor:
-        arrays = [getattr(t, name) for t in targets]
-        return stack([np.pad(r, [(0, rows - len(r))] + [(0, 0)] * (r.ndim - 1)) for r in arrays])
+    def pad(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.pad(rows, [(0, most - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
-    dense = [t.dense_size for t in targets if t.dense_size is not None]
-    batch = CenterBatch(
-        heatmap=stack([t.heatmap for t in targets]),
-        size=pad("size"),
-        offset=pad("offset"),
-        cell=pad("cell"),
-        label=pad("label"),
-        valid=pad("valid"),
-        dense_size=stack(dense) if dense else None,
-    )
     return Batch(
         images=stack([s.image for s in samples]),
         lighting=stack([s.lighting for s in samples]),
-        targets=batch,
+        targets=Targets(
+            {name: stack([t.maps[name] for t in targets]) for name in targets[0].maps},
+            {name: stack([pad(t.rows[name]) for t in targets]) for name in targets[0].rows},
+        ),
         image_ids=torch.tensor([s.image_id for s in samples]),
     )

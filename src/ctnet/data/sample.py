@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
-from ctnet.codec.encode import CenterTargets, encode_centers
 from ctnet.config import Augment
-from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes
+from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_objects
 from ctnet.data.image import read_image
 from ctnet.errors import DataError
-from ctnet.types import AnnotationSet, Float32, ImageRecord, Int64, TargetRules
+from ctnet.types import AnnotationSet, Float32, ImageRecord, Objects, Targets
+
+
+class Encoder(Protocol):
+    """Turns the objects of an image into targets; picklable, for it runs in loader processes."""
+
+    def __call__(self, objects: Objects, input_hw: tuple[int, int]) -> Targets:
+        """Return the targets of objects in input pixels, not clipped, for an input of this size."""
+
+    def rows(self, objects: Objects, input_hw: tuple[int, int]) -> Mapping[str, Any]:
+        """Return the rows of the targets alone."""
 
 
 class Sample(NamedTuple):
@@ -22,7 +32,7 @@ class Sample(NamedTuple):
 
     image: NDArray[np.uint8]
     lighting: Float32
-    targets: CenterTargets
+    targets: Targets
     image_id: int
 
 
@@ -35,12 +45,10 @@ class TrainingSamples:
 
     annotations: AnnotationSet
     input_hw: tuple[int, int]
-    stride: int
+    encoder: Encoder
     augment: Augment
     seed: int
     max_objects: int
-    rules: TargetRules = "centernet"
-    dense_size: bool = False
 
     def __len__(self) -> int:
         return len(self.annotations.images)
@@ -53,41 +61,28 @@ class TrainingSamples:
         image = self._view(record, matrix)
         if self.augment.photometric > 0:
             image = jitter_colors(rng, image, self.augment.photometric)
-        cells, labels = self._objects(record, matrix)
-        classes = len(self.annotations.categories)
-        targets = encode_centers(cells, labels, classes, self._map_hw, rules=self.rules, dense_size=self.dense_size)
+        targets = self.encoder(self._objects(record, matrix), self.input_hw)
         return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id)
 
-    def object_sizes(self, pictures: int = 1000) -> tuple[Float32, Int64]:
-        """Return the widths and heights (N,2), in cells, and labels (N,) of objects as the first epoch shows them.
+    def rows(self, images: int = 1000) -> dict[str, Any]:
+        """Return the rows of the targets of the first epoch, end to end; no image is read.
 
-        Of so many pictures at most, spread over the set.
+        Of so many images at most, spread over the set.
         """
-        height, width = self._map_hw
-        sizes, labels = [np.zeros((0, 2), np.float32)], [np.zeros(0, np.int64)]
-        for index in np.linspace(0, len(self) - 1, min(len(self), pictures)).astype(int):
+        parts = []
+        for index in np.linspace(0, len(self) - 1, min(len(self), images)).astype(int):
             record = self.annotations.images[index]
             rng = np.random.default_rng((self.seed, 0, int(index)))
             matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
-            cells, kinds = self._objects(record, matrix)
-            cells = cells.clip(0, np.array([width - 1, height - 1] * 2, np.float32))
-            size = cells[:, 2:] - cells[:, :2]
-            seen = (size > 0).all(1)
-            sizes.append(size[seen])
-            labels.append(kinds[seen])
-        return np.concatenate(sizes), np.concatenate(labels)
+            parts.append(self.encoder.rows(self._objects(record, matrix), self.input_hw))
+        return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
 
-    @property
-    def _map_hw(self) -> tuple[int, int]:
-        return self.input_hw[0] // self.stride, self.input_hw[1] // self.stride
-
-    def _objects(self, record: ImageRecord, matrix: Matrix) -> tuple[Float32, Int64]:
-        """Return the boxes (N,4) in cells, not clipped, and the labels (N,) to train on."""
-        usable = np.flatnonzero(~record.crowd)[: self.max_objects]
-        boxes = record.boxes_xyxy[usable]
+    def _objects(self, record: ImageRecord, matrix: Matrix) -> Objects:
+        """Return the objects to train on, in input pixels, not clipped."""
+        objects = record.objects.select(np.flatnonzero(~record.crowd)[: self.max_objects])
         # a box without area would gain some when a rotated view is bounded
-        has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        return warp_boxes(boxes[has_area], matrix / self.stride), record.labels[usable][has_area]
+        objects = objects.select((objects.boxes_xyxy[:, 2:] > objects.boxes_xyxy[:, :2]).all(1))
+        return warp_objects(objects, matrix, self.annotations.keypoints)
 
     def _view(self, record: ImageRecord, matrix: Matrix) -> NDArray[np.uint8]:
         """Return the picture mapped by `matrix`, decoded no larger than it is shown."""

@@ -6,16 +6,9 @@ import torch
 from torch import nn
 
 from ctnet.data.sample import TrainingSamples
-from ctnet.models.heads import Heads
+from ctnet.families import Family
 
 
-def initialise_sizes(network: nn.Module, samples: TrainingSamples) -> list[str]:
-    """Set the bias of the size heads to the median box of the data; return a sentence, or nothing without objects."""
-    sizes, labels = (torch.from_numpy(array) for array in samples.object_sizes())
-    if not len(sizes):
-        return []
-    for module in network.modules():
-        if isinstance(module, Heads):
-            module.start_sizes(sizes, labels)
-    width, height = sizes.median(0).values.tolist()
-    return [f"the size head starts from the median box: {width:.1f} x {height:.1f} cells"]
+def start_from_data(family: Family, network: nn.Module, samples: TrainingSamples) -> list[str]:
+    """Let fresh heads begin at what the data looks like; return that in words, or nothing without objects."""
+    return family.start_from(network, {name: torch.from_numpy(rows) for name, rows in samples.rows().items()})

@@ -9,17 +9,12 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctnet.engine.record import Record
 from ctnet.files import write_file, writing
-
-METRIC_COLUMNS = (
-    "epoch", "step", "lr", "loss", "heatmap", "size", "offset", "giou", "images_per_s", "data_wait",
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "wall_s",
-)  # fmt: skip
 
 
 class Reporter(Protocol):
@@ -88,13 +83,18 @@ class RunLog:
     again. After a resume the files hold what they would hold without the interruption.
     """
 
-    def __init__(self, folder: Path, record: Record, start_step: int, reporter: Reporter) -> None:
+    def __init__(
+        self, folder: Path, record: Record, start_step: int, columns: Sequence[str], reporter: Reporter
+    ) -> None:
         self._folder, self._record = folder, record
         self._csv, self._log = folder / "metrics.csv", folder / "log.jsonl"
         if record.files is None:
             record.rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
         else:
             self._cut(record.files)
+        # a run that an earlier version began keeps its columns first
+        earlier = next(iter(_read_rows(self._csv)), {})
+        self._columns = list(dict.fromkeys([*earlier, *columns]))
         self.epochs()
         with writing(self._log):
             self._events = self._log.open("a", encoding="utf-8")
@@ -123,10 +123,10 @@ class RunLog:
                 self._csv.unlink(missing_ok=True)
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
         for row in self._record.rows:
-            writer.writerow({name: _short(row.get(name)) for name in METRIC_COLUMNS})
+            writer.writerow({name: _short(row.get(name)) for name in self._columns})
         write_file(self._csv, text.getvalue().encode())
 
     def sizes(self) -> dict[str, int]:

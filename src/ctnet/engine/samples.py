@@ -12,23 +12,17 @@ from numpy.typing import NDArray
 from ctnet.data.draw import contact_sheet, draw_boxes
 from ctnet.data.image import read_image, write_image
 from ctnet.data.loader import Batch
+from ctnet.families import Family
 from ctnet.types import AnnotationSet, Category, Detections
 
 
-def write_target_sheet(path: Path, batch: Batch, categories: Sequence[Category], stride: int) -> None:
+def write_target_sheet(path: Path, family: Family, batch: Batch, categories: Sequence[Category]) -> None:
     """Write a batch as the network sees it: boxes read back from the targets over the heatmap's glow."""
-    targets = batch.targets
-    cells_wide = targets.heatmap.shape[3]
-    pictures = []
-    for i, image in enumerate(batch.images.numpy()):
-        valid = targets.valid[i].numpy()
-        cell = targets.cell[i].numpy()[valid]
-        middle = np.stack([cell % cells_wide, cell // cells_wide], 1) + targets.offset[i].numpy()[valid]
-        half = targets.size[i].numpy()[valid] / 2
-        boxes = np.concatenate([middle - half, middle + half], 1) * stride
-        glowing = _glow(image, targets.heatmap[i].amax(0).numpy())
-        pictures.append(draw_boxes(glowing, boxes.astype(np.float32), targets.label[i].numpy()[valid], categories))
-    write_image(path, contact_sheet(pictures))
+    images = []
+    for image, (objects, heat) in zip(batch.images.numpy(), family.taught(batch.targets), strict=True):
+        glowing = image if heat is None else _glow(image, heat.numpy())
+        images.append(draw_boxes(glowing, objects.boxes_xyxy, objects.labels, categories))
+    write_image(path, contact_sheet(images))
 
 
 def _glow(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -22,8 +22,8 @@ from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optim
 from ctnet.engine.precision import Precision
 from ctnet.engine.record import Record
 from ctnet.errors import WeightsError
+from ctnet.families import Family
 from ctnet.files import replacing
-from ctnet.models.build import build_network
 from ctnet.nn import synchronise_norms
 from ctnet.types import Category
 from ctnet.weights.containers.torch_file import explaining_full_disks
@@ -32,11 +32,12 @@ from ctnet.weights.ctnet_file import STATE_SCHEMA
 
 @dataclass
 class TrainingState:
-    """The network, what updates it, and how far it has come.
+    """The network, what kind it is, what updates it, and how far it has come.
 
     `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
     """
 
+    family: Family
     network: nn.Module
     average: WeightAverage | None
     optimizer: torch.optim.Optimizer
@@ -68,17 +69,19 @@ def seed_generators(seed: int) -> None:
 
 
 def new_state(
-    recipe: Recipe, num_classes: int, device: OpenDevice, precision: Precision, lr: float, *, synchronised: bool = False
+    family: Family, num_classes: int, device: OpenDevice, precision: Precision, lr: float, *, synchronised: bool = False
 ) -> TrainingState:
     """Return the state of a training that has not begun: random weights on the device, ready to be updated.
 
     `synchronised` makes norms see the batches of all processes.
     """
-    network = build_network(recipe.model, num_classes)
+    recipe = family.recipe
+    network = family.build(num_classes)
     if synchronised:
         network = synchronise_norms(network)
     network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
     return TrainingState(
+        family=family,
         network=network.train(),
         average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
         optimizer=build_optimizer(network, recipe.optimizer, lr, fused=device.plugin.fused_optimizer),

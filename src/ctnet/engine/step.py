@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.codec.pixels import normalise
-from ctnet.config import Recipe
 from ctnet.data.loader import Batch
 from ctnet.devices import OpenDevice
 from ctnet.engine.host_memory import keep_freed_memory
 from ctnet.engine.precision import Precision
 from ctnet.engine.processes.world import World, wrap_ddp
 from ctnet.engine.state import TrainingState
-from ctnet.losses import Counts, centernet_loss, count
+from ctnet.families import Family
+from ctnet.types import Targets
 
 
 class StepResult(NamedTuple):
@@ -28,18 +28,30 @@ class StepResult(NamedTuple):
     finite: Tensor  # bool
 
 
+class TrainingStep(nn.Module):
+    """From a batch to the parts of the loss: one module, so that what wraps it sees all of the network's work."""
+
+    def __init__(self, family: Family, network: nn.Module, precision: Precision) -> None:
+        super().__init__()
+        self.family = family
+        self.network = network
+        self.precision = precision
+
+    def forward(self, images: Tensor, targets: Targets, normalisers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what `Family.losses` returns."""
+        return self.family.losses(self.network, images, targets, normalisers, self.precision.autocast)
+
+
 class Updater:
     """Runs updates: forward, loss, backward, clipping, optimizer, average. All ranks take the same ones."""
 
-    def __init__(
-        self, state: TrainingState, recipe: Recipe, device: OpenDevice, precision: Precision, world: World
-    ) -> None:
+    def __init__(self, state: TrainingState, device: OpenDevice, precision: Precision, world: World) -> None:
         self._state = state
         self._world = world
-        self._network = wrap_ddp(state.network, world, device, accumulates=recipe.train.accumulate > 1)
-        self._recipe = recipe
+        self._recipe = state.family.recipe
+        step = TrainingStep(state.family, state.network, precision)
+        self._step = wrap_ddp(step, world, device, accumulates=self._recipe.train.accumulate > 1)
         self._device = device
-        self._precision = precision
         if device.torch_device.type == "cpu":
             keep_freed_memory()
 
@@ -71,34 +83,19 @@ class Updater:
         return StepResult(sums, finite)
 
     def _gradients_stay_here(self) -> AbstractContextManager[object]:
-        network = self._network
-        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+        step = self._step
+        return step.no_sync() if isinstance(step, DistributedDataParallel) else nullcontext()
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        recipe = self._recipe
+        family, data = self._state.family, self._recipe.data
         batch = batch.to(self._device.torch_device)
-        x = normalise(
-            batch.images,
-            recipe.data.mean,
-            recipe.data.std,
-            color_order=recipe.data.color_order,
-            lighting=batch.lighting,
-        )
-        with self._precision.autocast():
-            outputs = self._network(x)
-        stacks = outputs if isinstance(outputs, list) else [outputs]
-        counts = Counts(*self._world.sum(torch.stack(count(batch.targets))))
-        return centernet_loss(
-            stacks,
-            batch.targets,
-            heatmap_weight=recipe.loss.heatmap,
-            size_weight=recipe.loss.size,
-            offset_weight=recipe.loss.offset,
-            giou_weight=recipe.loss.giou,
-            regression=recipe.loss.regression,
-            rules=recipe.loss.targets,
-            counts=counts,
-        )
+        images = normalise(
+            batch.images, data.mean, data.std, color_order=data.color_order, lighting=batch.lighting
+        )  # fmt: skip
+        counts = family.normalisers(batch.targets)
+        counts = dict(zip(counts, self._world.sum(torch.stack(list(counts.values()))), strict=True))
+        parts = self._step(images, batch.targets, counts)
+        return family.total(parts), parts
 
     def _clip(self) -> Tensor:
         limit = self._recipe.optimizer.clip_norm or float("inf")

@@ -14,7 +14,7 @@ from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
-from ctnet.engine.initial_sizes import initialise_sizes
+from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
@@ -25,6 +25,7 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.families import family_of
 from ctnet.files import write_file
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
@@ -90,13 +91,15 @@ def _fetch(backbone: str | None, world: World) -> None:
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
     """Fill the network from the data and from the files that the options name; return what went in."""
-    fresh = initialise_sizes(state.network, training_samples(train_set, recipe))
+    fresh = start_from_data(state.family, state.network, training_samples(train_set, recipe))
     sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
         sentences += load_backbone(state.network, options.backbone_weights, recipe.model, recipe.data)
     if options.weights is not None:
         weights = open_weights(options.weights, verify=options.verify)
-        tensors, moved = rows_by_class(state.network, weights.tensors, weights.categories, train_set.categories)
+        tensors, moved = rows_by_class(
+            state.family, state.network, weights.tensors, weights.categories, train_set.categories
+        )
         report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
     if state.average is not None:
@@ -216,7 +219,8 @@ def _build(
     precision = choose_precision(recipe.train.amp, device)
     lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
-    state = new_state(recipe, len(train_set.categories), device, precision, lr, synchronised=synchronised)
+    family = family_of(recipe, train_set.keypoints)
+    state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
     parameters = sum(p.numel() for p in state.network.parameters())

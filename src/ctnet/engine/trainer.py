@@ -26,18 +26,17 @@ from ctnet.engine.step import StepResult, Updater
 from ctnet.engine.stop import Stopped, StopRequest
 from ctnet.engine.validation import Validation
 from ctnet.errors import CtnetError, Diverged, Interrupted, ReportedByOtherRank
-from ctnet.models.build import STRIDE
+from ctnet.families import family_of
 from ctnet.types import AnnotationSet
 from ctnet.weights.containers.torch_file import write_zip
 
 
 def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
-    """Return the samples that the recipe trains on."""
-    data, loss = recipe.data, recipe.loss
+    """Return the samples that the recipe trains on. Raises ConfigError for heads that do not suit the data."""
+    encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
     return TrainingSamples(
-        annotations, data.image_size, STRIDE, recipe.augment, recipe.seed, data.max_objects,
-        rules=loss.targets, dense_size=loss.size_targets == "dense",
-    )  # fmt: skip
+        annotations, recipe.data.image_size, encoder, recipe.augment, recipe.seed, recipe.data.max_objects
+    )
 
 
 def updates(batches: Iterator[Batch], order: EpochOrder, accumulate: int) -> Generator[list[Batch], None, None]:
@@ -83,7 +82,9 @@ class Trainer:
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
         self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs
         self.total_steps = min(self.planned_steps, train.max_steps or self.planned_steps)
-        self.updater = Updater(self.state, self.recipe, self.device, self.precision, self.world)
+        measured = (*self.state.family.loss_parts, "images_per_s", "data_wait", *self.validation.scorer.names)
+        self.columns = ("epoch", "step", "lr", "loss", *measured, "wall_s")
+        self.updater = Updater(self.state, self.device, self.precision, self.world)
         self.speed = Speed()
         self.log: Log = NoLog()
         self.saved_step = -1
@@ -99,7 +100,7 @@ class Trainer:
         if self.world.leads:
             if self.state.step:  # the kill may have come between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
-            self.log = RunLog(self.folder, self.state.record, self.state.step, self.reporter)
+            self.log = RunLog(self.folder, self.state.record, self.state.step, self.columns, self.reporter)
         profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
         # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
@@ -162,7 +163,7 @@ class Trainer:
     def _draw_first(self, batches: list[Batch]) -> None:
         if self.world.leads and self.state.step < self.recipe.train.sample_batches:
             path = self.folder / "samples" / f"train_batch_{self.state.step}.jpg"
-            write_target_sheet(path, batches[0], self.annotations.categories, STRIDE)
+            write_target_sheet(path, self.state.family, batches[0], self.annotations.categories)
 
     def _log_step(self, lr: float) -> None:
         step = self.state.step
@@ -276,7 +277,7 @@ class Trainer:
         path = self.folder / "nonfinite" / f"step_{step:07d}.pt"
         everyones = [batch for rank in self.world.gather(batches) for batch in rank]
         if self.world.leads:
-            write_zip(path, [tuple(batch) for batch in everyones])
+            write_zip(path, [{**batch._asdict(), "targets": batch.targets._asdict()} for batch in everyones])
         raise self._told_once(
             Diverged(
                 f"step {step}: the loss or its gradient is not finite",
@@ -307,7 +308,7 @@ class Trainer:
             "data_wait": overall["data_wait"],
             "peak_memory_bytes": self.device.plugin.peak_memory(),
             "loss": self.state.record.logged.get("loss"),
-            **{name: self.state.best.get(name) for name in ("AP", "AP50", "AP75")},
+            **{name: self.state.best.get(name) for name in self.validation.scorer.shown},
             "best_step": self.state.best.get("step"),
             "protocol": self.validation.protocol,
             "wall_s": self._wall_s(),

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.config import Recipe
+from ctnet.detect.detector import prepare_detector
 from ctnet.devices import OpenDevice
 from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
 from ctnet.engine.samples import write_prediction_sheet
 from ctnet.engine.state import TrainingState
 from ctnet.engine.stop import Stopped
-from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, percent, relabel
+from ctnet.eval.coco import CocoMetrics, align_categories, percent, relabel
 from ctnet.eval.evaluate import evaluate
 from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
-from ctnet.models.detector import prepare_detector
+from ctnet.eval.scorer import COCO, Scorer
 from ctnet.types import AnnotationSet, Category, Detections
 from ctnet.weights.ctnet_file import Weights, read_weights, save_weights
 from ctnet.weights.fit import load_exactly
@@ -38,6 +39,7 @@ class Validation:
     reporter: Reporter
     world: World
     workers: int = 0
+    scorer: Scorer = COCO
 
     def __post_init__(self) -> None:
         images = len(self.annotations.images) if self.annotations else 0
@@ -51,7 +53,7 @@ class Validation:
     def run(
         self, state: TrainingState, folder: Path, epoch: int, on_picture: Callable[[], None]
     ) -> dict[str, float | None]:
-        """Return the twelve numbers of the state's weights, saving these when no AP was higher.
+        """Return the numbers of the state's weights, saving these when the primary one was never higher.
 
         `on_picture` is called now and then and may raise Stopped on some ranks; then it is raised on all. Empty
         without a validation set.
@@ -61,16 +63,15 @@ class Validation:
             self._save(state, folder, {})
             return {}
         numbers = self._measure(state, on_picture)
-        is_best = not state.best or (numbers["AP"] or 0.0) >= (state.best.get("AP") or 0.0)
+        primary = self.scorer.primary
+        is_best = not state.best or (numbers[primary] or 0.0) >= (state.best.get(primary) or 0.0)
         if is_best:
             state.best = {**numbers, "step": state.step, "epoch": epoch}
             self._save(state, folder, numbers)
         if self._latest is not None:
             self._draw(folder, epoch, self._latest[1])
-        self.reporter.message(
-            f"epoch {epoch}: AP {percent(numbers['AP'])}  AP50 {percent(numbers['AP50'])}  "
-            f"AP75 {percent(numbers['AP75'])}" + ("  (best)" if is_best else "")
-        )
+        best = "  (best)" if is_best else ""
+        self.reporter.message(f"epoch {epoch}: {self.scorer.sentence(numbers)}{best}")
         return numbers
 
     def _draw(self, folder: Path, epoch: int, found: dict[int, Detections]) -> None:
@@ -79,12 +80,12 @@ class Validation:
         write_prediction_sheet(sheet, self.annotations, found, self.annotations.categories)
 
     def _measure(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[str, float | None]:
-        """Return the twelve numbers, on every rank."""
+        """Return the numbers, on every rank."""
         found = self._detect(state, on_picture)
 
         def score() -> dict[str, float | None]:
             assert self.annotations is not None
-            metrics = coco_metrics(self.annotations, found, self.recipe.evaluation.max_detections)
+            metrics = self.scorer.score(self.annotations, found, self.recipe.evaluation.max_detections)
             self._latest = (state.step, found, metrics)
             return metrics.numbers()
 
@@ -95,7 +96,7 @@ class Validation:
         assert self.annotations is not None
         annotations = self.annotations
         precision = self.recipe.train.amp
-        detector = prepare_detector(state.evaluated_network, self.recipe, self.categories, self.device, precision)
+        detector = prepare_detector(state.evaluated_network, state.family, self.categories, self.device, precision)
         self.protocol["precision"] = detector.precision
 
         def progress(done: int, total: int) -> None:
@@ -143,5 +144,7 @@ class Validation:
         document = evaluation_document(
             str(best_file), self.annotations, metrics, self.protocol, self._alignment.warnings
         )
-        self.reporter.message(f"best weights: AP {percent(metrics.AP)}  ({sentence(self.protocol)})")
+        primary = self.scorer.primary
+        score = percent(metrics.numbers()[primary])
+        self.reporter.message(f"best weights: {primary} {score}  ({sentence(self.protocol)})")
         return write_report(folder / "eval", self.annotations, found, metrics, document, self.recipe.name)

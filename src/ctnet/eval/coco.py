@@ -7,7 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,8 +144,7 @@ def relabel(detections: Mapping[int, Detections], alignment: ClassMatch) -> dict
     relabelled = {}
     for image_id, found in detections.items():
         labels = alignment.labels[found.labels]
-        keep = labels >= 0
-        relabelled[image_id] = Detections(found.boxes_xyxy[keep], found.scores[keep], labels[keep])
+        relabelled[image_id] = replace(found, labels=labels).select(labels >= 0)
     return relabelled
 
 

@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader
 from ctnet.config import Evaluation
 from ctnet.data.image import read_image
 from ctnet.data.loader import Mapped, explaining_deaths, raising, start_worker, worker_seeds
-from ctnet.eval.coco import CocoMetrics, align_categories, coco_metrics, relabel
-from ctnet.models.detector import Detector
-from ctnet.models.inference import RenderedView, detect_stream, render_views
+from ctnet.detect.detector import Detector
+from ctnet.detect.views import RenderedView, render_views
+from ctnet.eval.coco import CocoMetrics, align_categories, relabel
+from ctnet.eval.scorer import COCO, Scorer
 from ctnet.types import AnnotationSet, Detections, Progress
 
 
@@ -65,7 +66,7 @@ def evaluate(
     )
     found: dict[int, Detections] = {}
     with explaining_deaths():
-        for image_id, detections in detect_stream(detector, raising(loader), settings):
+        for image_id, detections in detector.stream(raising(loader), settings):
             found[image_id] = detections
             if progress is not None:
                 progress(len(found), len(mine))
@@ -78,6 +79,7 @@ def score(
     settings: Evaluation,
     workers: int = 0,
     progress: Progress | None = None,
+    scorer: Scorer = COCO,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
     """Return the metrics, the detections in the set's labels, and what is to be said about the classes.
 
@@ -85,4 +87,4 @@ def score(
     """
     alignment = align_categories(detector.categories, annotations.categories)
     detections = relabel(evaluate(detector, annotations, settings, workers, progress), alignment)
-    return coco_metrics(annotations, detections, settings.max_detections), detections, alignment.warnings
+    return scorer.score(annotations, detections, settings.max_detections), detections, alignment.warnings

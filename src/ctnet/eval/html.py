@@ -8,6 +8,7 @@ from typing import Any
 
 from ctnet.eval.coco import percent
 from ctnet.eval.protocol import sentence
+from ctnet.eval.scorer import COCO
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -38,14 +39,14 @@ figcaption {{ margin-bottom: .3rem; overflow-wrap: anywhere; }}
 <p class="quiet">{data}</p>
 <p>{protocol}</p>
 {warnings}
-<h2>COCO metrics, x100</h2>
+<h2>{metrics_title}, x100</h2>
 <div class="scroll"><table>
 <tr>{number_names}</tr>
 <tr>{numbers}</tr>
 </table></div>
 <h2>Classes</h2>
 <div class="scroll"><table class="names">
-<tr><th>class</th><th>boxes</th><th>AP</th><th>AP50</th></tr>
+<tr><th>class</th><th>boxes</th>{class_numbers}</tr>
 {classes}
 </table></div>
 <h2>Precision and recall</h2>
@@ -80,14 +81,17 @@ def page(
     ]
     classes = [
         f"<tr><td>{escape(name)}</td><td>{row['count']}</td>"
-        f"<td>{percent(row['AP'])}</td><td>{percent(row['AP50'])}</td></tr>"
+        + "".join(f"<td>{percent(row[number])}</td>" for number in COCO.per_class)
+        + "</tr>"
         for name, row in document["per_class"].items()
     ]
     return PAGE.format(
         title=escape(title),
         data=escape(f"{data['path']}, split {data['split']}: {data['images']} pictures, {data['boxes']} boxes"),
+        metrics_title=escape(COCO.title),
         protocol=escape(sentence(document["protocol"])),
         warnings="\n".join(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"]),
+        class_numbers="".join(f"<th>{name}</th>" for name in COCO.per_class),
         number_names="".join(f"<th>{name}</th>" for name in metrics),
         numbers="".join(f"<td>{percent(value)}</td>" for value in metrics.values()),
         classes="\n".join(classes),

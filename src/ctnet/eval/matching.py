@@ -62,8 +62,7 @@ def match(image: ImageRecord, detections: Detections, iou: float = IOU, score: f
             truth_of[row], taken[column] = column, True
     in_crowd = _share_inside(found.boxes_xyxy, image.boxes_xyxy[image.crowd]) >= iou
     keep = (truth_of >= 0) | ~in_crowd
-    found = Detections(found.boxes_xyxy[keep], found.scores[keep], found.labels[keep])
-    return Match(boxes, labels, found, truth_of[keep])
+    return Match(boxes, labels, found.select(keep), truth_of[keep])
 
 
 def match_all(

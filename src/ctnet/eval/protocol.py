@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ctnet.codec.affine import enlarged
 from ctnet.config import Evaluation, Recipe
-from ctnet.models.inference import enlarged
 
 
 def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from ctnet._version import __version__
-from ctnet.config import ExportMetadata, Recipe, parse_metadata, read_metadata
+from ctnet.config import ExportMetadata, Recipe, parse_metadata
 from ctnet.errors import WeightsError
+from ctnet.families import Family, family_of
 from ctnet.types import Category
+from ctnet.weights.ctnet_file import read_own
 
-FAMILY = "ctnet.export/"
-SCHEMA = f"{FAMILY}1"
+SCHEMAS = "ctnet.export/"
+SCHEMA = f"{SCHEMAS}1"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """what numbers are stored in: with `int8` most convolutions, the rest float32"""
 
 KEY = "ctnet"  # the entry of a file's metadata that holds all this
 INPUT = "images"
-DECODED = ("boxes", "scores", "labels")
-RAW = ("heatmap_logits", "size", "offset")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class About:
     info: Mapping[str, Any] = field(default_factory=dict)
     pixels: bool = False
 
+    @cached_property
+    def family(self) -> Family:
+        """The kind of detector."""
+        return family_of(self.recipe)
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names of the graph's outputs, in order."""
-        if self.output == "decoded":
-            return DECODED
-        return RAW if self.recipe.model.predict_offset else RAW[:2]
+        return self.family.instance_names if self.output == "decoded" else self.family.output_names
 
     def to_json(self) -> str:
         """Return the text that goes into the file."""
@@ -68,12 +72,12 @@ class About:
 def read_about(text: str | None, source: object) -> About:
     """Return what a file says about itself. Raises WeightsError for a file that ctnet did not export."""
     content = parse_metadata(text)
-    if not isinstance(content, dict) or not str(content.get("schema")).startswith(FAMILY):
+    if not isinstance(content, dict) or not str(content.get("schema")).startswith(SCHEMAS):
         raise WeightsError(
             "the file does not say what it is", file=source, expected=f"metadata of {SCHEMA}",
             hint="only files that ctnet export wrote can be evaluated: they carry classes, colours and sizes",
         )  # fmt: skip
-    read = read_metadata(ExportMetadata, content, SCHEMA, source)
+    read = read_own(ExportMetadata, content, SCHEMA, source)
     return About(
         read.recipe, read.categories, read.output, read.batch, read.size, read.precision, read.info, read.pixels
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.errors import WeightsError
-from ctnet.export import onnx_format
+from ctnet.export import onnx_graph
 from ctnet.export.about import About
 from ctnet.export.options import Dialect
 from ctnet.nn import DeformConv2d
@@ -64,7 +64,7 @@ def atc_model(program: torch.export.ExportedProgram, about: About, dialect: Dial
     """Return the ONNX model in the dialect. Raises WeightsError when that or ATC has no form for the network."""
     import onnx
 
-    model = onnx_format.onnx_model(program, about, opset=OPSETS["npu"]).model_proto
+    model = onnx_graph.onnx_model(program, about, opset=OPSETS["npu"]).model_proto
     del model.graph.value_info[:]
     for node in model.graph.node:  # torch's notes on where it came from, in fields that older readers lack
         del node.metadata_props[:]
@@ -150,7 +150,7 @@ def standard_model(model: Any) -> Any:
         node.domain = DOMAIN  # the converter looks at ONNX's own operators only
     imports = [entry for entry in copy.opset_import if entry.domain == ""]
     _set_imports(copy, [*imports, onnx.helper.make_opsetid(DOMAIN, 1)])
-    raised = version_converter.convert_version(copy, onnx_format.OPSET)
+    raised = version_converter.convert_version(copy, onnx_graph.OPSET)
     nodes: list[Any] = []
     for node in raised.graph.node:
         nodes += _standard_nodes(node, raised.graph) if node.domain == DOMAIN else [node]
@@ -160,8 +160,8 @@ def standard_model(model: Any) -> Any:
     graph.node.extend(nodes)
     result = onnx.helper.make_model(
         graph,
-        opset_imports=[onnx.helper.make_opsetid("", onnx_format.OPSET)],
-        ir_version=onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", onnx_format.OPSET)]),
+        opset_imports=[onnx.helper.make_opsetid("", onnx_graph.OPSET)],
+        ir_version=onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", onnx_graph.OPSET)]),
     )
     result.metadata_props.extend(model.metadata_props)
     return result

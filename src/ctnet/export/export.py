@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ctnet.codec.affine import enlarged
 from ctnet.config import changed, recipe_from_dict
 from ctnet.data.image import Image, read_image
 from ctnet.errors import ConfigError, StorageError
@@ -24,7 +25,6 @@ from ctnet.export.options import Dialect, ExportOptions, OmOptions, parse_batch,
 from ctnet.export.runtime import RuntimeNetwork
 from ctnet.export.trust import remember
 from ctnet.export.verify import AgainstFloat32, Verification, picture_input, verify
-from ctnet.models.inference import enlarged
 from ctnet.weights.ctnet_file import Weights
 
 
@@ -81,7 +81,7 @@ def export(
         proof = None
         if pictures:
             exported = RuntimeNetwork(format.prove(written[0]) if format.prove else format.open(draft, None))
-            proof = verify(_Reference(network, about), exported, about, pictures)
+            proof = verify(_Reference(network, about), exported.named, about, pictures)
             del exported
             if compare and plain.is_file():
                 proof = replace(proof, against_float32=compare(plain, draft))

@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctnet.codec.decode import peak_boxes
 from ctnet.devices import REDUCED
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.export.about import INPUT, About
 from ctnet.export.atc_graph import NpuDeformConv2d
-from ctnet.models.build import STRIDE
 from ctnet.nn import DeformConv2d
 from ctnet.ops import Peaks
 
@@ -31,21 +29,15 @@ class ExportedGraph(nn.Module):
         super().__init__()
         self.network = network
         self.names = about.output_names
+        self.family = about.family
         self.top_k = about.recipe.evaluation.top_k if about.output == "decoded" else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return (boxes, scores, labels) of a normalised batch (N,3,H,W), or its raw head outputs.
-
-        `boxes` (N,K,4) float32 xyxy in pixels of the input, `scores` (N,K) float32 falling, `labels` (N,K) int64.
-        Missing detections have score 0.
-        """
-        outputs = self.network(images)
-        heads = outputs[-1] if isinstance(outputs, list) else outputs
-        if self.top_k is None:
-            return tuple(heads[name] for name in self.names)
-        peaks = exported_peaks(heads["heatmap_logits"], self.top_k)
-        boxes = peak_boxes(peaks, heads["size"], heads.get("offset")) * STRIDE
-        return boxes, peaks.scores, peaks.labels
+        """Return the fields of `Instances` of a normalised batch (N,3,H,W), or its raw head outputs."""
+        outputs = self.network(images)[-1]
+        if self.top_k is not None:
+            outputs = self.family.decode(outputs, self.top_k, exported_peaks).named()
+        return tuple(outputs[name] for name in self.names)
 
 
 def exported_peaks(logits: Tensor, top_k: int) -> Peaks:

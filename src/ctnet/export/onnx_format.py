@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,12 +13,10 @@ from torch import Tensor
 from ctnet.errors import CtnetError, MissingExtra, WeightsError
 from ctnet.export.about import INPUT, KEY, About, read_about
 from ctnet.export.onnx_check import checked_onnx
+from ctnet.export.onnx_graph import OPSET, onnx_model
+from ctnet.export.openvino_format import OpenVinoRuntime
 from ctnet.export.options import ExportOptions
 
-if TYPE_CHECKING:
-    from ctnet.export.openvino_format import OpenVinoRuntime
-
-OPSET = 19  # the first with DeformConv
 OPSET_BF16 = 22  # the first whose convolutions take bf16
 
 
@@ -30,59 +25,6 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
     model = onnx_model(program, about, opset=OPSET_BF16 if about.precision == "bf16" else OPSET)
     model.save(path, external_data=False)
     return [path]
-
-
-def onnx_model(program: torch.export.ExportedProgram, about: About, *, opset: int = OPSET) -> Any:
-    """Return torch's ONNX program with names and metadata, checked against ONNX's own rules."""
-    import onnx
-
-    translations: dict[Any, Any] = {
-        torch.ops.ctnet.deform_conv2d.default: _deform_conv,
-        torch.ops.ctnet.depthwise_upsample.default: _upsample,
-    }
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what it says of packages that nobody here needs
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=list(about.output_names),
-                custom_translation_table=translations,
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(level)
-    assert model is not None
-    model.model.metadata_props[KEY] = about.to_json()
-    model.model.producer_name = "ctnet"
-    onnx.checker.check_model(model.model_proto, full_check=True)
-    return model
-
-
-def _deform_conv(
-    input: Any, offset: Any, weight: Any, bias: Any, mask: Any, stride: Any, padding: Any, dilation: Any
-) -> Any:
-    from onnxscript import opset19
-
-    kernel = list(weight.shape[2:])
-    return opset19.DeformConv(
-        input, weight, offset, bias, mask,
-        kernel_shape=kernel, strides=list(stride), pads=[*padding, *padding], dilations=list(dilation),
-        group=input.shape[1] // weight.shape[1], offset_group=offset.shape[1] // (2 * kernel[0] * kernel[1]),
-    )  # fmt: skip
-
-
-def _upsample(input: Any, weight: Any, stride: int, padding: int) -> Any:
-    from onnxscript import opset19
-
-    return opset19.ConvTranspose(
-        input, weight, group=weight.shape[0], strides=[stride, stride], pads=[padding] * 4
-    )  # fmt: skip
 
 
 class OnnxRuntime:
@@ -127,8 +69,6 @@ def load(path: Path, precision: str | None) -> OnnxRuntime | OpenVinoRuntime:
             "onnxruntime has no bf16 convolutions for processors; OpenVINO runs this file",
             hint='pip install "ctnet[openvino]" installs it',
         )
-    from ctnet.export.openvino_format import OpenVinoRuntime
-
     return OpenVinoRuntime(path, "bf16")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ctnet.errors import CtnetError, WeightsError
 from ctnet.export.about import KEY, About, read_about
 from ctnet.export.onnx_check import checked_onnx
-from ctnet.export.onnx_format import onnx_model
+from ctnet.export.onnx_graph import onnx_model
 from ctnet.export.options import ExportOptions
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ctnet.codec.affine import fixed_view, keep_view, render_view
 from ctnet.codec.pixels import normalise
 from ctnet.data.image import Image
-from ctnet.export.about import DECODED, About
+from ctnet.export.about import About
 
 # Largest deviation relative to the largest value of an output, and of a score; part of the detections to be found.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.15}
@@ -70,9 +71,10 @@ class Verification:
         return asdict(self)
 
 
-def verify(
-    reference: torch.nn.Module, exported: torch.nn.Module, about: About, pictures: Sequence[Image]
-) -> Verification:
+Network = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+def verify(reference: Network, exported: Network, about: About, pictures: Sequence[Image]) -> Verification:
     """Return how far the exported network is from torch's in float32, both mapping a batch to outputs by name."""
     worst: dict[str, list[tuple[float, float]]] = {}
     matched = detections = 0
@@ -120,22 +122,35 @@ def match_detections(
     Between them: the largest deviation of a score and of a box corner in pixels over those found. Detections weaker
     than `COUNTED`, or as weak as the last one kept, where rounding decides who is in, are not looked for.
     """
-    boxes, scores, labels = (ours[name][0].numpy() for name in DECODED)
-    their_boxes, their_scores, their_labels = (theirs[name][0].numpy() for name in DECODED)
+    mine, other = ({name: values[0].numpy() for name, values in outputs.items()} for outputs in (ours, theirs))
+    boxes, scores, labels = (mine[name] for name in ("boxes", "scores", "labels"))
     floor = max(COUNTED, float(scores[-1]) + tolerance)
     wanted = np.flatnonzero(scores >= floor)
-    free = np.ones(len(their_scores), bool)
+    free = np.isfinite(other["boxes"]).all(1)
     found, score_error, box_error = 0, 0.0, 0.0
     for index in wanted:
-        candidates = np.flatnonzero(free & (their_labels == labels[index]) & np.isfinite(their_boxes).all(1))
+        candidates = np.flatnonzero(free & (other["labels"] == labels[index]))
         if len(candidates) == 0:
             continue
-        distance = np.abs(their_boxes[candidates] - boxes[index]).max(1)
+        distance = np.abs(other["boxes"][candidates] - boxes[index]).max(1)
         best = candidates[distance.argmin()]
         side = max(1.0, float((boxes[index, 2:] - boxes[index, :2]).max()))
-        if distance.min() <= tolerance * side and abs(their_scores[best] - scores[index]) <= tolerance:
+        score = float(abs(other["scores"][best] - scores[index]))
+        if distance.min() <= tolerance * side and score <= tolerance and _alike(mine, other, index, best, tolerance):
             free[best] = False
             found += 1
-            score_error = max(score_error, float(abs(their_scores[best] - scores[index])))
+            score_error = max(score_error, score)
             box_error = max(box_error, float(distance.min()))
     return found, score_error, box_error, len(wanted)
+
+
+def _alike(
+    ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]], ours_at: Any, theirs_at: Any, tolerance: float
+) -> bool:
+    """Say whether two detections have the same key points and other values, relative to the largest of each."""
+    for name in ours.keys() - {"boxes", "scores", "labels"}:
+        expected = ours[name][ours_at]
+        size = max(1.0, float(np.abs(expected).max(initial=0)))
+        if not np.abs(theirs[name][theirs_at] - expected).max(initial=0) <= tolerance * size:
+            return False
+    return True

@@ -1,16 +1,15 @@
 """Losses: functions from prediction and target to a scalar."""
 
-from ctnet.losses.centernet import CenterBatch, Counts, centernet_loss, count
-from ctnet.losses.focal import heatmap_focal_loss
-from ctnet.losses.regression import box_giou_loss, cell_regression_loss, dense_size_loss
+from ctnet.losses.focal import count_centers, heatmap_focal_loss, unclamped_focal_loss
+from ctnet.losses.regression import GUARD, box_giou_loss, cell_regression_loss, dense_size_loss, footprint_weight
 
 __all__ = [
-    "CenterBatch",
-    "Counts",
+    "GUARD",
     "box_giou_loss",
     "cell_regression_loss",
-    "centernet_loss",
-    "count",
+    "count_centers",
     "dense_size_loss",
+    "footprint_weight",
     "heatmap_focal_loss",
+    "unclamped_focal_loss",
 ]

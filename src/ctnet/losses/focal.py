@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ctnet.types import TargetRules
-
 # Clamp to [1e-4, 1 - 1e-4] as the original does; fp16 cannot represent 1 - 1e-4, so compute in float32.
 _MARGIN = 1e-4
 # mmdet's guard of its logarithms instead
@@ -17,25 +15,32 @@ def count_centers(heatmap: Tensor) -> Tensor:
     return heatmap.eq(1).sum()
 
 
-def heatmap_focal_loss(
-    logits: Tensor, target: Tensor, *, rules: TargetRules = "centernet", centers: Tensor | None = None
-) -> Tensor:
+def heatmap_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = None) -> Tensor:
     """Return the scalar loss of (B,C,H,W) logits against a heatmap whose centres are exactly 1.
 
     The sum over all cells divided by the number of centres in the batch; without any centre, the sum itself.
     `centers`, a scalar, replaces that number: a batch may be a part of a larger one. Computed in at least float32.
-    mmdet's rules do not keep probabilities away from 0 and 1.
     """
-    logits = logits.float() if logits.dtype.itemsize < 4 else logits
+    probability = _probability(logits).clamp(_MARGIN, 1 - _MARGIN)
+    rest = 1 - probability
+    return _focal(probability, rest, probability.log(), rest.log(), target, centers)
+
+
+def unclamped_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = None) -> Tensor:
+    """Return mmdet's form of `heatmap_focal_loss`, which does not keep probabilities away from 0 and 1."""
+    probability = _probability(logits)
+    rest = 1 - probability
+    return _focal(probability, rest, (probability + _TINY).log(), (rest + _TINY).log(), target, centers)
+
+
+def _probability(logits: Tensor) -> Tensor:
+    return (logits.float() if logits.dtype.itemsize < 4 else logits).sigmoid()
+
+
+def _focal(
+    probability: Tensor, rest: Tensor, log_probability: Tensor, log_rest: Tensor, target: Tensor, centers: Tensor | None
+) -> Tensor:
     positive = target.eq(1)
-    probability = logits.sigmoid()
-    if rules == "centernet":
-        probability = probability.clamp(_MARGIN, 1 - _MARGIN)
-        rest = 1 - probability
-        log_probability, log_rest = probability.log(), rest.log()
-    else:
-        rest = 1 - probability
-        log_probability, log_rest = (probability + _TINY).log(), (rest + _TINY).log()
     at_centers = log_probability * rest.square() * positive
     elsewhere = log_rest * probability.square() * (1 - target).pow(4) * ~positive
     return -(at_centers + elsewhere).sum() / (count_centers(target) if centers is None else centers).clamp(min=1)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctnet.codec.decode import gather_cells, select_class_pair
+from ctnet.codec.decode import gather_cells, select_class
 
 # Upstream's guard against an empty batch; part of its numbers.
 GUARD = 1e-4
@@ -20,30 +20,33 @@ def cell_regression_loss(
     head: Tensor,
     cells: Tensor,
     target: Tensor,
-    valid: Tensor,
+    mask: Tensor,
     *,
     labels: Tensor | None = None,
     kind: Literal["l1", "smooth_l1"] = "l1",
-    objects: Tensor | None = None,
+    count: Tensor | None = None,
     guard: float = GUARD,
 ) -> Tensor:
     """Return the scalar loss of a head (B,D,H,W) read at flat cells (B,N), against targets (B,N,D).
 
-    Rows that are not `valid` (B,N) count nothing. l1 divides by the number of numbers compared (D an object),
-    smooth_l1 by the number of objects, both as upstream; `objects`, a scalar, replaces the latter. `guard` is added to
-    the divisor. With `labels` (B,N) the head holds a pair of channels per class and the object's pair is compared.
+    `mask` (B,N) says which rows count, or (B,N,D) which numbers. l1 divides by the number of numbers compared (D an
+    object), smooth_l1 by the number of objects, both as upstream; `count`, a scalar, replaces the number of objects,
+    or that of numbers where the mask is one of numbers. `guard` is added to the divisor. With `labels` (B,N) the head
+    holds D channels per class and the object's are compared.
     """
     head = head.float() if head.dtype.itemsize < 4 else head
     predicted = gather_cells(head, cells)
     if labels is not None:
-        predicted = select_class_pair(predicted, labels)
-    mask = valid.unsqueeze(-1).to(predicted.dtype)
+        predicted = select_class(predicted, labels, target.shape[-1])
+    by_number = mask.dim() == target.dim()
+    mask = (mask if by_number else mask.unsqueeze(-1)).to(predicted.dtype)
     predicted, target = predicted * mask, target * mask
+    numbers = 1 if kind == "smooth_l1" or by_number else target.shape[-1]
     if kind == "smooth_l1":
-        total, numbers = F.smooth_l1_loss(predicted, target, reduction="sum"), 1
+        total = F.smooth_l1_loss(predicted, target, reduction="sum")
     else:
-        total, numbers = (predicted - target).abs().sum(), target.shape[-1]
-    return total / ((mask.sum() if objects is None else objects) * numbers + guard)
+        total = (predicted - target).abs().sum()
+    return total / ((mask.sum() if count is None else count) * numbers + guard)
 
 
 def box_giou_loss(
@@ -66,7 +69,7 @@ def box_giou_loss(
     """
     size = gather_cells(size.float() if size.dtype.itemsize < 4 else size, cells)
     if labels is not None:
-        size = select_class_pair(size, labels)
+        size = select_class(size, labels)
     center = torch.full_like(target_offset, 0.5) if offset is None else gather_cells(offset.to(size.dtype), cells)
     half, target_half = (side.clamp(min=_SMALLEST_SIDE) / 2 for side in (size, target_size))
     low, high = center - half, center + half

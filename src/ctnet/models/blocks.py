@@ -1,4 +1,4 @@
-"""Building blocks that trunks and necks share; convolutions before a norm have no bias."""
+"""Building blocks that backbones and necks share; convolutions before a norm have no bias."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
     return conv_norm(in_channels, out_channels, 1, stride)
 
 
-def initialise(trunk: nn.Module) -> None:
+def initialise(backbone: nn.Module) -> None:
     """Kaiming-initialise the convolutions (He et al., 2015); zero the last norm weight of each residual block.
 
     A block that starts as its shortcut trains faster from random weights (Goyal et al., 2017, 5.1).
     """
-    for module in trunk.modules():
+    for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, (BasicBlock, Bottleneck)):

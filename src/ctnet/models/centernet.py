@@ -1,27 +1,23 @@
-"""CenterNet (Zhou et al., "Objects as Points", 2019): a heatmap of centres, with size and offset beside it."""
+"""CenterNet (Zhou et al., "Objects as Points", 2019): backbone, neck, and heads whose maps speak at object centres."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from importlib import import_module
+from typing import Any
 
 from torch import Tensor, nn
 
-from ctnet.config import Model
-from ctnet.models.dla import Dla34
+from ctnet.config import CenterNetModel
 from ctnet.models.dla_neck import DlaNeck
 from ctnet.models.heads import Heads
-from ctnet.models.hourglass import build_hourglass104
 from ctnet.models.lateral_neck import LateralNeck
-from ctnet.models.mobilenet import MobileNetV2
-from ctnet.models.resnet import build_resnet
 from ctnet.models.upsampling import UpsamplingNeck
-
-STRIDE = 4
 
 
 class CenterNet(nn.Module):
-    """Trunk, neck and heads in a row."""
+    """Backbone, neck and heads in a row."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, heads: Heads) -> None:
         super().__init__()
@@ -29,18 +25,13 @@ class CenterNet(nn.Module):
         self.neck = neck
         self.heads = heads
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the raw head outputs of a normalised batch (N,3,H,W), sides multiples of 32, at stride 4.
-
-        `heatmap_logits` (N,C,H/4,W/4), `size` (N,2 or 2*C,H/4,W/4) in cells, `offset` (N,2,H/4,W/4) in cells unless
-        the recipe leaves it out.
-        """
-        outputs: dict[str, Tensor] = self.heads(self.neck(self.backbone(x)))
-        return outputs
+    def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+        """Return the raw head outputs (N,D,H/4,W/4) by name, alone in a list, of a normalised batch (N,3,H,W)."""
+        return [self.heads(self.neck(self.backbone(x)))]
 
 
 class StackedCenterNet(nn.Module):
-    """A trunk that answers once per stack, with heads of its own for each answer."""
+    """A backbone that answers once per stack, with heads of its own for each answer."""
 
     def __init__(self, backbone: nn.Module, heads: Iterable[Heads]) -> None:
         super().__init__()
@@ -48,30 +39,36 @@ class StackedCenterNet(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
-        """Return what `CenterNet` returns, per stack; the last is the best. Sides are multiples of 128."""
+        """Return the raw head outputs of each stack; the last is the best."""
         return [heads(answer) for heads, answer in zip(self.heads, self.backbone(x), strict=True)]
 
 
-def build_centernet(model: Model, num_classes: int) -> CenterNet | StackedCenterNet:
-    """Return the network that a recipe's `model` section describes, randomly initialised."""
-    channels = {"heatmap_logits": num_classes, "size": 2 * num_classes if model.class_specific_size else 2}
-    if model.predict_offset:
-        channels["offset"] = 2
-    heads = partial(Heads, hidden=model.head_channels, channels=channels, heatmap_bias=model.heatmap_bias)
-    if model.backbone == "hourglass104":
-        stacked = build_hourglass104()
-        return StackedCenterNet(stacked, [heads(stacked.out_channels) for _ in stacked.stacks])
-    backbone, neck = _trunk_and_neck(model)
-    return CenterNet(backbone, neck, heads(neck.out_channels))
+def build_centernet(
+    model: CenterNetModel, channels: Mapping[str, int], logit_bias: Mapping[str, float]
+) -> CenterNet | StackedCenterNet:
+    """Return the network with outputs of these channels, randomly initialised; see `Heads` for `logit_bias`."""
+    heads = partial(Heads, hidden=model.head_channels, channels=channels, logit_bias=logit_bias)
+    backbone = build_backbone(model)
+    if not has_neck(model):
+        return StackedCenterNet(backbone, [heads(spec.channels) for spec in backbone.specs])
+    neck = _neck(model, backbone)
+    return CenterNet(backbone, neck, heads(neck.specs[0].channels))
 
 
-def _trunk_and_neck(model: Model) -> tuple[nn.Module, UpsamplingNeck | DlaNeck | LateralNeck]:
-    if model.backbone == "mobilenetv2":
-        return MobileNetV2(), LateralNeck(MobileNetV2.out_channels, model.neck_channels[-1])
+def build_backbone(model: CenterNetModel) -> Any:
+    """Return the backbone that the settings name, randomly initialised."""
+    module, _, function = model.row.build.partition(":")
+    return getattr(import_module(f"ctnet.models.{module}"), function)(model)
+
+
+def has_neck(model: CenterNetModel) -> bool:
+    """Say whether the backbone's maps are of several strides, which a neck joins; a stack's are of one."""
+    return model.row.specs[0].stride != model.row.specs[-1].stride
+
+
+def _neck(model: CenterNetModel, backbone: Any) -> UpsamplingNeck | DlaNeck | LateralNeck:
     if model.backbone == "dla34":
-        return Dla34(), DlaNeck(Dla34.out_channels, deform=model.neck == "deform", deform_bias=model.deform_bias)
-    trunk = build_resnet(model.backbone, stride_in_1x1=model.stride_in_1x1)
-    if model.neck == "lateral":
-        return trunk, LateralNeck(trunk.out_channels, model.neck_channels[-1])
-    bottom = trunk.out_channels[-1]
-    return trunk, UpsamplingNeck(bottom, model.neck_channels, model.neck, deform_bias=model.deform_bias)
+        return DlaNeck(backbone.specs, deform=model.neck == "deform", deform_bias=model.deform_bias)
+    if model.neck == "lateral" or not model.row.necks:
+        return LateralNeck(backbone.specs, model.neck_channels[-1])
+    return UpsamplingNeck(backbone.specs, model.neck_channels, model.neck, deform_bias=model.deform_bias)

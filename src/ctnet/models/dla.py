@@ -1,12 +1,14 @@
-"""DLA-34 (Yu et al., "Deep Layer Aggregation", 2018), the trunk of CenterNet's best-known network."""
+"""DLA-34 (Yu et al., "Deep Layer Aggregation", 2018), the backbone of CenterNet's best-known network."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from ctnet.config import CenterNetModel
 from ctnet.models.blocks import ConvPair, conv_norm, conv_unit, initialise
 from ctnet.nn import MaxPool2d
+from ctnet.types import FeatureSpec
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 
@@ -64,9 +66,9 @@ class SingleTree(Leaf):
 
 
 class Dla34(nn.Module):
-    """The trunk; returns the maps at strides 4, 8, 16 and 32 with 64, 128, 256 and 512 channels."""
+    """The backbone; returns the maps at strides 4, 8, 16 and 32 with 64, 128, 256 and 512 channels."""
 
-    out_channels = CHANNELS[2:]
+    specs = tuple(FeatureSpec(channels, 4 << i) for i, channels in enumerate(CHANNELS[2:]))
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,3 +89,8 @@ class Dla34(nn.Module):
             x = level(x)
             maps.append(x)
         return maps
+
+
+def build_dla34(_: CenterNetModel) -> Dla34:
+    """Return the backbone, randomly initialised."""
+    return Dla34()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ctnet.models.blocks import conv_unit
 from ctnet.nn import BatchNorm2d, DeformConv2d, DepthwiseUpsample
+from ctnet.types import FeatureSpec
 
 
 class DeformUnit(nn.Module):
@@ -70,8 +71,9 @@ class DlaNeck(nn.Module):
     The deformable one ends with a round over the results of the others.
     """
 
-    def __init__(self, channels: Sequence[int], *, deform: bool = True, deform_bias: bool = True) -> None:
+    def __init__(self, specs: Sequence[FeatureSpec], *, deform: bool = True, deform_bias: bool = True) -> None:
         super().__init__()
+        channels = [spec.channels for spec in specs]
         unit = partial(IterativeUp, deform=deform, deform_bias=deform_bias)
         widths, rounds = list(channels), []
         for finest in range(len(channels) - 2, -1, -1):
@@ -80,7 +82,7 @@ class DlaNeck(nn.Module):
             widths[finest + 1 :] = [out] * (len(channels) - finest - 1)
         self.rounds = nn.ModuleList(rounds)
         self.last = unit(channels[0], channels[:3], (1, 2, 4)) if deform else None
-        self.out_channels = channels[0]
+        self.specs = specs[:1]
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the joined map at the finest stride from maps finest first."""

@@ -11,27 +11,29 @@ from torch import Tensor, nn
 class Heads(nn.ModuleDict):
     """Branches 3x3 convolution, ReLU, 1x1 convolution; output names are those of the channels given.
 
-    With 0 `hidden` channels a branch is the 1x1 convolution alone. A fresh heatmap says sigmoid(`heatmap_bias`)
-    everywhere.
+    With 0 `hidden` channels a branch is the 1x1 convolution alone. Fresh branches that `logit_bias` names, which are
+    logits, give that value everywhere; the others give zeros, almost.
     """
 
-    def __init__(self, in_channels: int, hidden: int, channels: Mapping[str, int], heatmap_bias: float) -> None:
+    def __init__(
+        self, in_channels: int, hidden: int, channels: Mapping[str, int], logit_bias: Mapping[str, float]
+    ) -> None:
         super().__init__({name: _branch(in_channels, hidden, out) for name, out in channels.items()})
         for name, branch in self.items():
-            _initialise(branch, heatmap_bias if name == "heatmap_logits" else None)
+            _initialise(branch, logit_bias.get(name))
 
     @torch.no_grad()
-    def start_sizes(self, sizes: Tensor, labels: Tensor) -> None:
-        """Let fresh sizes be the median of sizes (N,2) in cells, of each class's where classes have their own.
+    def start_at_median(self, name: str, values: Tensor, labels: Tensor) -> None:
+        """Let a fresh branch give the median of values (N,D), of each class's where classes have their own.
 
         `labels` (N,) are the classes. From zero, boxes need hundreds of steps until they are about as large as objects.
         """
-        bias = _convolutions(self["size"])[-1].bias
+        bias = _convolutions(self[name])[-1].bias
         assert bias is not None
-        rows = bias.view(-1, 2)
+        rows = bias.view(-1, values.shape[1])
         for index, row in enumerate(rows):
-            of_class = sizes[labels == index] if len(rows) > 1 else sizes
-            row.copy_((of_class if len(of_class) else sizes).median(0).values)
+            of_class = values[labels == index] if len(rows) > 1 else values
+            row.copy_((of_class if len(of_class) else values).median(0).values)
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the layers whose outputs are maps."""
@@ -52,11 +54,11 @@ def _convolutions(branch: nn.Module) -> list[nn.Conv2d]:
     return [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
 
 
-def _initialise(branch: nn.Module, heatmap_bias: float | None) -> None:
+def _initialise(branch: nn.Module, logit_bias: float | None) -> None:
     convolutions = _convolutions(branch)
-    if heatmap_bias is not None:
+    if logit_bias is not None:
         assert convolutions[-1].bias is not None
-        nn.init.constant_(convolutions[-1].bias, heatmap_bias)
+        nn.init.constant_(convolutions[-1].bias, logit_bias)
         return
     for convolution in convolutions:
         nn.init.normal_(convolution.weight, std=0.001)

@@ -1,4 +1,4 @@
-"""Hourglass-104 (Law and Deng, "CornerNet", 2018), the heaviest trunk of "Objects as Points"."""
+"""Hourglass-104 (Law and Deng, "CornerNet", 2018), the heaviest backbone of "Objects as Points"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ctnet.config import CenterNetModel
 from ctnet.models.blocks import BasicBlock, conv_norm, conv_unit, initialise
+from ctnet.types import FeatureSpec
 
 STACKS = 2
 # from stride 4 down to stride 128: the width of the maps, and how many blocks are in a row there
@@ -59,14 +61,15 @@ class Link(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """The trunk; returns one map per stack, stride 4, with `out_channels` channels. The last is the best.
+    """The backbone; returns one map per stack, stride 4, as `specs` describe. The last is the best.
 
     `widths` and `depths` go from stride 4 down, one level each.
     """
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], stacks: int) -> None:
         super().__init__()
-        width = self.out_channels = widths[0]
+        width = widths[0]
+        self.specs = (FeatureSpec(width, 4),) * stacks
         self.stem = nn.Sequential(conv_unit(3, width // 2, 7, 2), BasicBlock(width // 2, width, 2))
         self.stacks = nn.ModuleList(Level(widths, depths) for _ in range(stacks))
         self.outputs = nn.ModuleList(conv_unit(width, width, 3) for _ in range(stacks))
@@ -83,6 +86,6 @@ class Hourglass(nn.Module):
         return maps
 
 
-def build_hourglass104() -> Hourglass:
-    """Return the trunk of two stacks with levels down to stride 128, randomly initialised."""
+def build_hourglass104(_: CenterNetModel) -> Hourglass:
+    """Return the backbone of two stacks with levels down to stride 128, randomly initialised."""
     return Hourglass(WIDTHS, DEPTHS, STACKS)

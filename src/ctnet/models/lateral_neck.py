@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ctnet.nn import BatchNorm2d, DepthwiseUpsample
+from ctnet.types import FeatureSpec
 
 EPS = 1e-3  # of the norms but the last, as the original has it
 
@@ -35,17 +36,17 @@ class LateralStep(nn.Module):
 
 
 class LateralNeck(nn.Module):
-    """All of the up path, one width throughout; `in_channels` are those of the maps, finest first."""
+    """All of the up path, one width throughout; `specs` are those of the maps, finest first."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+    def __init__(self, specs: Sequence[FeatureSpec], channels: int) -> None:
         super().__init__()
-        self.top = _narrow(in_channels[-1], channels)
-        self.steps = nn.ModuleList(LateralStep(width, channels) for width in reversed(in_channels[:-1]))
+        self.top = _narrow(specs[-1].channels, channels)
+        self.steps = nn.ModuleList(LateralStep(spec.channels, channels) for spec in reversed(specs[:-1]))
         self.last = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             BatchNorm2d(channels, momentum=0.01, relu=True),
         )
-        self.out_channels = channels
+        self.specs = (FeatureSpec(channels, specs[0].stride),)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the joined map at the finest stride from maps finest first."""

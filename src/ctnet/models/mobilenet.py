@@ -1,8 +1,11 @@
-"""MobileNetV2 (Sandler et al., "Inverted Residuals and Linear Bottlenecks", 2018), the trunk for little machines."""
+"""MobileNetV2 (Sandler et al., "Inverted Residuals and Linear Bottlenecks", 2018), the backbone for little machines."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+from ctnet.config import CenterNetModel
+from ctnet.types import FeatureSpec
 
 # Per row of blocks, as in the paper's table 2: expansion, width, blocks, stride of the first.
 ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -37,18 +40,20 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The trunk; returns the maps at strides 4, 8, 16 and 32 with 24, 32, 96 and 320 channels."""
-
-    out_channels = (24, 32, 96, 320)
+    """The backbone; returns the maps at strides 4, 8, 16 and 32 with 24, 32, 96 and 320 channels."""
 
     def __init__(self) -> None:
         super().__init__()
         blocks: list[nn.Module] = [_unit(3, 32, 3, 2)]
-        channels = 32
+        channels, reduction, specs = 32, 2, []
         for expansion, width, count, stride in ROWS:
+            reduction *= stride
             for i in range(count):
+                if len(blocks) in TAPS:
+                    specs.append(FeatureSpec(width, reduction))
                 blocks.append(InvertedResidual(channels, width, 1 if i else stride, expansion))
                 channels = width
+        self.specs = tuple(specs)
         self.features = nn.ModuleList(blocks)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -62,3 +67,8 @@ class MobileNetV2(nn.Module):
             if i in TAPS:
                 maps.append(x)
         return maps
+
+
+def build_mobilenetv2(_: CenterNetModel) -> MobileNetV2:
+    """Return the backbone, randomly initialised."""
+    return MobileNetV2()

@@ -1,4 +1,4 @@
-"""ResNet trunks (He et al., 2015)."""
+"""ResNet backbones (He et al., 2015)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ctnet.config import CenterNetModel
 from ctnet.models.blocks import BasicBlock, Bottleneck, initialise
 from ctnet.nn import BatchNorm2d, MaxPool2d
+from ctnet.types import FeatureSpec
 
 BASIC = ("resnet18", "resnet34")  # whose blocks are basic, not bottlenecks
 DEPTHS = {
@@ -20,7 +22,7 @@ DEPTHS = {
 
 
 class ResNet(nn.Module):
-    """The trunk; returns the maps at strides 4, 8, 16 and 32 with `out_channels` channels each.
+    """The backbone; returns the maps that `specs` describe, at strides 4, 8, 16 and 32.
 
     `stride_in_1x1` says which convolution of a bottleneck halves the map; basic blocks leave no choice.
     """
@@ -34,15 +36,15 @@ class ResNet(nn.Module):
         self.maxpool = MaxPool2d(3, 2, 1)
         make = partial(Bottleneck, stride_in_1x1=stride_in_1x1) if block is Bottleneck else block
         channels = 64
-        widths = []
+        specs = []
         for stage, depth in enumerate(depths):
             width = 64 << stage
             blocks = [make(channels, width, 1 if stage == 0 else 2)]
             channels = width * block.expansion
             blocks += [make(channels, width, 1) for _ in range(depth - 1)]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-            widths.append(channels)
-        self.out_channels = tuple(widths)
+            specs.append(FeatureSpec(channels, 4 << stage))
+        self.specs = tuple(specs)
         initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -55,7 +57,7 @@ class ResNet(nn.Module):
         return maps
 
 
-def build_resnet(name: str, *, stride_in_1x1: bool = False) -> ResNet:
-    """Return the trunk of that name (a key of `DEPTHS`), randomly initialised."""
-    block = BasicBlock if name in BASIC else Bottleneck
-    return ResNet(block, DEPTHS[name], stride_in_1x1=stride_in_1x1)
+def build_resnet(model: CenterNetModel) -> ResNet:
+    """Return the backbone that the settings name (a key of `DEPTHS`), randomly initialised."""
+    block = BasicBlock if model.backbone in BASIC else Bottleneck
+    return ResNet(block, DEPTHS[model.backbone], stride_in_1x1=model.stride_in_1x1)

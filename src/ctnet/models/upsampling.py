@@ -11,26 +11,27 @@ from torch import Tensor, nn
 
 from ctnet.nn import BatchNorm2d, DeformConv2d
 from ctnet.nn.upsample import bilinear_kernel
+from ctnet.types import FeatureSpec
 
 Kind = Literal["deform", "conv", "plain"]
 
 
 class UpsamplingNeck(nn.Sequential):
-    """Stages that double the resolution, one per entry of `channels`; `out_channels` is the width of the last.
+    """Stages that double the resolution, one per entry of `channels`, from the coarsest of the maps.
 
     A stage is a 3x3 convolution, deformable or ordinary (or, if plain, none), and a transposed one, each with norm and
     ReLU.
     """
 
     def __init__(
-        self, in_channels: int, channels: Sequence[int], kind: Kind = "deform", *, deform_bias: bool = True
+        self, specs: Sequence[FeatureSpec], channels: Sequence[int], kind: Kind = "deform", *, deform_bias: bool = True
     ) -> None:
-        widths = zip([in_channels, *channels], channels, strict=False)
+        widths = zip([specs[-1].channels, *channels], channels, strict=False)
         super().__init__(*(_stage(a, b, kind, deform_bias) for a, b in widths))
-        self.out_channels = channels[-1]
+        self.specs = (FeatureSpec(channels[-1], specs[-1].stride >> len(channels)),)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return the map at stride 4 from a trunk's, finest first, of which the coarsest alone is used."""
+        """Return the map at stride 4 from a backbone's, finest first, of which the coarsest alone is used."""
         x = maps[-1]
         for stage in self:
             x = stage(x)

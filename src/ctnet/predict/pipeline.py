@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
+from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
 from ctnet.predict.drawings import Drawings
@@ -20,11 +21,15 @@ from ctnet.types import Category, Detections, Progress
 
 
 class Detects(Protocol):
-    """What a detector must offer here; `ctnet.models.detector.Detector` does."""
+    """What a detector must offer here; `ctnet.detect.detector.Detector` does."""
 
     @property
     def recipe(self) -> Recipe:
         """The recipe it was trained with."""
+
+    @property
+    def family(self) -> Family:
+        """The kind of detector it is."""
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -69,7 +74,7 @@ def run_predict(
                     kept = found.above(score)
                     entry = _entry(frame, kept, detector.categories)
                     if drawings:
-                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector.categories))
+                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
                     pictures.append(entry)
                 if progress:
                     progress(len(pictures), max(total, len(pictures)))
@@ -102,5 +107,7 @@ def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) ->
     return {**entry, "detections": found.to_dicts(categories)}
 
 
-def _draw(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> Image:
-    return draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, categories, found.scores)
+def _draw(frame: Frame, found: Detections, detector: Detects) -> Image:
+    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores)
+    detector.family.draw(drawn, found)
+    return drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctnet.config import Model
+from ctnet.config import CenterNetModel
 from ctnet.models.hourglass import DEPTHS, STACKS
 from ctnet.weights.names import Pairs
 
@@ -10,18 +10,10 @@ HEAD_NAMES = (("heatmap_logits", "hm"), ("size", "wh"), ("offset", "reg"))
 HEADS: Pairs = tuple((f"heads.{ours}", theirs) for ours, theirs in HEAD_NAMES)
 
 
-def centernet_pairs(model: Model) -> Pairs:
-    """Return the table of the architecture."""
-    if model.backbone == "hourglass104":
-        return _hourglass()
-    if model.backbone == "dla34":
-        return (*HEADS, *_dla34())
-    return (*HEADS, *_resnet(model.neck))
-
-
-def _resnet(neck: str) -> Pairs:
-    """The neck is one row of layers, ReLUs included."""
-    pairs = [("backbone", "")]
+def resnet_pairs(model: CenterNetModel) -> Pairs:
+    """Return the table of a ResNet detector, whose neck is one row of layers, ReLUs included."""
+    neck = model.neck
+    pairs = [*HEADS, ("backbone", "")]
     before = () if neck == "plain" else (neck, f"{neck}_norm", None)
     layers = (*before, "up", "up_norm", None)
     for stage in range(3):
@@ -42,9 +34,9 @@ def dla34_trunk_pairs(trunk: str) -> Pairs:
     return pairs
 
 
-def _dla34() -> Pairs:
-    """With the plain neck, a unit is a row of layers, called by their numbers here and there."""
-    pairs = list(dla34_trunk_pairs("base"))
+def dla34_pairs(_: CenterNetModel) -> Pairs:
+    """Return the table of a DLA-34 detector; a unit of a plain neck is a row of layers, numbered here and there."""
+    pairs = [*HEADS, *dla34_trunk_pairs("base")]
     rounds = [("neck.last", "ida_up", 2), *((f"neck.rounds.{i}", f"dla_up.ida_{i}", i + 1) for i in range(3))]
     for ours, theirs, count in rounds:
         for i in range(count):
@@ -56,7 +48,8 @@ def _dla34() -> Pairs:
     return pairs
 
 
-def _hourglass() -> Pairs:
+def hourglass_pairs(_: CenterNetModel) -> Pairs:
+    """Return the table of an Hourglass-104 detector."""
     pairs = [("backbone.stem", "pre"), ("backbone.stem.0.0", "pre.0.conv"), ("backbone.stem.0.1", "pre.0.bn")]
     pairs.append(("backbone.stem.1.downsample", "pre.1.skip"))
     for stack in range(STACKS):

@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor, nn
 
 from ctnet.errors import listed
+from ctnet.families import Family
 from ctnet.types import Category, counted_names
 from ctnet.weights.class_names import are_placeholders
 
 
 def rows_by_class(
-    network: nn.Module, tensors: Mapping[str, Tensor], theirs: Sequence[Category], ours: Sequence[Category]
+    family: Family,
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    theirs: Sequence[Category],
+    ours: Sequence[Category],
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors with each class's rows where the network has it, and a sentence if that changed anything.
 
@@ -26,7 +31,7 @@ def rows_by_class(
         return changed, []
     source_of = {label: names.index(name) for label, name in enumerate(wanted) if name in names}
     own = network.state_dict()
-    for name, each in _class_tensors(network):
+    for name, each in _class_tensors(family, network):
         if name not in tensors or own[name].shape[1:] != tensors[name].shape[1:]:
             return dict(tensors), []
         if (len(own[name]), len(tensors[name])) != (each * len(ours), each * len(theirs)):
@@ -44,14 +49,15 @@ def rows_by_class(
     return changed, [f"classes of the weights by name; {'; '.join(parts)}"]
 
 
-def _class_tensors(network: nn.Module) -> Iterator[tuple[str, int]]:
+def _class_tensors(family: Family, network: nn.Module) -> Iterator[tuple[str, int]]:
     """Yield names of tensors that may have rows of their own for each class, and how many: 1 logit, 2 sides."""
+    per_class = family.outputs_per_class
     last: dict[tuple[str, str], str] = {}
     for name, module in network.named_modules():
-        for head in ("heatmap_logits", "size"):
+        for head in per_class:
             before, found, _ = f".{name}.".partition(f".{head}.")
             if found and isinstance(module, nn.Conv2d):
                 last[before, head] = name
     for (_, head), name in last.items():
         for part in ("weight", "bias"):
-            yield f"{name}.{part}", 1 if head == "heatmap_logits" else 2
+            yield f"{name}.{part}", per_class[head]

@@ -9,18 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ctnet.config import Data, Model
+from ctnet.config import CenterNetModel, Data, Model
 from ctnet.errors import WeightsError
-from ctnet.weights.centernet_names import centernet_pairs
 from ctnet.weights.containers import write_torch
 from ctnet.weights.ctnet_file import CTNET, Weights, metadata_of, save_weights
-from ctnet.weights.mmdet_names import mmdet_pairs
-from ctnet.weights.names import foreign_names
+from ctnet.weights.names import detector_pairs, foreign_names
 
 Target = Literal["ctnet", "centernet", "mmdet"]
 SUFFIXES: dict[Target, str] = {"ctnet": ".safetensors", "centernet": ".pth", "mmdet": ".pth"}
 _CENTERNET_PICTURES = Data()
-_LATERAL = "up-sampling that adds the trunk's finer maps (model.neck=lateral)"
 
 
 def convert_weights(weights: Weights, to: Target, path: Path) -> list[str]:
@@ -32,26 +29,32 @@ def convert_weights(weights: Weights, to: Target, path: Path) -> list[str]:
     if to == "ctnet":
         save_weights(path, weights)
         return []
-    reason = (_centernet_lacks if to == "centernet" else _mmdet_lacks)(weights.recipe.model)
+    model = weights.recipe.model
+    reason = _lacks(to, model)
     if reason:
         raise WeightsError(f"{to} has no such network", got=reason)
-    tensors, notes = dict(weights.tensors), []
-    if to == "mmdet":
-        tensors, folded = without_deform_bias(tensors)
-        if folded:
-            notes.append(f"mmdet has no bias in deformable layers: {folded} went into the norms behind them")
-    elif not weights.recipe.model.deform_bias:
-        tensors = _with_zero_bias(tensors)
-    pairs = centernet_pairs(weights.recipe.model) if to == "centernet" else mmdet_pairs(weights.recipe.model)
-    names = foreign_names(tensors, pairs)
-    about: dict[str, Any] = {CTNET: metadata_of(weights)}
-    if to == "mmdet":
-        about["meta"] = {"dataset_meta": {"classes": [category.name for category in weights.categories]}}
-    else:
-        about["epoch"] = weights.info.get("epoch", 0)
-        notes += _about_pictures(weights.recipe.data)
+    tensors, about, notes = (_for_centernet if to == "centernet" else _for_mmdet)(weights)
+    names = foreign_names(tensors, detector_pairs(to, model))
+    about = {CTNET: metadata_of(weights), **about}
     write_torch(path, {names[name]: tensor for name, tensor in tensors.items()}, **about)
     return notes
+
+
+Adapted = tuple[Mapping[str, Tensor], dict[str, Any], list[str]]
+"""tensors, what is written beside them, and notes for the user"""
+
+
+def _for_centernet(weights: Weights) -> Adapted:
+    assert isinstance(weights.recipe.model, CenterNetModel)
+    tensors = weights.tensors if weights.recipe.model.deform_bias else _with_zero_bias(weights.tensors)
+    return tensors, {"epoch": weights.info.get("epoch", 0)}, _about_pictures(weights.recipe.data)
+
+
+def _for_mmdet(weights: Weights) -> Adapted:
+    tensors, folded = without_deform_bias(weights.tensors)
+    notes = [f"mmdet has no bias in deformable layers: {folded} went into the norms behind them"] if folded else []
+    classes = [category.name for category in weights.categories]
+    return tensors, {"meta": {"dataset_meta": {"classes": classes}}}, notes
 
 
 def without_deform_bias(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
@@ -79,30 +82,24 @@ def _with_zero_bias(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return complete
 
 
-def _centernet_lacks(model: Model) -> str | None:
-    if model.neck == "conv":
-        return "ordinary convolutions before the transposed ones (model.neck=conv)"
-    if model.backbone == "mobilenetv2":
-        return "backbone mobilenetv2"
-    if model.neck == "lateral":
-        return _LATERAL
-    return "stride in the 1x1 convolutions (model.stride_in_1x1)" if model.stride_in_1x1 else None
-
-
-def _mmdet_lacks(model: Model) -> str | None:
-    if not model.backbone.startswith("resnet"):
-        return f"backbone {model.backbone}; mmdet has ResNets"
-    if model.neck == "plain":
-        return "transposed convolutions alone (model.neck=plain)"
-    if model.neck == "lateral":
-        return _LATERAL
-    if model.class_specific_size:
-        return "a box size per class (model.class_specific_size)"
-    if not model.predict_offset:
-        return "no offset head (model.predict_offset=false)"
-    if model.head_channels == 0:
-        return "heads of one layer (model.head_channels=0)"
-    return "stride in the 1x1 convolutions (model.stride_in_1x1)" if model.stride_in_1x1 else None
+def _lacks(project: str, model: Model) -> str | None:
+    """Return what of the network the project does not have, None when it has all of it."""
+    if not isinstance(model, CenterNetModel):
+        return f"detectors of the family {model.family}"
+    if project not in model.row.foreign:
+        return f"backbone {model.backbone}"
+    more = set(model.head_names) - {"heatmap", "size", "offset"}
+    absent = (
+        ("", bool(more), f"heads {', '.join(sorted(more))} (model.heads)"),
+        ("centernet", model.neck == "conv", "ordinary convolutions before the transposed ones (model.neck=conv)"),
+        ("mmdet", model.neck == "plain", "transposed convolutions alone (model.neck=plain)"),
+        ("", model.neck == "lateral", "up-sampling that adds the backbone's finer maps (model.neck=lateral)"),
+        ("mmdet", model.class_specific_size, "a box size per class (model.class_specific_size)"),
+        ("mmdet", "offset" not in model.head_names, "no offset head (model.predict_offset=false)"),
+        ("mmdet", model.head_channels == 0, "heads of one layer (model.head_channels=0)"),
+        ("", model.stride_in_1x1, "stride in the 1x1 convolutions (model.stride_in_1x1)"),
+    )
+    return next((what for where, asked, what in absent if asked and where in ("", project)), None)
 
 
 def _about_pictures(data: Data) -> list[str]:

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ctnet._version import __version__
 from ctnet.config import Recipe, StateMetadata, WeightsMetadata, parse_metadata, read_metadata
-from ctnet.errors import WeightsError
+from ctnet.config.metadata import Metadata
+from ctnet.errors import ConfigError, WeightsError
+from ctnet.families import family_of
 from ctnet.files import replacing
 from ctnet.types import Category
 from ctnet.weights.containers import Container, read_container
@@ -78,7 +80,7 @@ def own_weights(container: Container, path: Path, *, verify: bool = True) -> Wei
         _, state = read_state(path, verify=verify)
         tensors, notes = _in_float32(state.ema or state.model, path)
         return Weights(tensors, state.recipe, state.categories, {"step": state.step}, notes=notes)
-    about = read_metadata(WeightsMetadata, parse_metadata(container.meta[CTNET]), SCHEMA, path)
+    about = read_own(WeightsMetadata, parse_metadata(container.meta[CTNET]), SCHEMA, path)
     written = container.meta.get(DIGEST)  # files of earlier versions have none
     if verify and written is not None and written != _digest(container.tensors, container.meta[CTNET]):
         raise damaged(path, "its content has another checksum than it was written with; --no-verify skips the check")
@@ -131,7 +133,7 @@ def read_state(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], Stat
         raise WeightsError("the file was not written by ctnet train", file=path, expected="a ctnet last.pt")
     if verify:
         _compare_checksums(path)
-    return state, read_metadata(StateMetadata, state, STATE_SCHEMA, path)
+    return state, read_own(StateMetadata, state, STATE_SCHEMA, path)
 
 
 def _compare_checksums(path: Path) -> None:
@@ -150,3 +152,16 @@ def metadata_of(weights: Weights) -> dict[str, Any]:
         "recipe": weights.recipe.model_dump(mode="json"),
         "categories": [list(category) for category in weights.categories],
     }
+
+
+def read_own(kind: type[Metadata], content: Any, schema: str | None, source: object) -> Metadata:
+    """Return what `read_metadata` does, of a network that this version can build. Raises WeightsError."""
+    about = read_metadata(kind, content, schema, source)
+    try:
+        family_of(about.recipe)  # knows its heads
+    except ConfigError as error:
+        raise WeightsError(
+            f"the recipe in the file does not suit ctnet {__version__}", file=source,
+            written_by=f"ctnet {content['ctnet']}" if "ctnet" in content else None, got=error,
+        ) from None  # fmt: skip
+    return about

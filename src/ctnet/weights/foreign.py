@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import Model, WeightsMetadata, changed, load_recipe, read_metadata
+from ctnet.config import CenterNetModel, WeightsMetadata, changed, load_recipe
 from ctnet.errors import WeightsError
+from ctnet.families import build_network
 from ctnet.files import path_component
-from ctnet.models.build import build_network
 from ctnet.weights.class_names import categories_of
 from ctnet.weights.containers import Container
-from ctnet.weights.ctnet_file import CTNET, Weights
+from ctnet.weights.ctnet_file import CTNET, Weights, read_own
 from ctnet.weights.formats import Format, identify
 from ctnet.weights.names import foreign_names
 
@@ -44,7 +44,7 @@ class Reading:
 
     container: Container
     format: Format
-    model: Model
+    model: CenterNetModel
     num_classes: int | None  # None for a backbone alone
     tensors: Mapping[str, Tensor]
     file_names: Mapping[str, str]
@@ -63,7 +63,7 @@ def read_foreign(container: Container, source: object, *, trunk_only: bool = Fal
     format, structure = found
     spelled = _spell(container, format, source)
     if trunk_only or format.recipe is None:
-        model, num_classes = Model(**structure), None
+        model, num_classes = CenterNetModel(**structure), None
     else:
         model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
     left_out = [(name, reason) for name in spelled if (reason := format.reason_to_leave_out(name))]
@@ -87,7 +87,7 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         )
     meta = reading.container.meta
     if isinstance(about := meta.get(CTNET), Mapping):  # written by `ctnet weights convert`
-        own = read_metadata(WeightsMetadata, about, None, source)
+        own = read_own(WeightsMetadata, about, None, source)
         recipe, categories = own.recipe, own.categories
     else:
         recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
@@ -116,9 +116,9 @@ def _spell(container: Container, format: Format, source: object) -> dict[str, Te
 
 def _with_widths(
     format: Format, structure: Mapping[str, Any], shapes: Mapping[str, torch.Size], source: object
-) -> tuple[Model, int]:
+) -> tuple[CenterNetModel, int]:
     """Return the `model` section, widths read off the tensors, and the number of classes."""
-    model = Model(**structure)
+    model = CenterNetModel(**structure)
 
     def shape(name: str) -> torch.Size | None:
         return shapes.get(foreign_names([name], format.pairs(model))[name])
@@ -143,10 +143,10 @@ def _with_widths(
     stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
     if stages and None not in stages:
         fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
-    return Model(**structure, **fields), num_classes
+    return CenterNetModel(**structure, **fields), num_classes
 
 
-def _wanted_names(model: Model, num_classes: int | None) -> dict[str, torch.dtype]:
+def _wanted_names(model: CenterNetModel, num_classes: int | None) -> dict[str, torch.dtype]:
     with torch.device("meta"):
         own = build_network(model, num_classes or 1).state_dict()
     return {name: t.dtype for name, t in own.items() if num_classes is not None or name.startswith("backbone.")}

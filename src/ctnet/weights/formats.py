@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ctnet.config import Model
+from ctnet.config import CenterNetModel
 from ctnet.models.resnet import BASIC, DEPTHS
-from ctnet.weights.centernet_names import centernet_pairs, dla34_trunk_pairs
-from ctnet.weights.mmdet_names import mmdet_pairs
+from ctnet.weights.centernet_names import dla34_trunk_pairs
 from ctnet.weights.mobilenet_names import centerface_pairs, timm_pairs
-from ctnet.weights.names import Pairs
+from ctnet.weights.names import Pairs, detector_pairs
 
 Structure = dict[str, Any]  # fields of a recipe's `model` section
 Rules = tuple[tuple[str, str], ...]  # (regular expression, replacement or reason)
@@ -32,7 +32,7 @@ class Format:
     name: str
     title: str
     structure: Callable[[Collection[str]], Structure | None]
-    pairs: Callable[[Model], Pairs]
+    pairs: Callable[[CenterNetModel], Pairs]
     spellings: Rules = ()
     left_out: Rules = ()
     recipe: Callable[[int], str] | None = None
@@ -109,7 +109,7 @@ def _detectron2(names: Collection[str]) -> Structure | None:
     return None if trunk is None else trunk | {"stride_in_1x1": True}
 
 
-def _detectron2_pairs(_: Model) -> Pairs:
+def _detectron2_pairs(_: CenterNetModel) -> Pairs:
     return (*((f"backbone.layer{stage - 1}", f"res{stage}") for stage in (2, 3, 4, 5)), ("backbone", ""))
 
 
@@ -139,7 +139,7 @@ FORMATS = (
         "centernet",
         "CenterNet (xingyizhou)",
         _centernet,
-        centernet_pairs,
+        partial(detector_pairs, "centernet"),
         left_out=(
             (r"^base\.fc\.", IMAGENET_HEAD),
             (r"^base\.level[34]\.project\.", "feeds nothing in the original network"),
@@ -150,7 +150,7 @@ FORMATS = (
         "mmdet",
         "CenterNet of mmdet",
         _mmdet,
-        mmdet_pairs,
+        partial(detector_pairs, "mmdet"),
         # files from before mmcv's second version of the operator keep the side convolution beside the layer
         spellings=((r"\.conv_offset\.(?=(weight|bias)$)(?<!\.conv\.conv_offset\.)", ".conv.conv_offset."),),
         left_out=((r"^ema_", "running average beside the weights, which already are it"),),
@@ -160,7 +160,7 @@ FORMATS = (
         "mindspore",
         "CenterNet of MindSpore",
         _centernet,
-        centernet_pairs,
+        partial(detector_pairs, "centernet"),
         spellings=(
             (r"^network\.", ""),
             (r"^backbone\.", ""),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctnet.config import Recipe
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.types import Category
 from ctnet.weights.containers import Container, read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights

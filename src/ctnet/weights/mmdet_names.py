@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctnet.config import Model
+from ctnet.config import CenterNetModel
 from ctnet.weights.names import Pairs
 
 HEADS: Pairs = (
@@ -12,7 +12,7 @@ HEADS: Pairs = (
 )
 
 
-def mmdet_pairs(model: Model) -> Pairs:
+def mmdet_pairs(model: CenterNetModel) -> Pairs:
     """Return the table of a ResNet with one of mmdet's necks: deformable or ordinary convolutions."""
     pairs = [("backbone", "backbone"), *HEADS]
     for stage in range(3):

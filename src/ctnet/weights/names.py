@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
+
+from ctnet.config import Model
 
 Pairs = Sequence[tuple[str, str]]
 """(ours, theirs): a module or tensor here, and there; dots only between parts, "" stands for the network itself."""
@@ -15,6 +18,16 @@ def foreign_names(names: Iterable[str], pairs: Pairs) -> dict[str, str]:
     """
     by_length = sorted(pairs, key=lambda pair: -len(pair[0]))
     return {name: _replace(name, by_length) for name in names}
+
+
+def detector_pairs(project: str, model: Model) -> Pairs:
+    """Return the names of a detector's tensors in another project's files; the backbone's row says where they are.
+
+    Raises KeyError when the project has no detector with this backbone.
+    """
+    module, _, function = model.row.foreign[project].partition(":")
+    pairs: Pairs = getattr(import_module(f"ctnet.weights.{module}"), function)(model)
+    return pairs
 
 
 def _replace(name: str, pairs: Pairs) -> str:

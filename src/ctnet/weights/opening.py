@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ctnet.config import FINE_TUNING_RECIPE, Recipe, load_recipe
-from ctnet.models.build import build_network
+from ctnet.families import build_network
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
 from ctnet.weights.fit import load_partially, require_fit

@@ -1,0 +1,93 @@
+"""Settings of the family `centernet`: one stage, outputs at object centres."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ctnet.config.families.backbones import BACKBONES
+from ctnet.config.families.base import Loss, Model
+from ctnet.config.ranges import Channels, NonNegative
+
+
+class CenterNetModel(Model):
+    """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
+
+    family: Literal["centernet"] = "centernet"
+    """kind of detector, which says what the other settings of `model` and `loss` are"""
+    neck: Literal["deform", "conv", "plain", "lateral"] = "deform"
+    """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; lateral adds
+    the backbone's finer maps (CenterFace's, the only one of mobilenetv2); dla34 takes deform, and plain for ordinary
+    convolutions throughout (upstream's dlav0)"""
+    neck_channels: tuple[Channels, Channels, Channels] = (256, 128, 64)
+    """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); lateral: the last
+    is the width of all"""
+    deform_bias: bool = True
+    """deformable convolutions have a bias (mmdet and MindSpore: none)"""
+    head_channels: Annotated[int, Field(ge=0, le=1024)] = 64
+    """channels between the two convolutions of each head; 0 makes a head one 1x1 convolution"""
+    heatmap_bias: Annotated[float, Field(ge=-100, le=100)] = -2.19
+    """bias that the heatmap head starts with: sigmoid(-2.19) = 0.1 in every cell, so that the many background cells
+    do not swamp the first steps"""
+    heads: tuple[str, ...] | None = None
+    """what is predicted, in this order: heatmap, size or log_size (its logarithm), offset; empty means heatmap, size
+    and, with predict_offset, offset"""
+    class_specific_size: bool = False
+    """predict one box size per class instead of one for all"""
+    predict_offset: bool = True
+    """predict the centre within its cell; without it the middle of the cell is used"""
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The heads in order."""
+        return self.heads or ("heatmap", "size", *(("offset",) if self.predict_offset else ()))
+
+    @model_validator(mode="after")
+    def _settings_apply(self) -> CenterNetModel:
+        for name in frozenset().union(*(row.settings for row in BACKBONES.values())):
+            if getattr(self, name) != type(self).model_fields[name].default and name not in self.row.settings:
+                raise ValueError(f"model.{name} means nothing to {self.backbone}: leave it out")
+        necks = self.row.necks
+        if necks and self.neck not in necks:
+            choices = " and ".join(f"model.neck={neck}" for neck in necks)
+            raise ValueError(f"{self.backbone} has {len(necks)} necks: {choices}")
+        if self.heads is not None and not self.predict_offset and "offset" in self.heads:
+            raise ValueError("model.heads has an offset, and model.predict_offset=false has none: leave one out")
+        return self
+
+
+class CenterNetLoss(Loss):
+    """Parts of the loss and their weights."""
+
+    heatmap: NonNegative = 1.0
+    """penalty-reduced focal loss of the centres"""
+    size: NonNegative = 0.1
+    """L1 of width and height in cells, or of their logarithms"""
+    offset: NonNegative = 1.0
+    """L1 of the centre within its cell"""
+    giou: NonNegative = 0.0
+    """1 - generalised IoU of the box at each centre (Rezatofighi et al., 2019): small objects count as much as large
+    ones, while an L1 in cells is ruled by the large"""
+    regression: Literal["l1", "smooth_l1"] = "l1"
+    """form of the size and offset losses"""
+    targets: Literal["centernet", "mmdet"] = "centernet"
+    """whose rules turn boxes into targets and losses; mmdet's gaussians are smaller, in a cell the later object wins,
+    and every part of the loss is divided by the number of centres in the heatmap"""
+    size_targets: Literal["center", "dense"] = "center"
+    """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
+    half of those cells for a size of zero: to go on with such weights, not to start with)"""
+
+    @model_validator(mode="after")
+    def _agree(self) -> CenterNetLoss:
+        if self.targets == "mmdet" and self.size_targets == "dense":
+            raise ValueError("loss.targets=mmdet needs loss.size_targets=center")
+        return self
+
+    def check(self, model: Model) -> None:
+        """Raise ValueError for parts that the network has no output for."""
+        if isinstance(model, CenterNetModel) and self.size_targets == "dense":
+            if model.class_specific_size:
+                raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")
+            if "size" not in model.head_names:
+                raise ValueError("loss.size_targets=dense needs the head size")

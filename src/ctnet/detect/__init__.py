@@ -1,0 +1,1 @@
+"""Networks in use: images in, detections out."""

@@ -1,0 +1,120 @@
+"""A network together with all that is needed to use it: recipe, categories, device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ctnet.config import Evaluation, Recipe, changed
+from ctnet.detect.stream import detect_stream, view_detections
+from ctnet.detect.views import RenderedView, network_input, render_views
+from ctnet.devices import OpenDevice
+from ctnet.families import Family, family_of
+from ctnet.precision import PrecisionName
+from ctnet.types import Category, Detections, KeypointSchema
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Detector:
+    """Images in, detections out.
+
+    `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
+    returns a list of dicts of raw head outputs, the best last; `family` decodes them. `precision` is what it computes
+    in, `precision_reason` why; `notes` is what a user should know about the weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        categories: Sequence[Category],
+        device: OpenDevice,
+        precision: str = "float32",
+        precision_reason: str = "as it was built",
+        *,
+        keypoints: KeypointSchema | None = None,
+    ) -> None:
+        self.family = family_of(recipe, keypoints)
+        self.model = model.eval()
+        self.precision = precision
+        self.precision_reason = precision_reason
+        self.notes: tuple[str, ...] = ()
+        self.recipe = recipe
+        self.categories = tuple(categories)
+        self.device = device
+
+    def detect(self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None) -> list[Detections]:
+        """Return the detections of each picture (H,W,3) BGR uint8, boxes in its pixels, strongest first.
+
+        `settings` default to the recipe's; pictures of any sizes may be mixed, and the batch size in `settings`
+        changes speed only.
+        """
+        settings = settings or self.recipe.evaluation
+        size, multiple = self.recipe.data.image_size, self.recipe.model.size_multiple
+        rendered = ((i, render_views(image, size, multiple, settings)) for i, image in enumerate(images_bgr))
+        found = dict(self.stream(rendered, settings))
+        return [found[i] for i in range(len(images_bgr))]
+
+    def stream(
+        self, images: Iterable[tuple[Key, list[RenderedView]]], settings: Evaluation
+    ) -> Iterator[tuple[Key, Detections]]:
+        """Yield (key, detections) for each rendered image, in the order in which they are finished."""
+        return detect_stream(partial(self._detect_views, settings), images, settings)
+
+    @torch.inference_mode()
+    def _detect_views(self, settings: Evaluation, views: Sequence[RenderedView]) -> list[Detections]:
+        # where another size costs a compilation, the rest of a smaller batch is black
+        count = settings.batch_size if self.device.plugin.static_shapes else len(views)
+        x = network_input(views, self.recipe.data, self.device.torch_device, count)
+        if settings.flip:
+            x = torch.cat([x, x.flip(3)])
+        return view_detections(self.family, self.family.detect(self.model, x), views, settings)
+
+    def how_it_runs(self) -> str:
+        """Return device and precision, and why these, in a line."""
+        device = f"{self.device.torch_device} ({self.device.reason})"
+        return f"on {device}, {self.precision} ({self.precision_reason})"
+
+    def with_image_size(self, image_size: tuple[int, int]) -> Detector:
+        """Return a detector over the same network that shows it pictures at another (height, width)."""
+        recipe = changed(self.recipe, {"data.image_size": image_size})
+        return Detector(
+            self.model, recipe, self.categories, self.device, self.precision, self.precision_reason,
+            keypoints=self.family.keypoints,
+        )  # fmt: skip
+
+
+def prepare_detector(
+    network: nn.Module,
+    family: Family,
+    categories: Sequence[Category],
+    device: OpenDevice,
+    precision: PrecisionName = "auto",
+    *,
+    compile: bool = False,
+) -> Detector:
+    """Return a detector over a copy of the network that is made ready for inference on the device.
+
+    Raises ConfigError when the device lacks the precision.
+    """
+    parts = family.traceable(network)
+    prepared = [
+        device.plugin.prepare(network.get_submodule(name), device.torch_device, precision=precision, compile=compile)
+        for name in parts
+    ]
+    if parts == ("",):
+        ready = prepared[0].network
+    else:
+        ready = copy.deepcopy(network).to(device.torch_device)
+        for name, part in zip(parts, prepared, strict=True):
+            ready.set_submodule(name, part.network)
+    how = prepared[0]
+    return Detector(ready, family.recipe, categories, device, how.precision, how.reason, keypoints=family.keypoints)

@@ -1,0 +1,44 @@
+"""Views of an image: what the network sees of it, and batches of views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view
+from ctnet.codec.pixels import normalise
+from ctnet.config import Data, Evaluation
+
+
+class RenderedView(NamedTuple):
+    """A view and its pixels, (H,W,3) BGR uint8 of `view.input_hw`."""
+
+    view: View
+    pixels: NDArray[np.uint8]
+
+
+def render_views(
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation
+) -> list[RenderedView]:
+    """Return one rendered view of the image per test scale, its sides multiples of `multiple`."""
+    image_hw = (image_bgr.shape[0], image_bgr.shape[1])
+    test_hw = enlarged(image_size, settings.test_scale, multiple)
+    views = [
+        keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
+        for scale in settings.scales
+    ]
+    return [RenderedView(view, render_view(image_bgr, view)) for view in views]
+
+
+def network_input(views: Sequence[RenderedView], data: Data, device: torch.device, count: int | None = None) -> Tensor:
+    """Return the normalised batch (N,3,H,W) of views of one size, on the device, filled up to `count` with black."""
+    pixels = np.stack([view.pixels for view in views])
+    if count is not None and count > len(views):
+        pixels = np.pad(pixels, [(0, count - len(views)), (0, 0), (0, 0), (0, 0)])
+    on_device = torch.from_numpy(pixels).to(device)
+    return normalise(on_device, data.mean, data.std, color_order=data.color_order)

@@ -1,0 +1,39 @@
+"""How detections are scored: which numbers there are, which one chooses the best weights, and which are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+from ctnet.eval.coco import CocoMetrics, coco_metrics, percent
+from ctnet.types import AnnotationSet, Detections
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A protocol. `score(annotations, detections, max_detections)` returns its numbers, 0 to 1, None if undefined.
+
+    `names` are those of the numbers; `primary` is the one that more of is better; `shown` are those of a summary and
+    `per_class` those that each class has.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    primary: str
+    shown: tuple[str, ...]
+    per_class: tuple[str, ...]
+    score: Callable[[AnnotationSet, Mapping[int, Detections], int], CocoMetrics]
+
+    def sentence(self, numbers: Mapping[str, float | None]) -> str:
+        """Return the numbers that are shown, times 100, in a line."""
+        return "  ".join(f"{name} {percent(numbers[name])}" for name in self.shown)
+
+
+COCO = Scorer(
+    "COCO metrics",
+    tuple(f.name for f in fields(CocoMetrics) if f.name.startswith("A")),
+    primary="AP",
+    shown=("AP", "AP50", "AP75"),
+    per_class=("AP", "AP50"),
+    score=coco_metrics,
+)

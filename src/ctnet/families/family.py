@@ -1,0 +1,120 @@
+"""What every kind of detector is to the rest of ctnet: one object that owns targets, network, loss and decoding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ctnet.config import Recipe
+from ctnet.data.sample import Encoder
+from ctnet.ops import Peaks, decode_peaks
+from ctnet.types import Detections, Instances, KeypointSchema, Objects, Targets
+
+__all__ = ["Encoder", "Family", "FindPeaks", "Outputs"]
+
+Outputs = Mapping[str, Tensor]
+"""raw maps of a network, (B,D,H,W) by name"""
+FindPeaks = Callable[[Tensor, int], Peaks]
+
+
+class Family(ABC):
+    """A recipe's kind of detector. `keypoints` says what the key points of its objects are, if it has any."""
+
+    strides: tuple[int, ...]
+    """input pixels from cell to cell of each map that is decoded"""
+    output_names: tuple[str, ...]
+    """the raw maps of the network, in the order in which exported files return them"""
+    instance_names: tuple[str, ...]
+    """the fields of decoded instances, in that order"""
+    loss_weights: Mapping[str, float]
+    """the weight of each part of the loss, by name; what `losses` returns is not weighted"""
+
+    outputs_per_class: Mapping[str, int]
+    """the raw maps that may have channels of their own for each class, and how many"""
+
+    drawers: tuple[Callable[[NDArray[np.uint8], Detections], None], ...] = ()
+    """draw values of further heads into an image"""
+
+    def __init__(self, recipe: Recipe, keypoints: KeypointSchema | None = None) -> None:
+        self.recipe = recipe
+        self.keypoints = keypoints
+
+    @property
+    def size_multiple(self) -> int:
+        """Number of pixels that both sides of an input are multiples of."""
+        return self.recipe.model.size_multiple
+
+    @property
+    def loss_parts(self) -> tuple[str, ...]:
+        """The parts of the loss, in order."""
+        return tuple(self.loss_weights)
+
+    @abstractmethod
+    def build(self, num_classes: int) -> nn.Module:
+        """Return the network, randomly initialised. It maps a normalised batch to a list of raw maps, best last."""
+
+    @abstractmethod
+    def encoder(self, num_classes: int) -> Encoder:
+        """Return what makes the targets."""
+
+    def start_from(self, network: nn.Module, rows: Mapping[str, Tensor]) -> list[str]:
+        """Adapt a fresh network to the rows of the data's targets; return sentences about it."""
+        return []
+
+    @abstractmethod
+    def normalisers(self, targets: Targets) -> dict[str, Tensor]:
+        """Return what parts of the loss are divided by, float32 scalars on the device of the batch.
+
+        Those of the parts of a batch, such as the ranks', add up to those of the whole.
+        """
+
+    @abstractmethod
+    def losses(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        normalisers: Mapping[str, Tensor],
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> dict[str, Tensor]:
+        """Return the parts of the loss, unweighted scalars by name; the network runs inside `autocast`.
+
+        Nothing is moved to the host. When the batch is a part of a larger one, `normalisers` are those of the whole,
+        and the losses of the parts add up to its loss.
+        """
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the parts."""
+        return torch.stack([self.loss_weights[name] * part for name, part in parts.items()]).sum()
+
+    def detect(self, network: nn.Module, images: Tensor) -> Outputs | Instances:
+        """Return the raw maps of a normalised batch, or instances where the network decodes itself."""
+        outputs = network(images)
+        return outputs if isinstance(outputs, Instances) else outputs[-1]  # type: ignore[no-any-return]
+
+    @abstractmethod
+    def unflip(self, outputs: Outputs) -> Outputs:
+        """Return the maps of N images from those of N images and their N mirror images."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, top_k: int, peaks: FindPeaks = decode_peaks) -> Instances:
+        """Return the strongest `top_k` instances of each image; `peaks` finds them as `decode_peaks` does."""
+
+    @abstractmethod
+    def taught(self, targets: Targets) -> list[tuple[Objects, Tensor | None]]:
+        """Return, for each image of a batch, the objects that its targets stand for and where heat is, (H,W)."""
+
+    def draw(self, image_bgr: NDArray[np.uint8], found: Detections) -> None:
+        """Draw what is more than boxes into an image."""
+        for draw in self.drawers:
+            draw(image_bgr, found)
+
+    def traceable(self, network: nn.Module) -> tuple[str, ...]:
+        """Return the names of the modules that devices fold, cast and compile; "" is the network itself."""
+        return ("",)
