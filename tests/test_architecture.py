@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "limits", "precision", "parent", "_version"},
-    {"lock"},
+    {"errors", "parent", "_version"},
+    {"limits", "lock", "precision"},
     {"types", "files"},
     {"config"},
     {"ops"},

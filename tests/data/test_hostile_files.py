@@ -47,7 +47,7 @@ for number, (name, write) in enumerate(getattr(hostile, sys.argv[1]).items()):
     for reader in range(len(readers)):
         path = Path(f"file-{number}-{reader}{suffix}")
         write(path)
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             ended = f"read: {readers[reader](path)}"
         except CtnetError as error:
@@ -55,7 +55,7 @@ for number, (name, write) in enumerate(getattr(hostile, sys.argv[1]).items()):
         except ZeroDivisionError:
             ended = "a report"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        found[f"{name} {reader}"] = (ended, time.perf_counter() - began, peak)
+        found[f"{name} {reader}"] = (ended, time.process_time() - began, peak)
         path.unlink()
 print(json.dumps(found))
 """
@@ -64,7 +64,12 @@ print(json.dumps(found))
 @pytest.mark.parametrize("kind", ["IMAGES", "YAML", "JSON"])
 def test_small_files_that_ask_for_much(kind, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind], capture_output=True, text=True, cwd=tmp_path, env=hostile.environment()
+        [sys.executable, "-c", PROGRAM, kind],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=hostile.environment(),
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     for name, (ended, seconds, megabytes) in json.loads(done.stdout).items():
