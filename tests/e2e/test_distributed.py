@@ -145,32 +145,32 @@ def is_alive(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("victim", ["launcher", "rank"])
-def test_a_killed_rank_or_launcher_ends_all_and_the_run_goes_on_exactly(small_set, tmp_path, victim):
-    out = tmp_path / "run"
-    common = ("--nproc", 2, "--data", small_set, "--epochs", 2, *TINY, "train.log_every=2")
-    finish(train(*common, "--out", tmp_path / "straight"))
-    launcher = train(*common, "--out", out)
-    wait_for_step(out, 2, launcher)
-    others = processes_of(launcher.pid)
-    assert len(others) >= 4
-    os.kill(launcher.pid if victim == "launcher" else process_of_rank(launcher, 1), signal.SIGKILL)
-    begin = time.monotonic()
-    _, err = launcher.communicate(timeout=30)
-    while any(map(is_alive, others)):
-        assert time.monotonic() - begin < 30
-        time.sleep(0.1)
-    if victim == "rank":
-        assert launcher.returncode == 6
-        assert "rank 1 was killed by SIGKILL" in err
-        assert "lost contact" not in err
-    finish(train("--nproc", 2, "--resume", out))
-    assert_same(
-        *(torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (tmp_path / "straight", out))
-    )
-    assert records(out) == records(tmp_path / "straight")
-    assert not list(out.rglob(".*"))
-    assert not list(Path(tempfile.gettempdir()).glob(f".ctnet-launch-*.{launcher.pid}@*"))
+def test_a_killed_rank_or_launcher_ends_all_and_the_run_goes_on_exactly(small_set, tmp_path):
+    common = ("--nproc", 2, "--data", small_set, "--epochs", 2, *TINY)
+    straight = tmp_path / "straight"
+    finish(train(*common, "--out", straight))
+    for victim in ("launcher", "rank"):
+        out = tmp_path / victim
+        launcher = train(*common, "--out", out)
+        wait_for_step(out, 3, launcher)  # a state of step 2 is saved
+        others = processes_of(launcher.pid)
+        assert len(others) >= 4
+        os.kill(launcher.pid if victim == "launcher" else process_of_rank(launcher, 1), signal.SIGKILL)
+        begin = time.monotonic()
+        _, err = launcher.communicate(timeout=30)
+        while any(map(is_alive, others)):
+            assert time.monotonic() - begin < 30
+            time.sleep(0.1)
+        if victim == "rank":
+            assert launcher.returncode == 6
+            assert "rank 1 was killed by SIGKILL" in err
+            assert "lost contact" not in err
+        finish(train("--nproc", 2, "--resume", out))
+        states = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (straight, out)]
+        assert_same(*states)
+        assert records(out) == records(straight)
+        assert not list(out.rglob(".*"))
+        assert not list(Path(tempfile.gettempdir()).glob(f".ctnet-launch-*.{launcher.pid}@*"))
 
 
 @pytest.mark.slow
