@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from ctnet.cli.predict import predict
 from ctnet.config import Recipe
 from ctnet.errors import ConfigError, DataError
+from ctnet.families import family_of
 from ctnet.types import Category, Detections
 
 
@@ -18,6 +19,7 @@ class Whole:
     """A detector that finds the whole picture as a cell, twice."""
 
     recipe = Recipe(name="whole")
+    family = family_of(recipe)
     categories = (Category(1, "cell"), Category(2, "dust"))
 
     notes = ()

@@ -35,7 +35,7 @@ def own(tmp_path):
 def outputs(file):
     x = torch.linspace(-1, 1, 3 * 64 * 96).view(1, 3, 64, 96)
     with torch.inference_mode():
-        return load_detector(file, "cpu", "fp32").model(x)
+        return load_detector(file, "cpu", "fp32").model(x)[-1]
 
 
 def test_inspect_names_format_network_classes_and_fit(ctnet, original_file):

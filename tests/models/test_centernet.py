@@ -4,11 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ctnet.config import CenterNetModel, load_recipe
+from ctnet.config import CenterNetModel, Recipe, load_recipe
+from ctnet.config.families.backbones import BACKBONES
 from ctnet.errors import ConfigError
-from ctnet.families import build_network
+from ctnet.families import build_network, family_of
 from ctnet.models.blocks import Bottleneck
+from ctnet.models.centernet import build_backbone
 from ctnet.models.upsampling import UpsamplingNeck
 from ctnet.nn import DeformConv2d
 from ctnet.types import FeatureSpec
@@ -137,3 +140,18 @@ def test_a_fresh_network_says_a_tenth_everywhere():
 def test_settings_that_do_not_fit_the_trunk_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_recipe(overrides=overrides)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbones_row_says_what_its_maps_are(name):
+    model = CenterNetModel(backbone=name)
+    family = family_of(Recipe(model=model))
+    with FakeTensorMode():  # nothing is computed
+        backbone, network = build_backbone(model), family.build(3)
+        maps = backbone(torch.zeros(1, 3, 128, 256))
+        outputs = network(torch.zeros(1, 3, 128, 256))
+    assert tuple(backbone.specs) == model.row.specs
+    assert [(m.shape[1], 128 // m.shape[2], 256 // m.shape[3]) for m in maps] == [(c, s, s) for c, s in model.row.specs]
+    assert tuple(outputs[-1]) == family.output_names
+    [stride] = family.strides
+    assert all(values.shape[2:] == (128 // stride, 256 // stride) for values in outputs[-1].values())

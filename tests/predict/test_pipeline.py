@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ctnet.config import Recipe
+from ctnet.families import family_of
 from ctnet.predict.pipeline import run_predict
 from ctnet.predict.sources import open_sources
 from ctnet.types import Category, Detections
@@ -14,6 +15,7 @@ class Brightness:
     """A detector that finds the whole picture, as sure as it is bright, and a weak box beside it."""
 
     recipe = Recipe(name="bright")
+    family = family_of(recipe)
     categories = (Category(7, "whole"), Category(9, "part"))
 
     def __init__(self):

@@ -35,7 +35,7 @@ def to_mindspore(tensors):
 def assert_outputs(detector, golden_file, name, picture, heads=("hm", "wh", "reg")):
     """Compare with the original's float64 outputs as closely as float32 computes."""
     with torch.inference_mode():
-        outputs = detector.model(picture)
+        outputs = detector.model(picture)[-1]
     for ours, theirs in zip(("heatmap_logits", "size", "offset"), heads, strict=True):
         expected = golden_file[f"{name}/{theirs}"]
         got = outputs[ours].numpy()[:, :: 10 if ours == "heatmap_logits" else 1]
@@ -65,7 +65,7 @@ def test_half_precision_files_become_float32(original_tensors, golden, picture, 
     detector = load_detector(save(tmp_path / "a.pth", state), "cpu", "fp32")
     assert "float16 became float32" in detector.notes
     with torch.inference_mode():
-        logits = detector.model(picture)["heatmap_logits"]
+        logits = detector.model(picture)[-1]["heatmap_logits"]
     assert logits.dtype == torch.float32
     expected = golden("models")["resdcn_18/hm"]
     assert np.abs(logits.numpy()[:, ::10] - expected).max() < 0.05 * np.abs(expected).max()
@@ -85,7 +85,7 @@ def test_files_of_mmdet(old, original_tensors, golden, picture, tmp_path):
     torch.save(file, tmp_path / "epoch_28.pth")
     detector = load_detector(tmp_path / "epoch_28.pth", "cpu", "fp32")
     with torch.inference_mode():
-        outputs = detector.model(picture)
+        outputs = detector.model(picture)[-1]
     outputs["heatmap_logits"] = outputs["heatmap_logits"].sigmoid()
     expected = golden("models")
     for ours, theirs in (("heatmap_logits", "center_heatmap_sigmoid"), ("size", "wh"), ("offset", "offset")):
@@ -107,7 +107,7 @@ def test_files_of_mindspore(prefix, original_tensors, picture, write_mindspore, 
     no_bias = {k: v * 0 if re.fullmatch(r"deconv_layers\.(0|6|12)\.bias", k) else v for k, v in tensors.items()}
     same = load_detector(save(tmp_path / "a.pth", no_bias), "cpu", "fp32")
     with torch.inference_mode():
-        ours, theirs = detector.model(picture), same.model(picture)
+        [ours], [theirs] = detector.model(picture), same.model(picture)
     for head in ours:
         assert torch.allclose(ours[head], theirs[head], rtol=1e-5, atol=1e-5)
     assert detector.recipe.evaluation.nms == "soft"
