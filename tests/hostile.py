@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -15,6 +16,12 @@ import numpy as np
 Write = Callable[[Path], None]
 
 LEGACY_HEAD = b"".join(pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+
+
+def peak_megabytes() -> int:
+    """The most memory of this program; getrusage's figure includes that of the process which started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
 
 
 def text(word: str) -> bytes:

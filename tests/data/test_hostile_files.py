@@ -25,7 +25,7 @@ from ctnet.limits import JSON_DEPTH, parse_json
 SECONDS, MEGABYTES = 10, 2000
 
 PROGRAM = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import hostile
 from ctnet.config.load import load_recipe
@@ -54,7 +54,7 @@ for number, (name, write) in enumerate(getattr(hostile, sys.argv[1]).items()):
             ended = str(error)
         except ZeroDivisionError:
             ended = "a report"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        peak = hostile.peak_megabytes()
         found[f"{name} {reader}"] = (ended, time.process_time() - began, peak)
         path.unlink()
 print(json.dumps(found))

@@ -349,109 +349,45 @@ YOLO_YAML = b"path: .\ntrain: images\nval: [images, list.txt]\nnames:\n  0: cat\
 SPLITS_YAML = b"train: {annotations: coco.json, images: images}\nval:\n  annotations: coco.json\n  images: .\n"
 METRICS = b"epoch,step,lr,loss,heatmap,size,offset,AP\n1,3,0.1,2.5,1,1,0.5,0.2\n2,6,0.1,2,1,1,0,\n"
 ENVIRONMENT = b'{"schema": "ctnet.env/1", "ctnet": "1", "data": {"train": {"sha256": "ab", "images": 3}}}'
-SUMMARY = b'{"step": 6, "epochs": 2, "best": {"AP": 0.5}, "report": null}'
+SUMMARY = b'{"steps": 6, "epochs": 2, "best": {"AP": 0.5}, "report": null}'
 
 READERS = (
-    Reader(
-        "coco", lambda: [json.dumps(COCO).encode()], mutations.json_tree, _read_coco, "coco.json", 80, _put_pictures
-    ),
-    Reader(
-        "voc-xml",
-        lambda: [VOC],
-        mutations.xml,
-        lambda p: _read_set(p.parents[1]),
-        "Annotations/a.xml",
-        70,
-        _put_pictures,
-    ),
-    Reader(
-        "voc-list",
-        lambda: [b"a\n", b"a 1\na -1\n"],
-        mutations.lines,
-        lambda p: _read_set(p.parents[2]),
-        "ImageSets/Main/train.txt",
-        25,
-        _voc_list_around,
-    ),
-    Reader(
-        "yolo-labels",
-        lambda: [b"0 .5 .5 .2 .2\n1 0.1 0.2 0.05 0.1\n"],
-        mutations.lines,
-        lambda p: _read_set(p.parents[1] / "data.yaml"),
-        "labels/a.txt",
-        50,
-        _yolo_around,
-    ),
-    Reader(
-        "yolo-list",
-        lambda: [b"images/a.png\n./a.png\n"],
-        mutations.lines,
-        lambda p: _read_set(p.with_name("data.yaml"), "val"),
-        "list.txt",
-        25,
-        _yolo_around,
-    ),
-    Reader(
-        "data-yaml", lambda: [YOLO_YAML, SPLITS_YAML], mutations.yaml_tree, _read_set, "data.yaml", 60, _yolo_around
-    ),
-    Reader(
-        "recipe",
-        lambda: [to_yaml(_weights().recipe).encode(), b"extends: demo\nschedule: {epochs: 3}\nname: x\n"],
-        mutations.yaml_tree,
-        lambda p: to_yaml(load_recipe(str(p)).recipe),
-        "recipe.yaml",
-        40,
-    ),
-    Reader(
-        "overrides",
-        lambda: [*_settings()],
-        mutations.yaml_words,
-        _read_text(lambda text: to_yaml(load_recipe("demo", [text]).recipe)),
-        "override",
-        30,
-    ),
-    Reader(
-        "options", lambda: [b"512", b"384x512", b"5%", b"0.05"], mutations.lines, _read_text(_options), "option", 20
-    ),
+    Reader("coco", lambda: [json.dumps(COCO).encode()], mutations.json_tree, _read_coco, "coco.json", 80,
+            _put_pictures),
+    Reader("voc-xml", lambda: [VOC], mutations.xml, lambda p: _read_set(p.parents[1]), "Annotations/a.xml", 70,
+            _put_pictures),
+    Reader("voc-list", lambda: [b"a\n", b"a 1\na -1\n"], mutations.lines, lambda p: _read_set(p.parents[2]),
+            "ImageSets/Main/train.txt", 25, _voc_list_around),
+    Reader("yolo-labels", lambda: [b"0 .5 .5 .2 .2\n1 0.1 0.2 0.05 0.1\n"], mutations.lines,
+            lambda p: _read_set(p.parents[1] / "data.yaml"), "labels/a.txt", 50, _yolo_around),
+    Reader("yolo-list", lambda: [b"images/a.png\n./a.png\n"], mutations.lines,
+            lambda p: _read_set(p.with_name("data.yaml"), "val"), "list.txt", 25, _yolo_around),
+    Reader("data-yaml", lambda: [YOLO_YAML, SPLITS_YAML], mutations.yaml_tree, _read_set, "data.yaml", 60,
+            _yolo_around),
+    Reader("recipe", lambda: [to_yaml(_weights().recipe).encode(), b"extends: demo\nschedule: {epochs: 3}\nname: x\n"],
+            mutations.yaml_tree, lambda p: to_yaml(load_recipe(str(p)).recipe), "recipe.yaml", 40),
+    Reader("overrides", lambda: [*_settings()], mutations.yaml_words,
+            _read_text(lambda text: to_yaml(load_recipe("demo", [text]).recipe)), "override", 30),
+    Reader("options", lambda: [b"512", b"384x512", b"5%", b"0.05"], mutations.lines, _read_text(_options),
+            "option", 20),
     Reader("torch-zip", _zips, mutations.zipped(mutations.pickled, ".pkl"), _read_weights, "a.pth", 80),
     Reader("torch-legacy", _legacies, mutations.pickled, _read_weights, "a.pth", 60),
     Reader("pickle", _pickles, mutations.pickled, _read_weights, "a.pkl", 70),
     Reader("mindspore", _mindspores, mutations.mutate_bytes, _read_weights, "a.ckpt", 60),
     Reader("safetensors", _safetensors, mutations.safetensors, _read_weights, "a.safetensors", 60),
-    Reader(
-        "export-about",
-        _abouts,
-        mutations.json_tree,
-        _read_text(lambda text: read_about(text, "a.onnx").to_json()),
-        "a",
-        40,
-    ),
-    Reader(
-        "exported-program",
-        _programs,
-        mutations.zipped(_program_part, ".json"),
-        ExportedProgram,
-        "a.pt2",
-        10,
-    ),
+    Reader("export-about", _abouts, mutations.json_tree,
+            _read_text(lambda text: read_about(text, "a.onnx").to_json()), "a", 40),
+    Reader("exported-program", _programs, mutations.zipped(_program_part, ".json"), ExportedProgram, "a.pt2", 10),
     Reader("jpeg", _jpegs, mutations.jpeg, read_image_size, "a.jpg", 70),
     Reader("png", _pngs, mutations.png, read_image_size, "a.png", 40),
     Reader("other-pictures", _other_pictures, mutations.mutate_bytes, read_image_size, "a.bmp", 30),
     Reader("last.pt", _states, mutations.zipped(mutations.pickled, ".pkl"), _read_last, "checkpoints/last.pt", 30),
     Reader("metrics.csv", lambda: [METRICS], mutations.csv_words, _read_metrics, "metrics.csv", 20, _around_run),
     Reader("env.json", lambda: [ENVIRONMENT], mutations.json_tree, _read_environment, "env.json", 10),
-    Reader(
-        "summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent, 6), "summary.json", 10
-    ),
-    Reader(
-        "bench-baseline", lambda: [json.dumps(BASELINE).encode()], mutations.json_tree, _read_baseline, "bench.json", 40
-    ),
-    Reader(
-        "bench-curves",
-        _curves,
-        mutations.json_tree,
-        lambda p: curves.recorded_run(gates.read_baseline(p, curves.KIND), p),
-        "align.json",
-        20,
-    ),
-)
+    Reader("summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent, 6),
+            "summary.json", 10),
+    Reader("bench-baseline", lambda: [json.dumps(BASELINE).encode()], mutations.json_tree, _read_baseline,
+            "bench.json", 40),
+    Reader("bench-curves", _curves, mutations.json_tree,
+            lambda p: curves.recorded_run(gates.read_baseline(p, curves.KIND), p), "align.json", 20),
+)  # fmt: skip

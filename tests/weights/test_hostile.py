@@ -11,7 +11,7 @@ import hostile
 SECONDS, MEGABYTES = 10, 2000
 
 PROGRAM = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import hostile, torch
 from ctnet.errors import WeightsError
@@ -27,7 +27,7 @@ for number, name in enumerate(json.loads(sys.argv[1])):
         ended = "read: " + ", ".join(f"{n} {tuple(t.shape)}" for n, t in container.tensors.items())
     except WeightsError as error:
         ended = str(error)
-    found[name] = (ended, time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    found[name] = (ended, time.process_time() - began, hostile.peak_megabytes())
     path.unlink()
 print(json.dumps(found))
 """
