@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "types", "files", "_version"},
+    {"errors", "types", "files", "_version", "distribution", "terminal"},
     {"config"},
     {"ops"},
     {"devices", "nn", "codec"},

@@ -11,6 +11,7 @@ import typer
 
 from ctnet.cli.arguments import Arguments, PrecisionOption, parse_image_size, split_arguments, writable_folder
 from ctnet.cli.bench_table import print_document
+from ctnet.cli.console import say
 from ctnet.errors import ConfigError, CtnetError
 
 if TYPE_CHECKING:
@@ -333,4 +334,4 @@ def subject_of(recipe: str, classes: int, image_size: tuple[int, int], **more: o
 
 def tell(sentence: str) -> None:
     """Print a line on stderr."""
-    typer.echo(sentence, err=True)
+    say(sentence, err=True)

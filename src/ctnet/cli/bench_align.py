@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ctnet.cli.arguments import Arguments, parse_image_size, split_training_arguments
@@ -27,6 +25,7 @@ from ctnet.cli.bench import (
     tell,
     write_out,
 )
+from ctnet.cli.console import Terminal
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError
 
@@ -133,17 +132,17 @@ def align(
 
 def _print(document: Mapping[str, Any], labels: list[str]) -> None:
     subject, settings, gate = document["subject"], document["settings"], document["gate"]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal()
     height, width = subject["image_size"]
-    console.print(escape(
+    console.print(
         f"loss of {subject['recipe']}, {subject['classes']} classes, {height} x {width}, "
         f"batch {settings['batch_size']}, seed {settings['seed']}; data {settings['data']}"
-    ))  # fmt: skip
+    )
     for label, run in zip(labels, document["runs"].values(), strict=True):
         machine = run["machine"]
         card = f"{machine['device_name']}, " if machine["device_name"] else ""
         versions = ", ".join(f"{name} {machine['versions'].get(name)}" for name in ("ctnet", "torch"))
-        console.print(escape(f"{label}: {card}{machine['processor']}, {versions}"))
+        console.print(f"{label}: {card}{machine['processor']}, {versions}")
     console.print(_table(document, labels))
     if gate is None:
         console.print("recorded; compare with --against FILE, the JSON of this run")

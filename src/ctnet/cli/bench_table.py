@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from ctnet.cli.console import Terminal
 
 TITLES = {
     "inference": "inference, from pictures in memory to boxes in them",
@@ -20,14 +20,14 @@ WIDTH = 132  # columns of the table; a narrower terminal wraps lines, but no fig
 
 def print_document(document: Mapping[str, Any]) -> None:
     """Print what was measured, on what, the rows and how they compare."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal()
     console.width = max(console.width, WIDTH)
     for sentence in _facts(document):
-        console.print(escape(sentence))
+        console.print(sentence)
     console.print(_table(document))
     for row in document["rows"]:
         if row["failure"]:
-            console.print(escape(f"{row['runtime']} at {row['batch']}: {row['failure']}"))
+            console.print(f"{row['runtime']} at {row['batch']}: {row['failure']}")
     if document["gate"]:
         console.print(_gate_table(document["gate"]))
 

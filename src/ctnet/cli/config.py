@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctnet.cli.arguments import Arguments, split_arguments
+from ctnet.cli.console import Terminal, say
 
 app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ def list_recipes(
         return
     width = max(map(len, titles))
     for name, title in titles.items():
-        print(f"{name:<{width}}  {title}")
+        say(f"{name:<{width}}  {title}")
 
 
 @app.command()
@@ -46,16 +47,14 @@ def show(
         recipe = loaded.recipe.model_dump(mode="json")
         print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("setting", "value", "from")
     for key, value in flatten(loaded.recipe):
         source = loaded.sources[key]
         shown = ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
-        table.add_row(*map(escape, (key, shown, source)), style="dim" if source == "default" else "")
-    Console().print(table)
+        table.add_row(key, shown, source, style="dim" if source == "default" else "")
+    Terminal(soft_wrap=False).print(table)
 
 
 @app.command()
@@ -64,4 +63,4 @@ def validate(arguments: Arguments = None) -> None:
     from ctnet.config import load_recipe
 
     name, overrides = split_arguments(arguments)
-    print(f"{load_recipe(name, overrides).recipe.name}: valid")
+    say(f"{load_recipe(name, overrides).recipe.name}: valid")

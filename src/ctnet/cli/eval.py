@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_file, writable_folder
+from ctnet.cli.console import Terminal, say
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 
@@ -81,7 +79,7 @@ def evaluate_command(
 
     detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
-        typer.echo(note, err=True)
+        say(note, err=True)
     detector, settings = tested(
         detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
     )
@@ -90,7 +88,7 @@ def evaluate_command(
     metrics, detections, more = _score(detector, annotation_set, settings, workers)
     warnings = [*warnings, *more]
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     protocol = describe(detector.recipe, settings, len(annotation_set.images), detector.precision)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
     if save_results:
@@ -98,7 +96,7 @@ def evaluate_command(
     if report:
         title = f"{weights.name} on {annotation_set.split}"
         page = write_report(report, annotation_set, detections, metrics, document, title)
-        typer.echo(f"report: {page}", err=True)
+        say(f"report: {page}", err=True)
     if against:
         # the same pictures at the same size; float32 unless told otherwise, since it is the measure of the other
         other = open_detector(against, device, "fp32" if precision == "auto" else precision)
@@ -135,9 +133,9 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     from ctnet.eval.protocol import sentence
 
     data, metrics = document["data"], document["metrics"]
-    typer.echo(f"{data['path']}, {data['split']}: {data['images']} pictures, {data['boxes']} boxes")
-    typer.echo(sentence(document["protocol"]))
-    console = Console()
+    say(f"{data['path']}, {data['split']}: {data['images']} pictures, {data['boxes']} boxes")
+    say(sentence(document["protocol"]))
+    console = Terminal(soft_wrap=False)
     names = list(metrics)
     for half in (names[:6], names[6:]):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -148,10 +146,10 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     if "against" in document:
         other = document["against"]
         both = f"AP {percent(metrics['AP'])} against {percent(other['metrics']['AP'])}"
-        console.print(f"{both} of {escape(other['weights'])} ({other['precision']})", highlight=False)
+        console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("boxes", "AP", "AP50"):
         table.add_column(name, justify="right", min_width=5)
     for name, row in document["per_class"].items():
-        table.add_row(Text(name), str(row["count"]), percent(row["AP"]), percent(row["AP50"]))
+        table.add_row(name, str(row["count"]), percent(row["AP"]), percent(row["AP50"]))
     console.print(table)

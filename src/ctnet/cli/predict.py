@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctnet.cli.arguments import AllowPartial, Compile, Config, PrecisionOption, writable_folder
+from ctnet.cli.console import say
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.testing import BatchSize, Flip, ImageSize, KeepRes, Nms, Scales, tested
 from ctnet.errors import ConfigError, DataError
@@ -69,7 +70,7 @@ def predict(
         raise ConfigError("--out must be a new or empty folder", got=out)
     detector = open_detector(weights, device, precision, compile=compile, config=config, allow_partial=allow_partial)
     for note in (*detector.notes, detector.how_it_runs()):
-        typer.echo(note, err=True)
+        say(note, err=True)
     detector, settings = tested(
         detector, batch_size=batch_size, flip=flip, scales=scales, keep_res=keep_res, nms=nms, image_size=image_size
     )
@@ -79,7 +80,7 @@ def predict(
             document = run_predict(detector, frames, folder, score, draw, settings, show)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
-            typer.echo(f"what was found so far is in {folder}", err=True)
+            say(f"what was found so far is in {folder}", err=True)
         elif folder:
             with suppress(OSError):
                 folder.rmdir()  # nothing was
@@ -87,12 +88,11 @@ def predict(
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
-        typer.echo(_table(document))
-        typer.echo(folder)
+        say(*_table(document), folder)
     _report_failures(frames)
 
 
-def _table(document: Mapping[str, Any]) -> str:
+def _table(document: Mapping[str, Any]) -> list[str]:
     """Return one line a picture or video: how many of each class are in it. A long list stops early."""
     counts: dict[str, Counter[str]] = {}
     for picture in document["pictures"]:
@@ -105,11 +105,11 @@ def _table(document: Mapping[str, Any]) -> str:
     ]
     if len(counts) > SHOWN:
         lines.append(f"and {len(counts) - SHOWN} more in predictions.json")
-    return "\n".join(lines)
+    return lines
 
 
 def _report_failures(frames: Sources) -> None:
     for failure in frames.failures:
-        typer.echo(f"error: {failure}", err=True)
+        say(f"error: {failure}", err=True)
     if frames.failures:
         raise typer.Exit(DataError.exit_code)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from ctnet.cli.console import progress
 
 
 class Show(Protocol):
@@ -20,9 +21,8 @@ class Show(Protocol):
 @contextmanager
 def progress_bar(description: str, total: int | None = None) -> Iterator[Show]:
     """Yield a function that is told how many of `total` are done; it shows nothing unless on a terminal."""
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task(description, total=total)
 
         def show(done: int, total: int | None = None) -> None:

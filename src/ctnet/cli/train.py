@@ -18,6 +18,7 @@ from ctnet.cli.arguments import (
     split_training_arguments,
     writable_folder,
 )
+from ctnet.cli.console import say
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -278,9 +279,9 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(summary))
         return
     ap = "-" if summary["AP"] is None else f"{100 * summary['AP']:.1f}"
-    print(f"run      {summary['run']}")
-    print(f"best     AP {ap} at step {summary['best_step']}  ({summary['run']}/checkpoints/best.safetensors)")
-    print(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
-    print(f"time     {summary['wall_s'] / 60:.1f} min")
+    say(f"run      {summary['run']}")
+    say(f"best     AP {ap} at step {summary['best_step']}  ({summary['run']}/checkpoints/best.safetensors)")
+    say(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
+    say(f"time     {summary['wall_s'] / 60:.1f} min")
     if summary["report"]:
-        print(f"report   {summary['report']}")
+        say(f"report   {summary['report']}")

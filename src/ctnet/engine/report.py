@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from ctnet.distribution import install_command
 from ctnet.files import write_file, writing
 
 METRIC_COLUMNS = (
@@ -85,7 +86,7 @@ class RunLog:
             self._events = self._log.open("a", encoding="utf-8")
         self._board = _open_board(folder / "tensorboard", start_step)
         if self._board is None:
-            reporter.message('no TensorBoard events: pip install "ctnet[tensorboard]" adds them')
+            reporter.message(f"no TensorBoard events: {install_command('tensorboard')} adds them")
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one record to `log.jsonl`."""

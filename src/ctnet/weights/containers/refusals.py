@@ -33,6 +33,4 @@ def no_weights(path: Path, got: str, hint: str | None = None) -> WeightsError:
 
 
 def _line(text: str) -> str:
-    """Return the first line, what would steer a terminal spelt out."""
-    line = text.splitlines()[0]
-    return line if line.isprintable() else ascii(line)
+    return text.splitlines()[0]
