@@ -21,7 +21,7 @@ class Show(Protocol):
 @contextmanager
 def progress_bar(description: str, total: int | None = None) -> Iterator[Show]:
     """Yield a function that is told how many of `total` are done; it shows nothing unless on a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with progress(*columns) as bar:
         task = bar.add_task(description, total=total)
 

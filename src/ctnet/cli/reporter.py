@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from ctnet.cli.console import Terminal, progress
+from ctnet.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,11 +32,11 @@ class ConsoleReporter:
     def __enter__(self) -> ConsoleReporter:
         if self._console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[shown]}"),
+                TextColumn("{task.fields[shown]}", markup=False),
             )
             self._bars = self._open.enter_context(progress(*columns))
             self._console = self._bars.console
@@ -51,7 +52,7 @@ class ConsoleReporter:
 
     def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
         """Move the bar of a task, or print a line if the last one is some seconds old."""
-        shown = "  ".join(f"{name} {value}" for name, value in values.items())
+        shown = "  ".join(printable(f"{name} {value}") for name, value in values.items())
         if self._bars is not None:
             if task not in self._tasks:
                 self._tasks[task] = self._bars.add_task(task, total=total, shown="")
