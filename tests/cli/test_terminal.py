@@ -107,7 +107,7 @@ def test_every_command_with_weights(ctnet, hostile, weights, monkeypatch, tmp_pa
         (3, "predict", "--weights", weights, picture, weights.parent / "last.pt", "--score", 0, *QUICK),
         (0, "eval", "--weights", weights, "--data", hostile, "--report", "page", *QUICK),
         (0, "export", "pt2", "--weights", weights, "--image-size", 64, "--no-verify"),
-        (0, "bench", "inference", "--weights", weights, "--data", hostile, "--runtimes", "torch", "--batch-sizes", 1,
+        (0, "bench", "--weights", weights, "--data", hostile, "--runtimes", "torch", "--batch-sizes", 1,
          "--warmup", 0, "--iterations", 1, "--image-size", 64),
         (0, "data", "view", hostile, "--out", "sheet.png"),
         (0, "data", "convert", hostile, "--out", "copy"),

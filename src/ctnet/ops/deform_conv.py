@@ -58,7 +58,9 @@ def deform_conv2d(
         mask: (N,G*T,Ho,Wo), factor of each sample, or None for ones.
 
     Differentiable in all tensors; at whole-pixel positions the offset's derivative is the one towards larger
-    coordinates. Samples at -1 or below, at H or W or beyond, or not finite, contribute zero to value and gradients.
+    coordinates. Samples at -1 or below, at H or W or beyond, or not finite, contribute zero to value and gradients,
+    whatever their mask is. Other numbers that are not finite make exactly the results they enter not finite, be it by a
+    factor of zero, a weight those of every cell; which of NaN and infinity they become depends on the device.
     Under autocast the product runs in the autocast type, offsets and mask keep theirs.
 
     Raises:
@@ -107,6 +109,7 @@ def _check(
     devices = {t.device for t in (input, offset, weight, bias, mask) if t is not None}
     need(len(devices) == 1, "all tensors must be on one device", ", ".join(sorted(map(str, devices))))
     images, channels, height, width = input.shape
+    need(channels > 0, "input must have channels", tuple(input.shape))
     filters, group_channels, *kernel = weight.shape
     need(min(kernel) > 0, "the kernel must have a size", tuple(kernel))
     need(
@@ -141,11 +144,12 @@ def _check(
 class _Sampling(NamedTuple):
     """Where and how strongly each tap reads the map; all tensors are (N,P,T,G) or (N,P,T,G,4)."""
 
-    row: Tensor  # index into the table of shape (N*H*W*G, C/G), per corner
+    row: Tensor  # index into the table of shape (N*H*W*G + 1, C/G), per corner; its last row is zero
     bilinear: Tensor  # weight of each corner, zero where the corner or the sample lies outside
     d_dy: Tensor  # derivative of `bilinear` by the sample's y
     d_dx: Tensor
-    mask: Tensor | None
+    mask: Tensor | None  # zero where the sample lies outside
+    outside: Tensor
 
 
 def _sampling(
@@ -200,12 +204,16 @@ def _sampling(
     mask_NPTG = None
     if mask is not None:
         mask_NPTG = mask.to(dtype).reshape(images, deform_groups, taps, -1).permute(0, 3, 2, 1)
+        mask_NPTG = torch.where(inside, mask_NPTG, 0)
+    row = (image * (height * width) + cell) * deform_groups + group
+    zero_row = images * height * width * deform_groups
     return _Sampling(
-        row=(image * (height * width) + cell) * deform_groups + group,
+        row=torch.where(inside[..., None], row, zero_row),
         bilinear=outer(weight_y, weight_x),
         d_dy=outer(slope_y, weight_x),
         d_dx=outer(weight_y, slope_x),
         mask=mask_NPTG,
+        outside=~inside,
     )
 
 
@@ -217,7 +225,8 @@ def _columns(table: Tensor, at: _Sampling) -> Tensor:
 
 
 def _table(input: Tensor, dtype: torch.dtype, deform_groups: int) -> Tensor:
-    return input.to(dtype).permute(0, 2, 3, 1).reshape(-1, input.shape[1] // deform_groups)
+    rows = input.to(dtype).permute(0, 2, 3, 1).reshape(-1, input.shape[1] // deform_groups)
+    return F.pad(rows, (0, 0, 0, 1))
 
 
 def _group_matrices(weight: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
@@ -315,7 +324,7 @@ def backward(
         grad_samples = split.reshape(-1, table.shape[1])
         grad_table = _scatter_rows(grad_samples, at, table.shape[0])
         grad_nhwc = grad_input[images].permute(0, 2, 3, 1)
-        grad_nhwc.copy_(grad_table.reshape(grad_nhwc.shape))
+        grad_nhwc.copy_(grad_table[:-1].reshape(grad_nhwc.shape))
         _offset_gradients(grad_samples, table, at, grad_offset[images], grad_mask[images])
     unsplit = grad_matrices.reshape(groups, taps, weight.shape[1], -1).permute(0, 3, 2, 1)
     grad_weight.copy_(unsplit.reshape(weight.shape))
@@ -348,9 +357,10 @@ def _offset_gradients(
         corner[part] = torch.bmm(rows, grad_samples[part].unsqueeze(2)).squeeze(2)
     corner = corner.reshape(at.row.shape)
     slope = torch.stack([(corner * at.d_dy).sum(-1), (corner * at.d_dx).sum(-1)], -1)
+    slope = slope.masked_fill(at.outside[..., None], 0)
     if at.mask is not None:
         slope = slope * at.mask[..., None]
-        by_mask = (corner * at.bilinear).sum(-1)
+        by_mask = (corner * at.bilinear).sum(-1).masked_fill(at.outside, 0)
         grad_mask.copy_(by_mask.permute(0, 3, 2, 1).reshape(grad_mask.shape))
     grad_offset.copy_(slope.permute(0, 3, 2, 4, 1).reshape(grad_offset.shape))
 

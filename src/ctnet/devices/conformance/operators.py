@@ -35,7 +35,7 @@ class _Deform(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     has_mask: bool = True
     has_bias: bool = True
-    bad_offsets: bool = False
+    bad: str = ""  # "offsets" or "numbers" that are not finite
 
 
 _DEFORM = {
@@ -49,15 +49,18 @@ _DEFORM = {
     "groups 2": _Deform(groups=2),
     "deformable groups 3": _Deform(deform_groups=3),
     "no mask, no bias": _Deform(has_mask=False, has_bias=False),
-    "offsets that are not finite": _Deform(bad_offsets=True),
+    "offsets that are not finite": _Deform(bad="offsets"),
+    "numbers that are not finite": _Deform(bad="numbers", deform_groups=2),
     "no pictures": _Deform(images=0),
 }
 _UPSAMPLE = {"by 2": ((2, 5, 7, 5), 4, 2, 1), "by 4": ((1, 3, 3, 9), 8, 4, 2), "no pictures": ((0, 5, 7, 5), 4, 2, 1)}
+_BAD = "not finite"
 _PEAKS = {
     "ties and plateaus": ((2, 5, 17, 23), 40),
     "more places than peaks": ((3, 8, 4, 5), 200),
     "one column": ((1, 1, 9, 1), 3),
     "no pictures": ((0, 3, 4, 5), 7),
+    _BAD: ((2, 5, 17, 23), 40),
 }
 
 
@@ -70,6 +73,7 @@ def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
         yield f"deform_conv2d, autocast {_short(dtype)}", partial(_deform, device, _DEFORM["wide and even"], dtype)
     for name, (shape, kernel, stride, padding) in _UPSAMPLE.items():
         yield f"depthwise_upsample, {name}", partial(_upsample, device, shape, kernel, stride, padding, None)
+    yield f"depthwise_upsample, {_BAD}", partial(_upsample, device, (2, 5, 7, 5), 4, 2, 1, None, bad=True)
     for dtype in dtypes:
         yield f"depthwise_upsample, autocast {_short(dtype)}", partial(_upsample, device, (2, 5, 7, 5), 4, 2, 1, dtype)
     for dtype in (torch.float32, *dtypes):
@@ -82,12 +86,14 @@ def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
         if has_kernel("max_pool2d", torch.empty(0, device=device.torch_device)) and dtype != torch.float16:
             yield f"max_pool2d, {_short(dtype)}", partial(_max_pool, device, dtype)
     for name, (shape, top_k) in _PEAKS.items():
-        yield f"decode_peaks, {name}", partial(_peaks, device, shape, top_k, torch.float32)
+        yield f"decode_peaks, {name}", partial(_peaks, device, shape, top_k, torch.float32, bad=name == _BAD)
     for dtype in dtypes:
         yield f"decode_peaks, {_short(dtype)}", partial(_peaks, device, (2, 5, 17, 23), 40, dtype)
     for boxes in (0, 1, 90):
         yield f"nms, {boxes} boxes", partial(_nms, device, boxes)
         yield f"soft_nms, {boxes} boxes", partial(_soft_nms, device, boxes)
+    yield f"nms, {_BAD}", partial(_nms, device, 90, bad=True)
+    yield f"soft_nms, {_BAD}", partial(_soft_nms, device, 90, bad=True)
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -143,7 +149,7 @@ def _deform_inputs(case: _Deform) -> dict[str, Tensor]:
         )
     ]
     offset = torch.randn(case.images, 2 * case.deform_groups * taps, *out, generator=generator) * 2
-    if case.bad_offsets:
+    if case.bad == "offsets":
         offset[0, 0], offset[0, 1], offset[1, 3], offset[1, 4] = torch.nan, torch.inf, -torch.inf, 1e30
     tensors = {
         "input": torch.randn(case.images, case.channels, *case.map_hw, generator=generator),
@@ -154,14 +160,21 @@ def _deform_inputs(case: _Deform) -> dict[str, Tensor]:
         tensors["bias"] = torch.randn(case.filters, generator=generator)
     if case.has_mask:
         tensors["mask"] = torch.rand(case.images, case.deform_groups * taps, *out, generator=generator)
+    if case.bad == "numbers":
+        tensors["input"][0, 1, 0, 0], tensors["input"][1, 4, 3, 2] = torch.nan, torch.inf
+        tensors["mask"][0, 4, 5, 1] = torch.nan
+        tensors["offset"][1, 6, 2, 2] = tensors["mask"][1, 3, 2, 2] = torch.nan  # such a sample is outside
     return tensors
 
 
 def _upsample(
-    device: OpenDevice, shape: tuple[int, ...], kernel: int, stride: int, padding: int, dtype: torch.dtype | None
-) -> str:
+    device: OpenDevice, shape: tuple[int, ...], kernel: int, stride: int, padding: int, dtype: torch.dtype | None,
+    *, bad: bool = False,
+) -> str:  # fmt: skip
     generator = _generator()
     inputs = [torch.randn(size, generator=generator) for size in (shape, (shape[1], 1, kernel, kernel))]
+    if bad:
+        inputs[0][0, 1, 2, 3], inputs[0][1, 0, 6, 4] = torch.nan, torch.inf
     leaves = [_leaf(t, device) for t in inputs]
     with nullcontext() if dtype is None else device.plugin.autocast(dtype):
         result = depthwise_upsample(leaves[0], leaves[1], stride, padding)
@@ -222,8 +235,11 @@ def _max_pool(device: OpenDevice, dtype: torch.dtype) -> str:
     return f"{deviation(leaf.grad, gradient, 'gradient of input', BOUNDS[dtype]):.0e}"
 
 
-def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.dtype) -> str:
+def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.dtype, *, bad: bool = False) -> str:
     logits = torch.randint(-6, 7, shape, generator=_generator()).to(dtype) / 2
+    if bad:
+        logits[0, 0, 3, 3], logits[0, 1, 8, 8], logits[0, 2, 16, 22] = torch.nan, torch.inf, -torch.inf
+        logits[1, 4] = torch.nan
     peaks = decode_peaks(logits.to(device.torch_device), top_k)
     scores, labels, cells = reference_peaks(logits, top_k)
     need(peaks.scores.dtype == torch.float32, f"scores are {peaks.scores.dtype}")
@@ -232,24 +248,26 @@ def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.
     return f"{deviation(peaks.scores, scores, 'scores', 1e-5):.0e}"
 
 
-def _boxes(count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _boxes(count: int, bad: bool) -> tuple[Tensor, Tensor, Tensor]:
     generator = _generator()
     corner = torch.rand(count, 2, generator=generator) * 40
     boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 20], 1)
     scores = torch.randint(0, 40, (count,), generator=generator) / 40
+    if bad:
+        scores[::7], boxes[3::9, 1], boxes[5::11, 2] = torch.nan, torch.nan, torch.inf
     return boxes, scores, torch.randint(0, 3, (count,), generator=generator)
 
 
-def _nms(device: OpenDevice, count: int) -> str:
-    boxes, scores, labels = _boxes(count)
+def _nms(device: OpenDevice, count: int, *, bad: bool = False) -> str:
+    boxes, scores, labels = _boxes(count, bad)
     there = device.torch_device
     kept = nms(boxes.to(there), scores.to(there), labels.to(there), 0.4)
     need(torch.equal(kept.cpu(), reference_nms(boxes, scores, labels, 0.4, False)), "other boxes are kept")
     return "equal"
 
 
-def _soft_nms(device: OpenDevice, count: int) -> str:
-    boxes, scores, _ = _boxes(count)
+def _soft_nms(device: OpenDevice, count: int, *, bad: bool = False) -> str:
+    boxes, scores, _ = _boxes(count, bad)
     decayed = soft_nms(boxes.to(device.torch_device), scores.to(device.torch_device))
     expected = reference_soft_nms(boxes, scores, "gaussian", 0.5, 0.5, 0.001, True)
     return f"{deviation(decayed, expected, 'scores', 1e-5):.0e}"
