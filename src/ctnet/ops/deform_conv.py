@@ -168,12 +168,8 @@ def _sampling(
     deform_groups = offset.shape[1] // (2 * taps)
     device = offset.device
 
-    def grid(out: int, step: int, pad: int, size: int, gap: int) -> Tensor:
-        cells = torch.arange(out, device=device, dtype=dtype) * step - pad
-        return cells[:, None] + torch.arange(size, device=device, dtype=dtype) * gap
-
-    y_grid = grid(out_h, stride[0], padding[0], kernel[0], dilation[0])[:, None, :, None]
-    x_grid = grid(out_w, stride[1], padding[1], kernel[1], dilation[1])[None, :, None, :]
+    y_grid = _grid(offset, out_h, stride[0], padding[0], kernel[0], dilation[0], dtype)[:, None, :, None]
+    x_grid = _grid(offset, out_w, stride[1], padding[1], kernel[1], dilation[1], dtype)[None, :, None, :]
     shape = (out_h, out_w, *kernel)
     y_PT = y_grid.expand(shape).reshape(-1, taps)
     x_PT = x_grid.expand(shape).reshape(-1, taps)
@@ -215,6 +211,12 @@ def _sampling(
         mask=mask_NPTG,
         outside=~inside,
     )
+
+
+def _grid(like: Tensor, out: int, step: int, pad: int, size: int, gap: int, dtype: torch.dtype) -> Tensor:
+    """Return where the taps of each cell lie along one axis, (out, size), before their offsets."""
+    cells = torch.arange(out, device=like.device, dtype=dtype) * step - pad
+    return cells[:, None] + torch.arange(size, device=like.device, dtype=dtype) * gap
 
 
 def _columns(table: Tensor, at: _Sampling) -> Tensor:
