@@ -111,7 +111,7 @@ def test_every_command_with_weights(ctnet, hostile, weights, monkeypatch, tmp_pa
          "--warmup", 0, "--iterations", 1, "--image-size", 64),
         (0, "data", "view", hostile, "--out", "sheet.png"),
         (0, "data", "convert", hostile, "--out", "copy"),
-        (2, "predict", "--weights", weights, picture, "--out", weights),
+        (4, "predict", "--weights", weights, picture, "--out", weights),
         (3, "weights", "inspect", picture),
     ):  # fmt: skip
         found, out, err = ctnet(*words)
