@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "parent", "_version"},
+    {"terminal", "distribution", "parent", "_version"},
+    {"errors"},
     {"limits", "lock", "precision"},
     {"types", "files"},
     {"config"},

@@ -22,11 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ctnet.terminal import printable
+
 
 class CtnetError(Exception):
     """A mistake or a condition outside the program, explained to the person who can fix it.
 
-    `facts` are printed one a line below the message (`file`, `expected`, `got`, ...), the hint last.
+    `facts` are printed one a line below the message (`file`, `expected`, `got`, ...), the hint last. Whatever a name or
+    a value holds, it stays on its line.
     """
 
     exit_code = 1
@@ -40,7 +43,7 @@ class CtnetError(Exception):
     def __str__(self) -> str:
         rows = [*self.facts.items(), *([("hint", self.hint)] if self.hint else [])]
         width = max((len(name) for name, _ in rows), default=0)
-        return "\n".join([self.message, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+        return "\n".join(map(printable, [self.message, *(f"  {name:<{width}}  {value}" for name, value in rows)]))
 
 
 class ConfigError(CtnetError):
@@ -68,9 +71,16 @@ class BenchError(CtnetError):
 
 
 class ToolFailed(CtnetError):
-    """A tool of a vendor refused what it was given."""
+    """A tool of a vendor refused what it was given; its last lines of `output` are printed below the facts."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, output: Sequence[str] = (), hint: str | None = None, **facts: object) -> None:
+        super().__init__(message, hint=hint, **facts)
+        self.output = output
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"    {printable(line)}" for line in self.output)])
 
 
 class DeviceUnavailable(CtnetError):

@@ -69,7 +69,7 @@ def test_a_missing_runtime_is_a_row_with_the_command_that_installs_it(measure, m
     good, missing = found.rows
     assert good.failure is None
     assert missing.images_per_s is None
-    assert 'pip install "ctnet[onnx]"' in missing.failure
+    assert 'pip install "ctnet-toolkit[onnx]"' in missing.failure
     assert isinstance(found.failures["onnxruntime"], MissingExtra)
 
 

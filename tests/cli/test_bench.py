@@ -163,7 +163,7 @@ def test_a_mistake_is_told_in_one_message(ctnet, canned, flags, code, words):
     assert "Traceback" not in err
 
 
-MISSING = MissingExtra("ONNX needs onnxruntime", hint='pip install "ctnet[onnx]" installs it')
+MISSING = MissingExtra("ONNX needs onnxruntime", hint='pip install "ctnet-toolkit[onnx]" installs it')
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,14 @@ def test_says_which_kernel_runs_each_operator_and_why(ctnet):
 
 def test_without_compiled_kernels_it_says_that_the_references_run(ctnet, monkeypatch):
     def missing():
-        raise OSError("no compiled kernels: install a C++17 compiler, then ctnet again")
+        raise OSError("no compiled kernels: install a C++17 compiler, then ctnet-toolkit again")
 
     monkeypatch.setattr(native, "library", missing)
     code, out, _ = ctnet("doctor", "--json")
     kernels = json.loads(out)["devices"]["cpu"]["kernels"]
     assert code == 0
-    assert kernels["deform_conv2d"] == "reference (no compiled kernels: install a C++17 compiler, then ctnet again)"
+    reason = "no compiled kernels: install a C++17 compiler, then ctnet-toolkit again"
+    assert kernels["deform_conv2d"] == f"reference ({reason})"
 
 
 def test_a_forced_instruction_set_that_cannot_run_is_reported_not_raised(ctnet, monkeypatch):
@@ -43,7 +44,7 @@ def test_says_what_an_issue_needs_to_know(ctnet, tmp_path):
     assert found["processor"]["cores"] >= 1
     assert found["torch"]["version"] == torch.__version__
     assert found["limits"]["open_files"]["limit"] > 0
-    assert found["extras"]["npu"] == {"missing": ["torch_npu"], "install": 'pip install "ctnet[npu]"'}
+    assert found["extras"]["npu"] == {"missing": ["torch_npu"], "install": 'pip install "ctnet-toolkit[npu]"'}
     assert {"cpu", "cuda", "npu", "sdaa"} <= set(found["devices"])
     assert found["devices"]["cpu"]["ddp_backend"] == "gloo"
 

@@ -14,7 +14,7 @@ from ctnet.ops import deform_conv_reference as reference
 from ctnet.ops.nms import reference_nms, reference_soft_nms
 
 pytestmark = pytest.mark.skipif(
-    native.select().isa is None, reason="no compiled kernels: install a C++17 compiler, then ctnet again"
+    native.select().isa is None, reason="no compiled kernels: install a C++17 compiler, then ctnet-toolkit again"
 )
 
 BOUNDS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
@@ -200,7 +200,7 @@ def test_a_binary_of_other_sources_is_not_used(monkeypatch):
         native.library.cache_clear()
         native.select()
     assert status.isa is None
-    assert "install ctnet again" in status.reason
+    assert "install ctnet-toolkit again" in status.reason
 
 
 def test_work_runs_on_the_threads_that_torch_has():

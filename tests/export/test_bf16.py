@@ -27,4 +27,4 @@ def test_bf16_files_are_proven_and_run_by_openvino(ctnet, narrow, small_set, tmp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else found(name))
     for command in (words, ("predict", "--weights", file, pictures)):
         code, _, err = ctnet(*command)
-        assert (code, 'pip install "ctnet[openvino]"' in err) == (4, True), err
+        assert (code, 'pip install "ctnet-toolkit[openvino]"' in err) == (4, True), err

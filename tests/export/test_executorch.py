@@ -13,7 +13,7 @@ from ctnet.export.options import ExportOptions
 from ctnet.weights.opening import open_weights
 
 needs_executorch = pytest.mark.skipif(
-    importlib.util.find_spec("executorch") is None, reason='needs pip install "ctnet[executorch]"'
+    importlib.util.find_spec("executorch") is None, reason='needs pip install "ctnet-toolkit[executorch]"'
 )
 
 
@@ -82,4 +82,4 @@ def test_a_missing_package_is_named_with_the_command(ctnet, narrow, monkeypatch)
     found = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "executorch" else found(name))
     code, _, err = ctnet("export", "executorch", "--weights", narrow)
-    assert (code, 'pip install "ctnet[executorch]"' in err) == (4, True), err
+    assert (code, 'pip install "ctnet-toolkit[executorch]"' in err) == (4, True), err

@@ -24,7 +24,9 @@ from ctnet.weights.ctnet_file import Weights, save_weights
 from ctnet.weights.opening import open_weights
 
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
-needs_nncf = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason='needs pip install "ctnet[int8]"')
+needs_nncf = pytest.mark.skipif(
+    importlib.util.find_spec("nncf") is None, reason='needs pip install "ctnet-toolkit[int8]"'
+)
 BOTH = pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=needs_nncf)])
 
 
@@ -169,4 +171,4 @@ def test_a_missing_nncf_is_named_with_the_command(export, scenes, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "nncf" else found(name))
     code, message, _ = export("openvino", "--data", scenes)
-    assert (code, 'pip install "ctnet[int8]"' in message) == (4, True), message
+    assert (code, 'pip install "ctnet-toolkit[int8]"' in message) == (4, True), message

@@ -39,7 +39,7 @@ def test_a_missing_package_is_named_with_the_command(ctnet, narrow, monkeypatch,
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else found(name))
     for words in (("export", "onnx", "--weights", narrow), ("eval", "--weights", exported)):
         code, _, err = ctnet(*words)
-        assert (code, 'pip install "ctnet[onnx]"' in err) == (4, True), err
+        assert (code, 'pip install "ctnet-toolkit[onnx]"' in err) == (4, True), err
 
 
 def test_a_folder_that_cannot_be_written(ctnet, narrow, tmp_path):

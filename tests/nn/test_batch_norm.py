@@ -18,7 +18,7 @@ from ctnet.ops.table import has_kernel
 def _kernels():
     open_device("cpu")
     if select().isa is None:
-        pytest.skip("no compiled kernels: install a C++17 compiler, then ctnet again")
+        pytest.skip("no compiled kernels: install a C++17 compiler, then ctnet-toolkit again")
 
 
 def norms(channels=13, *, relu=True):

@@ -15,7 +15,7 @@ def calls(monkeypatch):
     """The calls of the operator while a test runs."""
     open_device("cpu")
     if select().isa is None:
-        pytest.skip("no compiled kernels: install a C++17 compiler, then ctnet again")
+        pytest.skip("no compiled kernels: install a C++17 compiler, then ctnet-toolkit again")
     seen = []
     monkeypatch.setattr(max_pool, "max_pool2d", lambda *a: seen.append(a[1:]) or max_pool2d(*a))
     return seen

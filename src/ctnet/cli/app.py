@@ -9,13 +9,13 @@ import traceback
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ctnet._version import __version__
 from ctnet.cli.bench import app as bench_app
 from ctnet.cli.bench_align import align
 from ctnet.cli.config import app as config_app
+from ctnet.cli.console import Commands, Terminal
 from ctnet.cli.data import app as data_app
 from ctnet.cli.doctor import doctor
 from ctnet.cli.eval import evaluate_command
@@ -23,10 +23,13 @@ from ctnet.cli.export import export_command
 from ctnet.cli.predict import predict
 from ctnet.cli.train import train
 from ctnet.cli.weights import app as weights_app
+from ctnet.distribution import warning
 from ctnet.errors import CtnetError, DataError, RankCrashed, StorageError
+from ctnet.terminal import guarded
 
 app = typer.Typer(
     name="ctnet",
+    cls=Commands,
     help="Train, evaluate and use centre-point detectors on any accelerator.\n\n"
     "ctnet train                       a first detector on the built-in demo set\n\n"
     "ctnet train --data PATH           your own data, COCO, Pascal VOC or YOLO\n\n"
@@ -71,11 +74,20 @@ def main() -> None:
     # Plug-ins import the packages of devices and report what is wrong with them. Imported by torch, a package without
     # its driver would end every command.
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    with guarded():
+        _run(Terminal(stderr=True))
+
+
+def _run(errors: Terminal) -> None:
+    def tell(text: str) -> None:
+        errors.print(Text.assemble(("error: ", "bold red"), text))
+
+    if (stranger := warning()) is not None:
+        errors.print(f"warning: {stranger}", style="yellow")
     try:
         app()
     except CtnetError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        tell(str(error))
         sys.exit(error.exit_code)
     except SystemExit as end:  # typer raises it for interrupts and for closed pipes
         if isinstance(end.__context__, BrokenPipeError):
@@ -84,13 +96,13 @@ def main() -> None:
             errors.print("interrupted")
         raise
     except PermissionError as error:
-        errors.print(f"[bold red]error:[/] no rights to use {escape(str(error.filename or error))}")
+        tell(f"no rights to use {error.filename or error}")
         sys.exit(DataError.exit_code)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            errors.print("[bold red]error:[/] no space left where the output goes")
+            tell("no space left where the output goes")
             sys.exit(StorageError.exit_code)
         text = f"rank {error.rank}\n{error.text}" if isinstance(error, RankCrashed) else traceback.format_exc()
-        print(text, file=sys.stderr, end="")
-        errors.print("\n[bold red]This is a bug in ctnet.[/] Please report it with the lines above.")
+        print(text, file=sys.stderr)
+        errors.print(Text.assemble(("This is a bug in ctnet.", "bold red"), " Please report it with the lines above."))
         sys.exit(1)

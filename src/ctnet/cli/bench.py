@@ -12,6 +12,7 @@ import typer
 from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size, split_arguments
 from ctnet.cli.bench_table import print_document
+from ctnet.cli.console import say
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -326,4 +327,4 @@ def subject_of(recipe: str, classes: int, image_size: tuple[int, int], **more: o
 
 def tell(sentence: str) -> None:
     """Print a line on stderr."""
-    typer.echo(sentence, err=True)
+    say(sentence, err=True)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ctnet.cli import options
 from ctnet.cli.arguments import split_training_arguments
 from ctnet.cli.bench import open_training, recipe_flags, subject_of, tell, write_out
+from ctnet.cli.console import Terminal
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError
 
@@ -133,17 +132,17 @@ def _compare(
 
 def _print(document: Mapping[str, Any], labels: list[str]) -> None:
     subject, settings, gate = document["subject"], document["settings"], document["gate"]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal()
     height, width = subject["image_size"]
-    console.print(escape(
+    console.print(
         f"loss of {subject['recipe']}, {subject['classes']} classes, {height} x {width}, "
         f"batch {settings['batch_size']}, seed {settings['seed']}; data {settings['data']}"
-    ))  # fmt: skip
+    )
     for label, run in zip(labels, document["runs"].values(), strict=True):
         machine = run["machine"]
         model = f"{machine['device_name']}, " if machine["device_name"] else ""
         versions = ", ".join(f"{name} {machine['versions'].get(name)}" for name in ("ctnet", "torch"))
-        console.print(escape(f"{label}: {model}{machine['processor']}, {versions}"))
+        console.print(f"{label}: {model}{machine['processor']}, {versions}")
     console.print(_table(document, labels))
     if gate is None:
         console.print("recorded; compare with --against FILE, the JSON of this run")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from ctnet.cli.console import Terminal
 
 TITLES = {
     "inference": "inference, from images in memory to boxes in pixels",
@@ -20,14 +20,14 @@ WIDTH = 132  # columns of the table; narrower terminals wrap lines instead of cu
 
 def print_document(document: Mapping[str, Any]) -> None:
     """Print subject, machine, rows and the comparison with a baseline."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal()
     console.width = max(console.width, WIDTH)
     for sentence in _facts(document):
-        console.print(escape(sentence))
+        console.print(sentence)
     console.print(_table(document))
     for row in document["rows"]:
         if row["failure"]:
-            console.print(escape(f"{row['runtime']} at {row['batch']}: {row['failure']}"))
+            console.print(f"{row['runtime']} at {row['batch']}: {row['failure']}")
     if document["gate"]:
         console.print(_gate_table(document["gate"]))
 

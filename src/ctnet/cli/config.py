@@ -7,6 +7,7 @@ import json
 import typer
 
 from ctnet.cli.arguments import split_arguments
+from ctnet.cli.console import Terminal, say
 from ctnet.cli.options import Arguments, AsJson
 
 app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
@@ -23,7 +24,7 @@ def list_recipes(as_json: AsJson = False) -> None:
         return
     width = max(map(len, titles))
     for name, title in titles.items():
-        print(f"{name:<{width}}  {title}")
+        say(f"{name:<{width}}  {title}")
 
 
 @app.command()
@@ -41,16 +42,14 @@ def show(arguments: Arguments = None, as_json: AsJson = False) -> None:
         recipe = loaded.recipe.model_dump(mode="json")
         print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("setting", "value", "from")
     for key, value in flatten(loaded.recipe):
         source = loaded.sources[key]
         shown = ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
-        table.add_row(*map(escape, (key, shown, source)), style="dim" if source == "default" else "")
-    Console().print(table)
+        table.add_row(key, shown, source, style="dim" if source == "default" else "")
+    Terminal(soft_wrap=False).print(table)
 
 
 @app.command()
@@ -62,4 +61,4 @@ def validate(arguments: Arguments = None) -> None:
     name, overrides = split_arguments(arguments)
     recipe = load_recipe(name, overrides).recipe
     family_of(recipe)  # refuses heads that do not fit together
-    print(f"{recipe.name}: valid")
+    say(f"{recipe.name}: valid")

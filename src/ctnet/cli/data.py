@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ctnet.cli.arguments import parse_image_size
+from ctnet.cli.console import Terminal, say
 from ctnet.cli.options import AsJson
 from ctnet.cli.progress import progress_bar
 from ctnet.errors import ConfigError, CtnetError
+from ctnet.terminal import printable
 
 if TYPE_CHECKING:
     from ctnet.data.checks.check import CheckReport, SplitSummary
@@ -66,7 +67,7 @@ def check(
     else:
         _print_report(report)
         if done is not None:
-            typer.echo(f"{fix}: {'; '.join(done) or 'nothing to repair'}")
+            say(f"{fix}: {'; '.join(done) or 'nothing to repair'}")
     if refused is not None:
         raise refused
     if report.count("error"):
@@ -91,10 +92,10 @@ def convert(
     with progress_bar("images") as show:
         written = convert_data(path, out, source, to=to, link=link, progress=show, warn=warnings.append)
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     for split, converted in written.items():
         counts = f"{len(converted.images)} images, {converted.num_boxes} boxes"
-        typer.echo(f"{converted.source}: {split}, {counts}")
+        say(f"{converted.source}: {split}, {counts}")
 
 
 @app.command(epilog="Example: ctnet data view my_data --split val --out sheet.png")
@@ -113,7 +114,7 @@ def view(
     sheet = annotation_sheet(open_dataset(path, split), count, seed)
     out = out or Path(f"view_{split}.png")
     write_image(out, sheet)
-    typer.echo(out)
+    say(out)
 
 
 @app.command(epilog="Example: ctnet data demo --out shapes --images-train 1000")
@@ -132,36 +133,36 @@ def demo(
     if out is None:
         if given:
             raise ConfigError("the cached demo set has fixed settings", hint="add --out DIR for a set of your own")
-        typer.echo(demo_folder())
+        say(demo_folder())
         return
     require_new_folder(out)
     try:
-        typer.echo(write_demo(out, **given))
+        say(write_demo(out, **given))
     except KeyboardInterrupt:
         shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is unusable
         raise
 
 
 def _print_report(report: CheckReport) -> None:
-    console = Console()
+    console = Terminal(soft_wrap=False)
     for split in report.splits:
         console.print(_split_table(split))
     if report.findings:
         table = Table("severity", "code", "what", title="Findings", title_justify="left")
         for finding in report.findings:
-            color = _COLORS[finding.severity]
+            severity = Text(finding.severity, _COLORS[finding.severity])
             hint = f"\n{finding.hint}" if finding.hint else ""
-            table.add_row(f"[{color}]{finding.severity}[/]", finding.code, escape(finding.message + hint))
+            table.add_row(severity, finding.code, Text(printable(finding.message) + hint))
         console.print(table)
     counts = [f"{report.count(s)} {s}{'' if report.count(s) == 1 else 's'}" for s in ("error", "warning")]
-    console.print(", ".join(counts), highlight=False)
+    console.print(", ".join(counts))
 
 
 def _split_table(split: SplitSummary) -> Table:
     title = f"{split.split}: {split.images} images, {split.boxes} boxes"
     table = Table("class", "boxes", title=title, title_justify="left")
     for name, count in islice(split.classes.items(), _MOST_CLASSES):
-        table.add_row(escape(name), str(count))
+        table.add_row(name, str(count))
     more = list(split.classes.values())[_MOST_CLASSES:]
     if more:
         table.add_row(f"and {len(more):,} classes more, listed by --json", str(sum(more)))

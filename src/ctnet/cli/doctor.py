@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ctnet.cli import options
+from ctnet.cli.console import say
 
 _REPORT = """# ctnet bug report
 
@@ -47,24 +48,27 @@ def doctor(
     from ctnet.files import write_file
 
     found = survey()
-    lines = "\n".join(_lines(found))
+    lines = _lines(found)
     document = json.dumps(found, indent=2)
     if bug_report is not None:
-        write_file(bug_report, _REPORT.format(lines=lines, document=document).encode())
+        write_file(bug_report, _REPORT.format(lines="\n".join(lines), document=document).encode())
     if as_json:
         typer.echo(document)
     elif bug_report is None:
-        typer.echo(lines)
+        say(*lines)
     else:
-        typer.echo(f"{bug_report}: complete the first section and check the facts about your machine")
+        say(f"{bug_report}: complete the first section and check the facts about your machine")
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
     cpu, torch = found["processor"], found["torch"]
+    problems = [f"warning: {problem}" for problem in found["distribution"]["problems"]]
     with_libraries = [name for name in ("mkl", "onednn", "openmp") if torch[name]]
     build = f"CUDA {torch['cuda']}" if torch["cuda"] else "no CUDA"
     lines = [
-        f"ctnet {found['ctnet']}, Python {found['python']}, {found['platform']}",
+        *problems,
+        f"ctnet {found['ctnet']}, {_distribution(found['distribution'])}",
+        f"Python {found['python']}, {found['platform']}",
         f"CPU {cpu['name']}, {cpu['cores']} cores, {' '.join(cpu['instructions']) or cpu['architecture']}",
         f"torch {torch['version']}, {build}, {', '.join(with_libraries)}, {torch['threads']} threads",
         "",
@@ -88,10 +92,17 @@ def _lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _distribution(facts: dict[str, Any]) -> str:
+    """Return which distribution the package belongs to, and where it was imported from."""
+    if facts["version"] is None:
+        return f"not installed as {facts['name']}, imported from {facts['folder']}"
+    return f"{facts['name']} in {facts['folder']}"
+
+
 def _device_lines(name: str, device: dict[str, Any]) -> list[str]:
     state = f"{device['count']} found" if device["count"] else "none"
-    reason = device["reason"].replace("\n", "\n          ")
-    lines = [f"  {name:<8}{state}{', ' if reason else ''}{reason}"]
+    reason, *more = device["reason"].split("\n")
+    lines = [f"  {name:<8}{state}{', ' if reason else ''}{reason}", *(f"          {line}" for line in more)]
     lines += [_row(f"  {name}:{i}", model) for i, model in enumerate(device.get("cards", []))]
     lines += [_row(f"  {package}", number) for package, number in device.get("versions", {}).items()]
     if device["count"]:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from ctnet.cli import options
 from ctnet.cli.arguments import writable_file, writable_folder
+from ctnet.cli.console import Terminal, say
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
 
@@ -100,7 +98,7 @@ def evaluate_command(
     metrics, detections, more = _score(detector, annotation_set, settings, workers)
     warnings = [*warnings, *more]
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
     _write(save_results, report, annotation_set, detections, metrics, document)
@@ -129,7 +127,7 @@ def _write(
     if report:
         title = f"{Path(document['weights']).name} on {annotation_set.split}"
         page = write_report(report, annotation_set, detections, metrics, document, title)
-        typer.echo(f"report: {page}", err=True)
+        say(f"report: {page}", err=True)
 
 
 def _score_other(
@@ -168,9 +166,9 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     from ctnet.eval.scorer import COCO
 
     data, metrics = document["data"], document["metrics"]
-    typer.echo(f"{data['path']}, {data['split']}: {data['images']} images, {data['boxes']} boxes")
-    typer.echo(sentence(document["protocol"]))
-    console = Console()
+    say(f"{data['path']}, {data['split']}: {data['images']} images, {data['boxes']} boxes")
+    say(sentence(document["protocol"]))
+    console = Terminal(soft_wrap=False)
     names = list(metrics)
     for half in (names[:6], names[6:]):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -182,10 +180,10 @@ def _print_tables(document: Mapping[str, Any]) -> None:
         other = document["against"]
         name = COCO.primary
         both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
-        console.print(f"{both} of {escape(other['weights'])} ({other['precision']})", highlight=False)
+        console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("boxes", *COCO.per_class):
         table.add_column(name, justify="right", min_width=5)
     for name, row in document["per_class"].items():
-        table.add_row(Text(name), str(row["count"]), *(percent(row[number]) for number in COCO.per_class))
+        table.add_row(name, str(row["count"]), *(percent(row[number]) for number in COCO.per_class))
     console.print(table)

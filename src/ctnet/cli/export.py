@@ -12,6 +12,7 @@ import typer
 
 from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size
+from ctnet.cli.console import say
 from ctnet.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -129,11 +130,14 @@ def export_command(
     )  # fmt: skip
     network, notes = load_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
-        typer.echo(note, err=True)
+        say(note, err=True)
     shown = _pictures(pictures, loaded.recipe) if check else []
-    typer.echo(f"exporting to {target.title}, which takes a minute", err=True)
+    say(f"exporting to {target.title}, which takes a minute", err=True)
     result = export(network, loaded, target, file, options, shown, _comparison(shown, data, loaded.recipe))
-    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _sentences(result))
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=2))
+    else:
+        say(*_sentences(result))
     if result.verification is not None and not result.verification.passed:
         _refuse(result.files[0], int8=precision == "int8", nothing_seen=result.verification.detections == 0)
 
@@ -207,7 +211,7 @@ def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
     return [read_image(file) for file in some_pictures(path or trained_on, PICTURES, split)]
 
 
-def _sentences(result: Exported) -> str:
+def _sentences(result: Exported) -> list[str]:
     about, proof = result.about, result.verification
     size = "any size" if about.size is None else f"{about.size[0]}x{about.size[1]}"
     batch = "any number" if about.batch is None else about.batch
@@ -216,7 +220,7 @@ def _sentences(result: Exported) -> str:
         f"input: {batch} of normalised images, {size}; output: {', '.join(about.output_names)}; {result.seconds:.0f} s",
     ]
     if proof is None:
-        return "\n".join([*lines, "not compared with torch", *result.notes])
+        return [*lines, "not compared with torch", *result.notes]
     for output in proof.outputs:
         lines.append(f"{output.name:<16}largest deviation {output.absolute:.2g}, relative {output.relative:.2g}")
     if proof.detections is not None:
@@ -224,7 +228,7 @@ def _sentences(result: Exported) -> str:
     if proof.against_float32:
         lines += _against(proof.against_float32)
     lines.append("verified" if proof.passed else "NOT verified")
-    return "\n".join([*lines, *result.notes])
+    return [*lines, *result.notes]
 
 
 def _against(cost: AgainstFloat32) -> list[str]:

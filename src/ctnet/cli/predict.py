@@ -13,6 +13,7 @@ import typer
 
 from ctnet.cli import options
 from ctnet.cli.arguments import writable_folder
+from ctnet.cli.console import say
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
 from ctnet.errors import ConfigError, CtnetError, DataError
@@ -100,13 +101,13 @@ def _run(
             document = run_predict(detector, frames, folder, score, draw, settings, show)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
-            typer.echo(f"the detections so far are in {folder}", err=True)
+            say(f"the detections so far are in {folder}", err=True)
         raise
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
-        typer.echo(_table(document))
-        typer.echo(folder)
+        say(*_table(document))
+        say(folder)
 
 
 @contextmanager
@@ -132,7 +133,7 @@ def _new_folder(folder: Path | None) -> Iterator[None]:
         raise
 
 
-def _table(document: Mapping[str, Any]) -> str:
+def _table(document: Mapping[str, Any]) -> list[str]:
     """Return a line per image or video with its number of objects by class, at most `SHOWN` of them."""
     counts: dict[str, Counter[str]] = {}
     for image in document["pictures"]:
@@ -145,11 +146,11 @@ def _table(document: Mapping[str, Any]) -> str:
     ]
     if len(counts) > SHOWN:
         lines.append(f"and {len(counts) - SHOWN} more in predictions.json")
-    return "\n".join(lines)
+    return lines
 
 
 def _report_failures(frames: Sources) -> None:
     for failure in frames.failures:
-        typer.echo(f"error: {failure}", err=True)
+        say(f"error: {failure}", err=True)
     if frames.failures:
         raise typer.Exit(DataError.exit_code)

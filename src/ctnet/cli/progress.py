@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+
+from ctnet.cli.console import progress
 
 if TYPE_CHECKING:
     from ctnet.types import Progress
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
     """Yield a function that moves the bar, which is shown on a terminal only."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress(*columns) as bar:
         task = bar.add_task(description, total=None)
 
         def show(done: int, total: int) -> None:

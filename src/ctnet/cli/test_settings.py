@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from ctnet.cli.arguments import parse_image_size
+from ctnet.cli.console import say
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation
@@ -40,7 +39,7 @@ def open_for_test(
 
     detector = open_detector(weights, device, precision, **loading)
     for note in (*detector.notes, detector.how_it_runs()):
-        typer.echo(note, err=True)
+        say(note, err=True)
     return with_test_settings(detector, requested)
 
 

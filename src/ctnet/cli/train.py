@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size, split_arguments, split_training_arguments, writable_folder
+from ctnet.cli.console import say
 from ctnet.errors import ConfigError
 from ctnet.precision import PrecisionName, parse_precision
 
@@ -293,10 +294,10 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
     from ctnet.eval.scorer import COCO
 
     name = COCO.primary
-    print(f"run      {summary['run']}")
+    say(f"run      {summary['run']}")
     best = f"{summary['run']}/checkpoints/best.safetensors"
-    print(f"best     {name} {percent(summary[name])} at step {summary['best_step']}  ({best})")
-    print(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
-    print(f"time     {summary['wall_s'] / 60:.1f} min")
+    say(f"best     {name} {percent(summary[name])} at step {summary['best_step']}  ({best})")
+    say(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
+    say(f"time     {summary['wall_s'] / 60:.1f} min")
     if summary["report"]:
-        print(f"report   {summary['report']}")
+        say(f"report   {summary['report']}")

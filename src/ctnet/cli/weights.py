@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ctnet.cli import options
+from ctnet.cli.console import Terminal, say
 from ctnet.errors import ConfigError, WeightsError
+from ctnet.terminal import printable
 
 app = typer.Typer(help="Inspect and convert checkpoints of ctnet and other projects.", no_args_is_help=True)
 
@@ -76,12 +77,12 @@ def convert(
     network, notes = load_network(weights, file, allow_partial=allow_partial)
     notes += convert_weights(replace(weights, tensors=network.state_dict()), to, target)
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(target)
+        say(f"note: {note}", err=True)
+    say(target)
 
 
 def _print_document(document: Mapping[str, Any], shown: int) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal()
     part = f", its {document['part']}" if document["part"] else ""
     facts = {
         "file": f"{document['file']}, {document['bytes'] / 1e6:.1f} MB",
@@ -99,12 +100,12 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
         facts["classes"] = f"{len(classes)}: {names}"
         facts["images"] = f"{images['color_order'].upper()}, {resolution}, mean {mean}, std {std}"
     for name, fact in facts.items():
-        console.print(f"[bold]{name:<9}[/] {escape(fact)}")
+        console.print(Text.assemble((f"{name:<9}", "bold"), f" {printable(fact)}"))
     table = Table("part", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("tensors", justify="right")
     table.add_column("numbers", justify="right")
     for group in document["groups"]:
-        table.add_row(escape(group["prefix"]), str(group["tensors"]), f"{group['parameters']:,}")
+        table.add_row(group["prefix"], str(group["tensors"]), f"{group['parameters']:,}")
     console.print(table)
     _print_fit(console, document, shown)
 
@@ -118,7 +119,7 @@ def _network(model: Mapping[str, Any]) -> str:
     return " ".join([model["backbone"], *changed])
 
 
-def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> None:
+def _print_fit(console: Terminal, document: Mapping[str, Any], shown: int) -> None:
     fit = document["fit"]
     rows = [(f"left out ({reason})", names) for reason, names in fit["left_out"].items()]
     rows += [(kind.replace("_", " "), fit[kind]) for kind in ("other_shape", "missing", "unexpected")]
@@ -126,9 +127,9 @@ def _print_fit(console: Console, document: Mapping[str, Any], shown: int) -> Non
     for kind, names in rows:
         if names:
             rest = ", ..." if len(names) > shown else ""
-            console.print(f"{len(names)} {escape(kind)}: {escape(', '.join(names[:shown]))}{rest}")
+            console.print(f"{len(names)} {kind}: {', '.join(names[:shown])}{rest}")
     for note in document["notes"]:
-        console.print(f"note: {escape(note)}")
+        console.print(f"note: {note}")
     path = document["file"]
     use = {
         "detector": f"ctnet predict --weights {path} IMAGE",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctnet.data.image import Image
+from ctnet.types import Category
 
 Color = tuple[int, int, int]
 
@@ -53,6 +54,12 @@ def line(canvas: Image, start: tuple[int, int], end: tuple[int, int], color: Col
 def dot(canvas: Image, at: tuple[int, int], color: Color, radius: int = 4) -> None:
     """Draw a filled circle around a pixel (x, y)."""
     cv2.circle(canvas, at, radius, color, cv2.FILLED, cv2.LINE_AA)
+
+
+def letters(category: Category) -> str:
+    """Return a name that OpenCV can write, whose letters are those of ASCII: others come out as question marks."""
+    drawable = category.name.isascii() and category.name.isprintable()
+    return category.name if drawable else f"class {category.id}"
 
 
 def text(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ctnet.data.canvas import letters
 from ctnet.data.image import Image, read_image
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Category, Float32, Int64
@@ -42,8 +43,7 @@ def draw_boxes(
         cv2.rectangle(canvas, (x1, y1), (x2, y2), label_color(int(labels[i])), thickness)
     for i in order:
         category = categories[int(labels[i])]
-        # OpenCV's letters are ASCII: another script would come out as question marks.
-        text = category.name if category.name.isascii() else f"class {category.id}"
+        text = letters(category)
         if scores is not None:
             text += f" {scores[i]:.2f}"
         _write(canvas, text, corners[i][:2], label_color(int(labels[i])), max(0.4, side / 1000), thickness)

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from ctnet import distribution
 from ctnet._version import __version__
 from ctnet.devices.machine import limits, processor, torch_build
 from ctnet.devices.registry import device_names, load_plugin
@@ -51,6 +52,7 @@ def survey() -> dict[str, Any]:
     return {
         "schema": "ctnet.doctor/1",
         "ctnet": __version__,
+        "distribution": distribution.describe(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": processor(),
@@ -84,7 +86,7 @@ def _extras() -> dict[str, dict[str, Any]]:
     """Return per extra of ctnet its missing packages and the command that installs them."""
     found: dict[str, dict[str, Any]] = {}
     try:
-        lines = requires("ctnet") or []
+        lines = requires(distribution.NAME) or []
     except PackageNotFoundError:  # run from a folder of sources
         return {}
     for line in lines:
@@ -92,7 +94,7 @@ def _extras() -> dict[str, dict[str, Any]]:
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)", line)
         if package is None or extra is None or extra[1] in _GROUPS_OF_EXTRAS:
             continue
-        entry = found.setdefault(extra[1], {"missing": [], "install": f'pip install "ctnet[{extra[1]}]"'})
+        entry = found.setdefault(extra[1], {"missing": [], "install": distribution.install_command(extra[1])})
         if installed_version(package[0]) is None:
             entry["missing"].append(package[0])
     return found

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ctnet.distribution import install_command
 from ctnet.engine.record import Record
 from ctnet.files import write_file, writing
 
@@ -102,7 +103,7 @@ class RunLog:
         try:
             self._board = _Board(folder / "tensorboard", start_step)
         except ImportError:
-            reporter.message('no TensorBoard events: pip install "ctnet[tensorboard]" adds them')
+            reporter.message(f"no TensorBoard events: {install_command('tensorboard')} adds them")
 
     def event(self, kind: str, **values: Any) -> None:
         """Append one record to `log.jsonl`."""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as escape_html
 from typing import Any
 
 from ctnet.eval.coco import percent
 from ctnet.eval.protocol import sentence
 from ctnet.eval.scorer import COCO
+from ctnet.terminal import printable
+
+
+def escape(text: str) -> str:
+    """Return the text as it is to be read, whatever is in it."""
+    return escape_html(printable(text))
+
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -18,6 +18,7 @@ from ctnet.data.canvas import (
     Color,
     blank,
     curve,
+    letters,
     text,
     text_size,
     vertical_text,
@@ -215,8 +216,8 @@ def _with_key(canvas: Image, entries: Sequence[tuple[str, Color, bool]]) -> Imag
 
 
 def _name(category: Category, length: int) -> str:
-    """Return a name that OpenCV can write, which is sure of ASCII alone, short of its middle if too long."""
-    name = category.name if category.name.isascii() else f"class {category.id}"
+    """Return the class's name as it can be drawn, short of its middle if too long."""
+    name = letters(category)
     return name if len(name) <= length else f"{name[: length - 7]}..{name[-5:]}"
 
 

@@ -128,6 +128,6 @@ def run_script(file: Path) -> None:
     if done.returncode:
         said = [line for line in done.stdout.splitlines() if line.strip()][-LAST_LINES:]
         raise ToolFailed(
-            "atc failed", script=file, status=done.returncode, got="\n".join(["", *said]),
+            "atc failed", script=file, status=done.returncode, output=said,
             hint="the files it was given are kept beside the script",
         )  # fmt: skip

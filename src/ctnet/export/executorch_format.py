@@ -35,7 +35,7 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
             lowered = edge.to_executorch()
         except Exception as error:  # its passes raise what they are made of
-            raise ToolFailed("ExecuTorch cannot lower this network", got=str(error)[:300]) from None
+            raise ToolFailed("ExecuTorch cannot lower this network", output=str(error)[:300].splitlines()) from None
         with path.open("wb") as file:
             lowered.write_to_file(file)
     return [path]

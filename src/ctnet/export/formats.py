@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ctnet.distribution import install_command
 from ctnet.errors import ConfigError, MissingExtra
 from ctnet.export import (
     executorch_format,
@@ -101,13 +102,13 @@ class ExportFormat:
 
         Raises ConfigError for a precision that they are not written in.
         """
-        _require(self.title, self.modules, f'pip install "ctnet[{self.extra}]" installs it')
+        _require(self.title, self.modules, f"{install_command(self.extra)} installs it")
         if precision and precision not in self.written_in:
             choices = ", ".join(self.written_in)
             raise ConfigError(f"{self.title} is not written in this precision", got=precision, expected=choices)
         if precision is not None and precision in self.also:
             more = self.also[precision]
-            _require(f"{self.title} in {precision}", more.modules, f'pip install "ctnet[{more.extra}]" installs it')
+            _require(f"{self.title} in {precision}", more.modules, f"{install_command(more.extra)} installs it")
 
     def require_runtime(self) -> None:
         """Raise MissingExtra, saying where it is found, when a package that runs these files is absent."""

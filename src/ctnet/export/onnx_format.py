@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctnet.distribution import install_command
 from ctnet.errors import CtnetError, MissingExtra, WeightsError
 from ctnet.export.about import INPUT, KEY, About, read_about
 from ctnet.export.onnx_check import checked_onnx
@@ -67,7 +68,7 @@ def load(path: Path, precision: str | None) -> OnnxRuntime | OpenVinoRuntime:
     if importlib.util.find_spec("openvino") is None:
         raise MissingExtra(
             "onnxruntime has no bf16 convolutions for processors; OpenVINO runs this file",
-            hint='pip install "ctnet[openvino]" installs it',
+            hint=f"{install_command('openvino')} installs it",
         )
     return OpenVinoRuntime(path, "bf16")
 

@@ -34,7 +34,8 @@ def batch_norm(
     """Return (N,C,H,W) normalised by the statistics of this batch, its mean and biased variance (C,), at least float32.
 
     `relu((input - mean) / sqrt(variance + eps) * weight + bias + shortcut)`, stored channels-last. The first result is
-    differentiable in all tensors, the statistics in none.
+    differentiable in all tensors, the statistics in none. Where a channel holds a number that is not finite, all of its
+    results are NaN, even those a ReLU would stop, and so is its variance; other channels are not touched.
 
     Raises:
         ValueError: shapes, types or devices do not agree, or there are fewer than two values per channel.
@@ -75,6 +76,8 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, mean and variance by the reference."""
     x = input.to(wide(input.dtype))
+    if x.shape[1] == 0:  # torch warns of no values
+        return maps_like(input), x.new_empty(0), x.new_empty(0)
     variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
     y = (x - _column(mean)) * _column(torch.rsqrt(variance + eps) * weight) + _column(bias)
     if shortcut is not None:
@@ -107,7 +110,7 @@ def backward(
         before = output if adds else normalised * _column(weight) + _column(bias)
         grad = torch.where(before <= 0, 0, grad)
     grad_bias, grad_weight = grad.sum((0, 2, 3)), (grad * normalised).sum((0, 2, 3))
-    cells = input.numel() // input.shape[1]
+    cells = input.numel() // max(1, input.shape[1])
     centred = grad - _column(grad_bias / cells) - normalised * _column(grad_weight / cells)
     grad_input = (centred * _column(weight * scale)).to(input.dtype).contiguous(memory_format=channels_last)
     grad_shortcut = grad.to(input.dtype).contiguous(memory_format=channels_last) if adds else input.new_empty(0)

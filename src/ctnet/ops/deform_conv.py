@@ -45,7 +45,9 @@ def deform_conv2d(
         mask: (N,G*T,Ho,Wo), factor of each sample, or None for ones.
 
     Differentiable in all tensors; at whole-pixel positions the offset's derivative is the one towards larger
-    coordinates. Samples at -1 or below, at H or W or beyond, or not finite, contribute zero to value and gradients.
+    coordinates. Samples at -1 or below, at H or W or beyond, or not finite, contribute zero to value and gradients,
+    whatever their mask is. Other numbers that are not finite make exactly the results they enter not finite, be it by a
+    factor of zero, a weight those of every cell; which of NaN and infinity they become depends on the device.
     Under autocast the product runs in the autocast type, offsets and mask keep theirs.
 
     Raises:
@@ -94,6 +96,7 @@ def _check(
     devices = {t.device for t in (input, offset, weight, bias, mask) if t is not None}
     need(len(devices) == 1, "all tensors must be on one device", ", ".join(sorted(map(str, devices))))
     images, channels, height, width = input.shape
+    need(channels > 0, "input must have channels", tuple(input.shape))
     filters, group_channels, *kernel = weight.shape
     need(min(kernel) > 0, "the kernel must have a size", tuple(kernel))
     need(

@@ -27,11 +27,12 @@ _DOT_ROWS = 4096
 class _Sampling(NamedTuple):
     """Where and how strongly each tap reads the map; all tensors are (N,P,T,G) or (N,P,T,G,4)."""
 
-    row: Tensor  # index into the table of shape (N*H*W*G, C/G), per corner
+    row: Tensor  # index into the table of shape (N*H*W*G + 1, C/G), per corner; its last row is zero
     bilinear: Tensor  # weight of each corner, zero where the corner or the sample lies outside
     d_dy: Tensor  # derivative of `bilinear` by the sample's y
     d_dx: Tensor
-    mask: Tensor | None
+    mask: Tensor | None  # zero where the sample lies outside
+    outside: Tensor
 
 
 def _sampling(
@@ -50,12 +51,8 @@ def _sampling(
     deform_groups = offset.shape[1] // (2 * taps)
     device = offset.device
 
-    def grid(out: int, step: int, pad: int, size: int, gap: int) -> Tensor:
-        cells = torch.arange(out, device=device, dtype=dtype) * step - pad
-        return cells[:, None] + torch.arange(size, device=device, dtype=dtype) * gap
-
-    y_grid = grid(out_h, stride[0], padding[0], kernel[0], dilation[0])[:, None, :, None]
-    x_grid = grid(out_w, stride[1], padding[1], kernel[1], dilation[1])[None, :, None, :]
+    y_grid = _grid(offset, out_h, stride[0], padding[0], kernel[0], dilation[0], dtype)[:, None, :, None]
+    x_grid = _grid(offset, out_w, stride[1], padding[1], kernel[1], dilation[1], dtype)[None, :, None, :]
     shape = (out_h, out_w, *kernel)
     y_PT = y_grid.expand(shape).reshape(-1, taps)
     x_PT = x_grid.expand(shape).reshape(-1, taps)
@@ -86,13 +83,23 @@ def _sampling(
     mask_NPTG = None
     if mask is not None:
         mask_NPTG = mask.to(dtype).reshape(images, deform_groups, taps, -1).permute(0, 3, 2, 1)
+        mask_NPTG = torch.where(inside, mask_NPTG, 0)
+    row = (image * (height * width) + cell) * deform_groups + group
+    zero_row = images * height * width * deform_groups
     return _Sampling(
-        row=(image * (height * width) + cell) * deform_groups + group,
+        row=torch.where(inside[..., None], row, zero_row),
         bilinear=outer(weight_y, weight_x),
         d_dy=outer(slope_y, weight_x),
         d_dx=outer(weight_y, slope_x),
         mask=mask_NPTG,
+        outside=~inside,
     )
+
+
+def _grid(like: Tensor, out: int, step: int, pad: int, size: int, gap: int, dtype: torch.dtype) -> Tensor:
+    """Return where the taps of each cell lie along one axis, (out, size), before their offsets."""
+    cells = torch.arange(out, device=like.device, dtype=dtype) * step - pad
+    return cells[:, None] + torch.arange(size, device=like.device, dtype=dtype) * gap
 
 
 def _columns(table: Tensor, at: _Sampling) -> Tensor:
@@ -103,7 +110,8 @@ def _columns(table: Tensor, at: _Sampling) -> Tensor:
 
 
 def _table(input: Tensor, dtype: torch.dtype, deform_groups: int) -> Tensor:
-    return input.to(dtype).permute(0, 2, 3, 1).reshape(-1, input.shape[1] // deform_groups)
+    rows = input.to(dtype).permute(0, 2, 3, 1).reshape(-1, input.shape[1] // deform_groups)
+    return F.pad(rows, (0, 0, 0, 1))
 
 
 def _group_matrices(weight: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
@@ -201,7 +209,7 @@ def backward(
         grad_samples = split.reshape(-1, table.shape[1])
         grad_table = _scatter_rows(grad_samples, at, table.shape[0])
         grad_nhwc = grad_input[images].permute(0, 2, 3, 1)
-        grad_nhwc.copy_(grad_table.reshape(grad_nhwc.shape))
+        grad_nhwc.copy_(grad_table[:-1].reshape(grad_nhwc.shape))
         _offset_gradients(grad_samples, table, at, grad_offset[images], grad_mask[images])
     unsplit = grad_matrices.reshape(groups, taps, weight.shape[1], -1).permute(0, 3, 2, 1)
     grad_weight.copy_(unsplit.reshape(weight.shape))
@@ -234,9 +242,10 @@ def _offset_gradients(
         corner[part] = torch.bmm(rows, grad_samples[part].unsqueeze(2)).squeeze(2)
     corner = corner.reshape(at.row.shape)
     slope = torch.stack([(corner * at.d_dy).sum(-1), (corner * at.d_dx).sum(-1)], -1)
+    slope = slope.masked_fill(at.outside[..., None], 0)
     if at.mask is not None:
         slope = slope * at.mask[..., None]
-        by_mask = (corner * at.bilinear).sum(-1)
+        by_mask = (corner * at.bilinear).sum(-1).masked_fill(at.outside, 0)
         grad_mask.copy_(by_mask.permute(0, 3, 2, 1).reshape(grad_mask.shape))
     grad_offset.copy_(slope.permute(0, 3, 2, 4, 1).reshape(grad_offset.shape))
 

@@ -34,7 +34,7 @@ def max_pool2d(input: Tensor, kernel: int, stride: int, padding: int = 0) -> tup
             f"max_pool2d: kernel 1 to {_LARGEST_KERNEL}, stride from 1, padding up to half the kernel expected, "
             f"got {kernel=} {stride=} {padding=}"
         )
-    if min(_out_size(side, kernel, stride, padding) for side in input.shape[2:]) < 1:
+    if min(input.shape[2:]) < 1 or min(_out_size(side, kernel, stride, padding) for side in input.shape[2:]) < 1:
         raise ValueError(f"max_pool2d: no window of {kernel} fits into {tuple(input.shape)} with {padding=}")
     results: tuple[Tensor, Tensor] = torch.ops.ctnet.max_pool2d(input, kernel, stride, padding)
     return results
@@ -52,6 +52,8 @@ def _corners(sides: tuple[int, int], stride: int, padding: int, device: torch.de
 
 def forward(input: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """Return values and taps by the reference."""
+    if input.numel() == 0:  # torch pools no map without channels
+        return output_like(input, kernel, stride, padding)
     output, cells = F.max_pool2d(input, kernel, stride, padding, return_indices=True)
     top, left = _corners((output.shape[2], output.shape[3]), stride, padding, input.device)
     width = input.shape[3]

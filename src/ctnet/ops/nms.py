@@ -26,11 +26,17 @@ def nms(
     """Return the indices (int64, strongest first) that greedy NMS keeps within each class.
 
     A box goes when its IoU with a stronger kept one of the same label exceeds the threshold; equal scores keep the
-    earlier box. `plus_one` measures sides as x2 - x1 + 1, as older evaluation code does.
+    earlier box. `plus_one` measures sides as x2 - x1 + 1, as older evaluation code does. A box whose score is NaN is
+    not kept and suppresses none; one with a side that is not finite overlaps none.
+
+    Raises:
+        ValueError: shapes or devices do not agree, or the threshold is NaN.
     """
     _check(boxes_xyxy, scores)
     if labels.shape != scores.shape or labels.device != boxes_xyxy.device:
         raise ValueError(f"nms: labels (N,) beside the boxes expected, got {tuple(labels.shape)} on {labels.device}")
+    if iou_threshold != iou_threshold:
+        raise ValueError("nms: iou_threshold must be a number, got nan")
     kept: Tensor = torch.ops.ctnet.nms(boxes_xyxy, scores, labels, iou_threshold, plus_one)
     return kept
 
@@ -49,11 +55,18 @@ def soft_nms(
 
     Strongest first, each box decays the rest: gaussian by exp(-IoU^2 / sigma), linear by 1 - IoU above the threshold.
     A box that falls below `score_floor` neither decays further nor decays others but keeps its last score, as in
-    CenterNet's evaluation, which also measures areas with `plus_one`.
+    CenterNet's evaluation, which also measures areas with `plus_one`. A score that is NaN stays so and decays no other;
+    a box with a side that is not finite overlaps none.
+
+    Raises:
+        ValueError: shapes or devices do not agree, an unknown method, a sigma that is not above 0, a threshold or floor
+            that is NaN.
     """
     _check(boxes_xyxy, scores)
     if method not in ("gaussian", "linear"):
         raise ValueError(f"soft_nms: method must be gaussian or linear, got {method!r}")
+    if not sigma > 0 or iou_threshold != iou_threshold or score_floor != score_floor:
+        raise ValueError(f"soft_nms: sigma > 0 and numbers expected, got {sigma=} {iou_threshold=} {score_floor=}")
     decayed: Tensor = torch.ops.ctnet.soft_nms(boxes_xyxy, scores, method, sigma, iou_threshold, score_floor, plus_one)
     return decayed
 
@@ -74,9 +87,15 @@ def _iou_with(box: Tensor, boxes: Tensor, extra: float) -> Tensor:
     return torch.where(union > 0, intersection / union, 0)
 
 
+def strongest_first(scores: Tensor) -> Tensor:
+    """Return the indices of scores that are numbers, in falling order; equal ones keep theirs."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    return order[~scores[order].isnan()]
+
+
 def reference_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
     """Return the kept indices by the reference."""
-    order = torch.argsort(scores, descending=True, stable=True)
+    order = strongest_first(scores)
     sorted_boxes, sorted_labels = boxes[order].double(), labels[order]
     alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
     for position in range(len(order)):
@@ -98,7 +117,7 @@ def reference_soft_nms(
 ) -> Tensor:
     """Return the decayed scores by the reference."""
     boxes, decayed = boxes.double(), scores.double().clone()
-    waiting = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    waiting = ~decayed.isnan()
     for _ in range(len(scores)):
         if not waiting.any():
             break

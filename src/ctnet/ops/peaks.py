@@ -29,8 +29,9 @@ def decode_peaks(heatmap_logits: Tensor, top_k: int) -> Peaks:
     """Return the `top_k` strongest peaks of (B,C,H,W) logits over all classes.
 
     A cell is a peak when none of its eight neighbours of the same class has a larger logit, so a flat plateau yields
-    several; NaN is no peak and neither are its neighbours. Equal peaks are sorted by class, then cell. Scores are
-    float32 whatever the logits are. Missing peaks have score 0, label 0, cell 0. Not differentiable.
+    several; NaN is no peak and neither are its neighbours, and an infinite one has score 1. Equal peaks are sorted by
+    class, then cell. Scores are float32 whatever the logits are. Missing peaks have score 0, label 0, cell 0. Not
+    differentiable.
 
     Raises:
         ValueError: the map is not four-dimensional or `top_k` is below 1.

@@ -20,6 +20,8 @@ def depthwise_upsample(input: Tensor, weight: Tensor, stride: int, padding: int 
     """Return (N,C,(H-1)*stride-2*padding+k,...) from (N,C,H,W), stored channels-last where the device can.
 
     The same as `conv_transpose2d` with as many groups as channels; `weight` is (C,1,k,k). Differentiable in both.
+    Numbers that are not finite make exactly the results not finite that they enter, be it by a weight of zero; of the
+    weight's gradient perhaps all of their channel.
     Under autocast the result has the autocast type.
 
     Raises:
@@ -35,6 +37,8 @@ def depthwise_upsample(input: Tensor, weight: Tensor, stride: int, padding: int 
             f"depthwise_upsample: input (N,C,H,W) and weight (C,1,k,k) expected, "
             f"got {tuple(input.shape)}, {tuple(weight.shape)}"
         )
+    if min(kernel, *input.shape[2:]) < 1:
+        raise ValueError(f"depthwise_upsample: maps and a kernel that have sides expected, got {tuple(input.shape)}")
     if stride < 1 or padding < 0 or min(_out_size(side, kernel, stride, padding) for side in input.shape[2:]) < 1:
         raise ValueError(f"depthwise_upsample: nothing is left of {tuple(input.shape)} with {stride=} {padding=}")
     if input.device != weight.device:
@@ -51,17 +55,30 @@ def _out_size(side: int, kernel: int, stride: int, padding: int) -> int:
 
 def forward(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """Return the up-sampled map by torch's grouped convolution: what a device without a kernel of its own runs."""
-    result = F.conv_transpose2d(input, weight, stride=stride, padding=padding, groups=input.shape[1])
-    return result.contiguous(memory_format=torch.channels_last)
+    if input.numel() == 0:  # torch knows no convolution without channels
+        return output_like(input, weight, stride, padding)
+    wide = _wide(input)
+    result = F.conv_transpose2d(input.to(wide), weight.to(wide), stride=stride, padding=padding, groups=input.shape[1])
+    return result.to(input.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _wide(input: Tensor) -> torch.dtype:
+    """Return the type to compute in: in bf16 on a processor, torch's convolution carries NaN to the next channel."""
+    return torch.float32 if input.device.type == "cpu" and input.dtype == torch.bfloat16 else input.dtype
 
 
 def backward(grad_output: Tensor, input: Tensor, weight: Tensor, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """Return the gradients of input and weight by torch's grouped convolution."""
+    if input.numel() == 0:
+        return torch.zeros_like(input), torch.zeros_like(weight)
     pair = ([stride, stride], [padding, padding])
+    wide = _wide(input)
+    tensors = (grad_output.to(wide), input.to(wide), weight.to(wide))
     grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
-        grad_output, input, weight, None, *pair, [1, 1], True, [0, 0], input.shape[1], [True, True, False]
+        *tensors, None, *pair, [1, 1], True, [0, 0], input.shape[1], [True, True, False]
     )
-    return grad_input.contiguous(memory_format=torch.channels_last), grad_weight.contiguous()
+    grad_input = grad_input.to(input.dtype).contiguous(memory_format=torch.channels_last)
+    return grad_input, grad_weight.to(weight.dtype).contiguous()
 
 
 torch.library.impl("ctnet::depthwise_upsample", "default", forward)

@@ -15,6 +15,15 @@ def boxes(count):
     return sides, scores, torch.randint(0, 3, (count,), generator=generator)
 
 
+def test_scores_that_are_not_numbers_keep_no_box(device):
+    sides, scores, labels = boxes(75)
+    for bad in (slice(0, 75, 4), slice(0, 75)):
+        scores[bad] = torch.nan
+        kept = nms(sides.to(device), scores.to(device), labels.to(device), 0.3)
+        assert torch.equal(kept.cpu(), reference_nms(sides, scores, labels, 0.3, False))
+        assert scores[kept.cpu()].isfinite().all()
+
+
 @pytest.mark.parametrize("count", [0, 1, 32, 75])
 @pytest.mark.parametrize(("threshold", "plus_one"), [(0.5, False), (0.1, True), (0.0, False), (1.0, False)])
 def test_it_keeps_what_the_reference_keeps(count, threshold, plus_one, device):

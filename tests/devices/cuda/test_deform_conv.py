@@ -104,6 +104,20 @@ def test_unusable_offsets_contribute_nothing(device):
     assert assert_close_to_reference(tensors, device, BOUNDS[torch.float32]).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["map", "mask", "mask outside", "gradient"])
+def test_numbers_that_are_not_finite_go_as_far_as_they_are_used(name, device):
+    tensors, grad = problem(channels=4, filters=3, deform_groups=2, groups=1), torch.randn(2, 3, 4, 5)
+    if name == "map":
+        tensors["x"][0, 1, 0, 0], tensors["x"][1, 2, 3, 4] = torch.nan, torch.inf
+    elif name == "mask":
+        tensors["mask"][0, 4, 2, 2] = torch.nan
+    elif name == "mask outside":
+        tensors["offset"][0, 6, 1, 2] = tensors["mask"][0, 3, 1, 2] = torch.nan
+    else:
+        grad[0, 1, 2, 3], tensors["offset"][0, :12, 2, 3] = torch.nan, 100.0
+    assert_close_to_reference(tensors, device, BOUNDS[torch.float32], grad=grad)
+
+
 @pytest.mark.parametrize("place", [-1.0, -0.999, 0.0, 2.0, 2.5, 2.999, 3.0])
 def test_borders_are_those_of_the_reference(place, device):
     tensors = problem(images=2, channels=1, hw=(3, 3), filters=1, kernel=(1, 1))

@@ -49,6 +49,15 @@ def test_one_program_may_sum_over_several_tiles(device, monkeypatch):
     assert_close_to_reference(torch.randn(2, 3, 5, 7), torch.randn(3, 1, 2, 2), 2, 0, device, BOUNDS[torch.float32])
 
 
+def test_numbers_that_are_not_finite_stay_in_their_channel_and_reach(device):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 5, 4, 3), torch.randn(5, 1, 4, 4)
+    x[0, 1, 2, 1], x[1, 3, 0, 0] = torch.nan, torch.inf
+    ours = depthwise_upsample(x.to(device), weight.to(device), 2, 1)
+    exact = F.conv_transpose2d(x, weight, stride=2, padding=1, groups=5)
+    deviation(ours, exact.double(), "value", BOUNDS[torch.float32])
+
+
 def test_half_precision_and_channels_last(device):
     torch.manual_seed(0)
     x = torch.randn(2, 17, 3, 5).half().contiguous(memory_format=torch.channels_last)

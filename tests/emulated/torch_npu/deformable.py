@@ -74,7 +74,8 @@ class _Corner:
         cell = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
         table = x.reshape(x.shape[0], groups, -1, height * width)
         self.index = cell[:, :, None].expand(-1, -1, table.shape[2], -1, -1, -1)
-        self.values = table.gather(3, self.index.flatten(3)).reshape(self.index.shape)
+        read = table.gather(3, self.index.flatten(3)).reshape(self.index.shape)
+        self.values = torch.where(inside[:, :, None], read, 0)  # nothing is read beside the map
         self.weight, self.slope_y, self.slope_x = weight * inside, slope_y * inside, slope_x * inside
         self.mask = mask
 

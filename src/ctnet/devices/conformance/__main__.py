@@ -16,6 +16,7 @@ from ctnet.devices.conformance.result import Result, run
 from ctnet.devices.conformance.training import training_checks
 from ctnet.devices.registry import OpenDevice, open_device
 from ctnet.errors import CtnetError
+from ctnet.terminal import guarded
 
 FAILED = 3
 
@@ -33,6 +34,11 @@ def main() -> int:
     parser.add_argument("--processes", type=int, metavar="N", help="of the all-reduce (2; 1 where there is one device)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
+    with guarded():  # plug-ins are somebody else's
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         device = open_device(options.device)
     except CtnetError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ctnet.devices.vendor import first_line
@@ -49,11 +50,17 @@ def need(condition: bool, otherwise: str) -> None:
 
 
 def deviation(got: Tensor, expected: Tensor, what: str, bound: float) -> float:
-    """Return the largest difference relative to the largest expected value. Raises Nonconforming above the bound."""
+    """Return the largest difference relative to the largest expected value.
+
+    Numbers that are not finite have to be in the same places; NaN and infinity are not told apart. Raises Nonconforming
+    where they are elsewhere, and above the bound.
+    """
     need(got.shape == expected.shape, f"{what}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
-    if expected.numel() == 0:
+    finite, seen = expected.detach().isfinite(), got.detach().cpu()
+    need(torch.equal(seen.isfinite(), finite), f"{what}: other numbers than expected are not finite")
+    if not finite.any():
         return 0.0
-    exact = expected.detach().double()
-    found = float((got.detach().cpu().double() - exact).abs().max()) / (float(exact.abs().max()) or 1.0)
+    exact = expected.detach()[finite].double()
+    found = float((seen[finite].double() - exact).abs().max()) / (float(exact.abs().max()) or 1.0)
     need(found <= bound, f"{what}: deviates by {found:.1e}, at most {bound:.0e} is allowed")
     return found

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from ctnet.devices.cpu.native import library, pointer
+from ctnet.ops.nms import strongest_first
 
 
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
     """Return what the reference returns."""
-    order = torch.argsort(scores, descending=True, stable=True)
+    order = strongest_first(scores)
     boxes, labels = boxes.double().contiguous(), labels.long().contiguous()
     keep = torch.empty(len(boxes), dtype=torch.bool)
     library().ctnet_nms(
-        len(boxes), pointer(boxes), pointer(labels), pointer(order), iou_threshold, float(plus_one), pointer(keep)
+        len(order), pointer(boxes), pointer(labels), pointer(order), iou_threshold, float(plus_one), pointer(keep)
     )
     return order[keep[order]]
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ctnet.distribution import NAME
 from ctnet.errors import ConfigError
 
 ISA_VARIABLE = "CTNET_CPU_ISA"
@@ -79,12 +80,12 @@ def library() -> ctypes.CDLL:
     files = [folder / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        raise OSError("no compiled kernels: install a C++17 compiler, then ctnet again")
+        raise OSError(f"no compiled kernels: install a C++17 compiler, then {NAME} again")
     loaded = ctypes.CDLL(str(file))
     for name, arguments in _SIGNATURES.items():
         function = getattr(loaded, f"ctnet_{name}", None)
         if function is None:
-            raise OSError("the compiled kernels were built from other sources: install ctnet again")
+            raise OSError(f"the compiled kernels were built from other sources: install {NAME} again")
         function.argtypes, function.restype = arguments, c_int
     loaded.ctnet_deform_conv_scratch.restype = c_int64
     loaded.ctnet_isa.restype = c_char_p

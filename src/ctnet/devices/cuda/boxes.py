@@ -9,12 +9,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ctnet.ops.nms import strongest_first
+
 _BITS = 32
 
 
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
     """Return what the reference returns."""
-    order = torch.argsort(scores, descending=True, stable=True)
+    order = strongest_first(scores)
     count = len(order)
     words = triton.cdiv(count, _BITS)
     if count == 0:

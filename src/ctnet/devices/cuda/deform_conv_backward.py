@@ -115,6 +115,8 @@ def _deform_map_and_sides(
                 grad_map, columns, pixel, down, right, top, bottom, on_left, on_right, channel, has_channel, width,
                 GROUPS * group_channels,
             )  # fmt: skip
+    inside = top | bottom  # of other samples the products are of zeros with what may be no number
+    by_y, by_x, by_factor = tl.where(inside, by_y, 0.0), tl.where(inside, by_x, 0.0), tl.where(inside, by_factor, 0.0)
     image, place = (cell // (out_h * out_w)).to(tl.int64), cell % (out_h * out_w)
     side = (image * DEFORM_GROUPS + deform_group) * TAPS + tap
     at = grad_offset + side * 2 * out_h * out_w + place
@@ -199,7 +201,7 @@ def _deform_weight(
             a, b, c, d = gather(
                 map, pixel, top, bottom, on_left, on_right, channel, here, width, GROUPS * group_channels
             )
-            columns = blend(a, b, c, d, down, right) * factor[:, None]
+            columns = tl.where(here[None, :], blend(a, b, c, d, down, right) * factor[:, None], 0.0)
             total = tl.dot(tl.trans(rows), columns.to(rows.dtype), total, input_precision=PRECISION)
     at = partial + ((share.to(tl.int64) * GROUPS * group_filters + filter)[:, None] * TAPS + tap) * group_channels
     at += (channel - group * group_channels)[None, :]

@@ -101,7 +101,8 @@ def corners(
     """Return (pixel, down, right, has_top, has_bottom, has_left, has_right, factor), all (R,), of one tap.
 
     `pixel` is the index of the top-left corner among all images' pixels, `down` and `right` are the sample's distance
-    from it. Corners outside the map, and all four of a sample outside or not finite, are absent.
+    from it. Corners outside the map, and all four of a sample outside or not finite, are absent; such a sample's factor
+    is 0, whatever the mask has there.
     """
     image = (cell // (out_h * out_w)).to(tl.int64)
     row, column = (cell // out_w) % out_h, cell % out_w
@@ -118,7 +119,7 @@ def corners(
     factor = tl.full(y.shape, 1.0, tl.float32)
     if mask is not None:
         at = mask + image * mask_n + row * mask_h + column * mask_w + channel * mask_c
-        factor = tl.load(at, mask=valid, other=0.0).to(tl.float32)
+        factor = tl.where(inside, tl.load(at, mask=valid, other=0.0).to(tl.float32), 0.0)
     return (
         (image * height + top) * width + left,
         y - floor_y,

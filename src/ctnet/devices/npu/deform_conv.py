@@ -31,12 +31,15 @@ def _sampling(
 def _packed(input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
     """Return offset and mask in the vendor's order.
 
-    Positions that are not finite become some far outside the map, where every sample is zero.
+    Positions that are not finite become some far outside the map, where every sample is zero; so does their mask.
     """
     far = 2.0 * (input.shape[2] + input.shape[3] + max(offset.shape[2:])) + 64
     finite = offset.float().nan_to_num(far).clamp(-far, far)
     dy, dx = finite.reshape(offset.shape[0], -1, 2, *offset.shape[2:]).unbind(2)
-    return torch.cat([dx, dy, torch.ones_like(dx) if mask is None else mask.float()], 1)
+    if mask is None:
+        return torch.cat([dx, dy, torch.ones_like(dx)], 1)
+    is_place = offset.reshape(offset.shape[0], -1, 2, *offset.shape[2:]).isfinite().all(2)
+    return torch.cat([dx, dy, torch.where(is_place, mask.float(), 0.0)], 1)
 
 
 def forward(

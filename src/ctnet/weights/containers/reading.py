@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ctnet.terminal import printable
 from ctnet.weights.containers.kind import Kind, find_kind
 from ctnet.weights.containers.mindspore_file import read_mindspore
 from ctnet.weights.containers.network_part import split
@@ -47,6 +48,6 @@ def read_container(path: Path) -> Container:
     if not tensors:
         raise no_weights(path, "a file without tensors")
     for name in tensors:
-        if not name.isprintable():  # tensor names are printed; control characters could inject terminal escapes
+        if printable(name) != name:  # no program names a tensor so
             raise damaged(path, f"a tensor has the name {name!r}")
     return Container(kind, tensors, part, meta)

@@ -49,6 +49,5 @@ def no_weights(path: Path, got: str, hint: str | None = None) -> WeightsError:
 
 
 def _line(text: str) -> str:
-    """Return the first line, of a length that can be read, what would steer a terminal spelt out."""
-    line = next(iter(text.splitlines()), "")[:300]
-    return line if line.isprintable() else ascii(line)
+    """Return the first line, of a length that can be read."""
+    return next(iter(text.splitlines()), "")[:300]

@@ -44,8 +44,9 @@ int ctnet_nms(int64_t n, const double *boxes, const int64_t *labels, const int64
 
 int ctnet_soft_nms(int64_t n, const double *boxes, double *scores, int gaussian, double sigma, double threshold,
                    double floor, double extra) {
-    std::vector<int64_t> waiting(n);
-    for (int64_t i = 0; i < n; ++i) waiting[i] = i;
+    std::vector<int64_t> waiting;
+    for (int64_t i = 0; i < n; ++i)
+        if (scores[i] == scores[i]) waiting.push_back(i); // one that is no number has no place in an order
     while (!waiting.empty()) {
         // The first of the strongest; kept in the order given, so that ties are settled by it.
         auto strongest = std::max_element(waiting.begin(), waiting.end(),

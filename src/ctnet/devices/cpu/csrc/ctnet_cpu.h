@@ -69,11 +69,11 @@ CTNET_API int64_t ctnet_deform_conv_scratch(const struct ctnet_deform_shape *sha
 CTNET_API int ctnet_decode_peaks(int type, const void *logits, const int64_t sizes[4], const int64_t strides[4],
                                  int64_t top_k, float *scores, int64_t *labels, int64_t *cells, int threads);
 
-/* Greedy suppression within labels. `boxes` (n,4) xyxy, `order` strongest first; writes 1 in `keep[i]` for survivors,
- * i as in `boxes`. */
+/* Greedy suppression within labels of the `n` boxes that `order` names, strongest first. `boxes` are xyxy; writes 1 in
+ * `keep[i]` for survivors, i as in `boxes`, and 0 for the others of `order`. */
 CTNET_API int ctnet_nms(int64_t n, const double *boxes, const int64_t *labels, const int64_t *order, double threshold,
                         double extra, uint8_t *keep);
-/* Soft-NMS of one class, scores decayed in place; gaussian if `gaussian`, else linear above the threshold. */
+/* Soft-NMS of one class, scores decayed in place, NaN left as it is; gaussian if `gaussian`, else linear above the threshold. */
 CTNET_API int ctnet_soft_nms(int64_t n, const double *boxes, double *scores, int gaussian, double sigma,
                              double threshold, double floor, double extra);
 

@@ -76,7 +76,7 @@ template <class W> void slopes(Samples<W> &s, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
         const W a = s.valid[0][i] ? s.dot[0][i] : W(0), b = s.valid[1][i] ? s.dot[1][i] : W(0);
         const W c = s.valid[2][i] ? s.dot[2][i] : W(0), e = s.valid[3][i] ? s.dot[3][i] : W(0);
-        const W fy = s.fraction_y[i], fx = s.fraction_x[i], m = s.modulation[i];
+        const W fy = s.fraction_y[i], fx = s.fraction_x[i], m = s.inside[i] ? s.modulation[i] : W(0);
         s.y[i] = m * ((c - a) * (W(1) - fx) + (e - b) * fx);
         s.x[i] = m * ((b - a) * (W(1) - fy) + (e - c) * fy);
         s.modulation[i] =

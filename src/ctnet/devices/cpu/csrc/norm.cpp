@@ -116,7 +116,9 @@ template <class W> std::vector<W> rough_mean(int type, const void *x, int64_t ro
     for (int64_t k = 0; k < channels; ++k) {
         double sum = 0;
         for (int64_t i = 0; i < cells; ++i) sum += value_at(type, x, rows * i / cells * channels + k);
-        mean[k] = static_cast<W>(sum / cells);
+        sum /= cells;
+        // from a center that is not finite no distance is a number
+        mean[k] = std::isfinite(static_cast<W>(sum)) ? static_cast<W>(sum) : W(0);
     }
     return mean;
 }
