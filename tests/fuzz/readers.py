@@ -310,7 +310,7 @@ def _read_text(read: Callable[[str], Any]) -> Callable[[Path], None]:
 
 def _read_metrics(path: Path) -> None:
     record = Record(files=None)
-    log = RunLog(path.parent, record, 3, Silence())
+    log = RunLog(path.parent, record, 3, ("epoch", "step", "loss"), Silence())
     record.begin_row(2, step=9, loss=0.5)
     log.epochs()
     log.close()
