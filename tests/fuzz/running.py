@@ -78,7 +78,7 @@ class Bench:
 @contextlib.contextmanager
 def bench_for(reader: Reader) -> Iterator[Bench]:
     """Give a bench in a folder of its own."""
-    memory = "/dev/shm"  # noqa: S108: what is written is read at once, and gone then
+    memory = "/dev/shm"  # files that live for one case
     folder = Path(tempfile.mkdtemp(prefix="ctnet-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
         yield Bench(reader, folder)

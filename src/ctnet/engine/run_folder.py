@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import sys
@@ -20,7 +21,7 @@ from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
 from ctnet.devices.survey import package_versions
 from ctnet.errors import ConfigError, CtnetError, DataError
-from ctnet.files import new_numbered_folder, read_file, remove_leftovers, write_file
+from ctnet.files import is_file, new_numbered_folder, read_file, remove_leftovers, write_file
 from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.lock import only_writer
 from ctnet.types import AnnotationSet
@@ -72,9 +73,27 @@ def _require_free(out: Path) -> None:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Be the only writer of the folder, freed of what killed processes left."""
+    _require_inside(folder)
     with only_writer(folder):
         remove_leftovers(folder)
         yield
+
+
+def _require_inside(folder: Path) -> None:
+    """Raise DataError for links that lead out of a folder that may come from elsewhere, and for pipes and devices.
+
+    What is written, cut or removed in the folder would be done to something else.
+    """
+    inside = Path(os.path.realpath(folder))
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(inside):
+            raise DataError(
+                "a link in the run folder leads out of it", file=path, got=target,
+                hint="put what it leads to into the folder; the folder itself may be a link",
+            )  # fmt: skip
+        if not (is_file(target) or target.is_dir()):
+            raise DataError("the run folder holds something that is no file", file=path)
 
 
 def _began_a_run(folder: Path) -> bool:
