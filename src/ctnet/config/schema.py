@@ -29,7 +29,7 @@ RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 
 
 class Data(Section):
-    """Where pictures come from and how they enter the network."""
+    """Where images come from and how they enter the network."""
 
     path: Text | None = None
     """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
@@ -46,16 +46,16 @@ class Data(Section):
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
     max_objects: Count = 128
-    """objects of one picture that are trained on; further ones are left out, in file order"""
+    """objects of one image that are trained on; further ones are left out, in file order"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
 
 class Augment(Section):
-    """Random changes of the training pictures."""
+    """Random changes of the training images."""
 
     crop: Literal["random", "inside", "shift", "none"] = "random"
-    """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the picture as far as it fits;
+    """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
     shift: centre and scale jittered; none: whole picture"""
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
     """range of the crop's side relative to the picture's longer side; for crop=random in steps of 0.1"""
@@ -70,7 +70,7 @@ class Augment(Section):
     flip: Fraction = 0.5
     """probability of a horizontal mirror image"""
     flip_vertical: Fraction = 0.0
-    """probability of a vertical mirror image; for pictures without an up, such as microscopy"""
+    """probability of a vertical mirror image; for images without an up, such as microscopy"""
     transpose: Fraction = 0.0
     """probability of swapping rows and columns; with both mirror images these are all quarter turns, for the same
     pictures"""
@@ -86,7 +86,7 @@ class Optimizer(Section):
     name: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     """algorithm; muon is AdamW with orthogonal steps for the kernels of hidden layers"""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
-    """learning rate at `lr_batch` pictures a step"""
+    """learning rate at `lr_batch` images a step"""
     lr_batch: Positive = 8
     """batch that `lr` is meant for"""
     lr_scaling: Literal["sqrt", "linear", "none"] = "sqrt"
@@ -163,7 +163,7 @@ class Evaluation(Section):
     top_k: Detected = 100
     """peaks taken from the heatmap of one picture"""
     max_detections: Detected = 100
-    """detections kept per picture after merging scales"""
+    """detections kept per image after merging scales"""
     score_floor: Fraction = 0.0
     """detections below are dropped before scoring; 0 for AP"""
     batch_size: Count = 8
@@ -172,7 +172,7 @@ class Evaluation(Section):
     """keep each picture's resolution and pad it, instead of warping it to image_size"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
-    larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
+    larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
     """average with the mirrored picture"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)

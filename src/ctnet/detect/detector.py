@@ -52,9 +52,9 @@ class Detector:
         self.device = device
 
     def detect(self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None) -> list[Detections]:
-        """Return the detections of each picture (H,W,3) BGR uint8, boxes in its pixels, strongest first.
+        """Return the detections of each image (H,W,3) BGR uint8, boxes in its pixels, strongest first.
 
-        `settings` default to the recipe's; pictures of any sizes may be mixed, and the batch size in `settings`
+        `settings` default to the recipe's; images of any sizes may be mixed, and the batch size in `settings`
         changes speed only.
         """
         settings = settings or self.recipe.evaluation
@@ -84,7 +84,7 @@ class Detector:
         return f"on {device}, {self.precision} ({self.precision_reason})"
 
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
-        """Return a detector over the same network that shows it pictures at another (height, width)."""
+        """Return a detector over the same network that shows it images at another (height, width)."""
         recipe = changed(self.recipe, {"data.image_size": image_size})
         return Detector(
             self.model, recipe, self.categories, self.device, self.precision, self.precision_reason,

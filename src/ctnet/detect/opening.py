@@ -27,7 +27,7 @@ def load_detector(
 ) -> Detector:
     """Return the detector in a file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
 
-    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose pictures
+    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose images
     and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
     makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
     Without `verify` the checksum of ctnet's files is not compared.

@@ -68,7 +68,7 @@ def view_detections(
     if isinstance(outputs, Instances):
         if settings.flip:
             raise ConfigError(
-                "this network decodes by itself, so mirrored pictures cannot be averaged", hint="--no-flip"
+                "this network decodes by itself, so mirrored images cannot be averaged", hint="--no-flip"
             )
         instances = outputs
     else:

@@ -1,4 +1,4 @@
-"""Pictures of what the network is taught and what it answers: the first place to look when it does not learn."""
+"""Images of what the network is taught and what it answers: the first place to look when it does not learn."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_prediction_sheet(
     score: float = 0.3,
     count: int = 9,
 ) -> None:
-    """Write pictures spread evenly over the set with the detections of at least `score`."""
+    """Write images spread evenly over the set with the detections of at least `score`."""
     step = max(1, len(annotations.images) // count)
     pictures = []
     for record in annotations.images[::step][:count]:

@@ -11,7 +11,7 @@ WARMUP_STEPS = 5
 
 
 class Speed:
-    """Counts pictures and seconds; evaluation and saving do not count."""
+    """Counts images and seconds; evaluation and saving do not count."""
 
     def __init__(self) -> None:
         self._steps = 0
@@ -39,7 +39,7 @@ class Speed:
             self._pause += time.perf_counter() - start
 
     def step(self, images: int) -> None:
-        """Count an update over this many pictures."""
+        """Count an update over this many images."""
         self._steps += 1
         self._images += images
         if self._steps == WARMUP_STEPS:

@@ -24,7 +24,7 @@ from ctnet.types import Targets
 class StepResult(NamedTuple):
     """What an update yielded, still on the device: nothing here has waited for it."""
 
-    losses: dict[str, Tensor]  # total and parts, means over the micro-steps, of all ranks' pictures
+    losses: dict[str, Tensor]  # total and parts, means over the micro-steps, of all ranks' images
     finite: Tensor  # bool
 
 

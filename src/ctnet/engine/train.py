@@ -120,7 +120,7 @@ def resume(
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
-    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
+    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its images are now.
     Annotations that are not those it began with are refused unless they are accepted.
     Another number of processes share the same batches.
     """
@@ -161,11 +161,11 @@ def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
 
 
 def _rebatched(recipe: Recipe, before: int, now: int) -> int:
-    """Return the pictures per process with which `now` processes take the batches that `before` processes took."""
+    """Return the images per process with which `now` processes take the batches that `before` processes took."""
     pictures = recipe.train.batch_size * before
     if pictures % now:
         raise ConfigError(
-            f"{now} processes cannot share the run's batches of {pictures} pictures evenly",
+            f"{now} processes cannot share the run's batches of {pictures} images evenly",
             began_with=f"{before} processes",
             hint=f"--nproc {before}, or any number that divides {pictures}",
         )
@@ -173,7 +173,7 @@ def _rebatched(recipe: Recipe, before: int, now: int) -> int:
 
 
 def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
-    """Return where the recipe's pictures are, those to train on, and those to evaluate on if there are any.
+    """Return where the recipe's images are, those to train on, and those to evaluate on if there are any.
 
     Raises DataError when they cannot be used.
     """
@@ -190,7 +190,7 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     if crowded:
         most = max(crowded, key=lambda image: len(image.labels))
         reporter.message(
-            f"warning: {len(crowded)} pictures have more than {cap} objects, first {cap} are used "
+            f"warning: {len(crowded)} images have more than {cap} objects, first {cap} are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
     val_split = recipe.data.val_split
@@ -230,7 +230,7 @@ def _build(
         f"{precision.sentence()}, {workers} loader processes"
     )
     reporter.message(
-        f"data: {len(train_set.images)} pictures with {train_set.num_boxes} boxes of "
+        f"data: {len(train_set.images)} images with {train_set.num_boxes} boxes of "
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
@@ -247,7 +247,7 @@ def _sharing_sentence(trainer: Trainer) -> str:
     norms = "over all processes" if train.sync_bn else "within each process (train.sync_bn=true: over all)"
     shares = sorted({last // world.size, -(-last // world.size)}, reverse=True)
     return (
-        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} pictures each; an "
+        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} images each; an "
         f"epoch's last batch of {last} is shared as {' or '.join(map(str, shares))}; norms {norms}"
     )
 

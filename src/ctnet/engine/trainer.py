@@ -94,7 +94,7 @@ class Trainer:
         """Train to the end.
 
         Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite, LoaderDied
-        when a process that reads pictures was killed.
+        when a process that reads images was killed.
         """
         self.started -= self.state.record.wall_s
         if self.world.leads:
@@ -156,7 +156,7 @@ class Trainer:
         yield from updates(raising(loader), order, accumulate)
 
     def _pictures(self) -> int:
-        """Return the number of pictures of the next update, over all ranks."""
+        """Return the number of images of the next update, over all ranks."""
         whole = self.order.batch_size * self.recipe.train.accumulate
         return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
 

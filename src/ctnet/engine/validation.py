@@ -29,7 +29,7 @@ from ctnet.weights.fit import load_exactly
 class Validation:
     """Evaluates on one set; without a set it keeps the latest weights as the best.
 
-    All ranks take part in every call: each detects on its share of the pictures, rank 0 scores and writes.
+    All ranks take part in every call: each detects on its share of the images, rank 0 scores and writes.
     """
 
     recipe: Recipe
@@ -92,7 +92,7 @@ class Validation:
         return self.world.broadcast_from_rank0(score)
 
     def _detect(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[int, Detections]:
-        """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
+        """Return the detections of all ranks' images, in the data set's labels and order. Raises Stopped."""
         assert self.annotations is not None
         annotations = self.annotations
         precision = self.recipe.train.amp

@@ -1,4 +1,4 @@
-"""Running a detector over an annotated set; pictures are read and rendered in loader processes."""
+"""Running a detector over an annotated set; images are read and rendered in loader processes."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def evaluate(
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[int, Detections]:
-    """Return the detections of every picture, by image id; labels are the detector's.
+    """Return the detections of every image, by image id; labels are the detector's.
 
-    Of several `ranks`, one does its part of the pictures; the parts make up the whole. `progress` is told (pictures
-    done, pictures in all). Batch size and number of workers change no result. Raises DataError for a picture that
+    Of several `ranks`, one does its part of the images; the parts make up the whole. `progress` is told (images
+    done, images in all). Batch size and number of workers change no result. Raises DataError for an image that
     cannot be read, LoaderDied for a process that was killed.
     """
     recipe = detector.recipe

@@ -1,4 +1,4 @@
-"""Which detection found which object: the bookkeeping behind the confusion matrix and the worst pictures."""
+"""Which detection found which object: the bookkeeping behind the confusion matrix and the worst images."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def match_all(
     iou: float = IOU,
     score: float = SCORE,
 ) -> dict[int, Match]:
-    """Return the match of every picture by image id; without detections all its objects are missed."""
+    """Return the match of every image by image id; without detections all its objects are missed."""
     return {
         image.id: match(image, detections.get(image.id, Detections()), iou, score) for image in annotation_set.images
     }

@@ -63,7 +63,7 @@ def export(
     pictures: Sequence[Image],
     compare: Callable[[Path, Path], AgainstFloat32] | None = None,
 ) -> Exported:
-    """Write the network as a file of the format and compare it with torch on the pictures (none: no comparison).
+    """Write the network as a file of the format and compare it with torch on the images (none: no comparison).
 
     An int8 file is also shown to `compare`, behind the float32 file it was made of. Each file appears whole or not at
     all; those that fail the comparison are kept as `NAME.unverified`.
@@ -89,7 +89,7 @@ def export(
         files = [file.replace(path.with_name(file.name + suffix)) for file in written]
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
     if weights.recipe.evaluation.flip and not about.recipe.evaluation.flip:
-        notes = [*notes, "the weights average mirrored pictures, which a file that decodes by itself cannot; --raw can"]
+        notes = [*notes, "the weights average mirrored images, which a file that decodes by itself cannot; --raw can"]
     if format.is_program and not suffix and not remember(made or files):
         notes = [*notes, "the file could not be noted in CTNET_HOME as one of ctnet's own: loading it takes --trust"]
     return Exported((*files, *made), about, seconds, proof, tuple(notes))
@@ -110,7 +110,7 @@ def _write(
 
 
 def _calibration_inputs(files: Sequence[Path], about: About) -> Iterator[Tensor]:
-    """Yield each picture as a batch of the number that the graph takes."""
+    """Yield each image as a batch of the number that the graph takes."""
     for file in files:
         yield picture_input(read_image(file), about).repeat(about.batch or 1, 1, 1, 1)
 
@@ -141,7 +141,7 @@ def choose_options(
         count = parse_batch(batch or "dynamic")
         return ExportOptions(output, size, count, precision or "fp32", dcn, calibration=calibration)
     if size is None:
-        raise ConfigError("an OM takes pictures of one size", got="--image-size dynamic", hint="--image-size 512")
+        raise ConfigError("an OM takes images of one size", got="--image-size dynamic", hint="--image-size 512")
     batches = parse_batches(batch or "1")
     om = OmOptions(
         batches, soc_version or find_soc_version(), dialect or "npu", "fp32" if precision == "fp32" else "fp16", aipp

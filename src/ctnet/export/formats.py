@@ -28,7 +28,7 @@ from ctnet.export.options import ExportOptions
 
 
 class Runtime(Protocol):
-    """A loaded file: float32 pictures (N,3,H,W) on the cpu in, outputs by name out."""
+    """A loaded file: float32 images (N,3,H,W) on the cpu in, outputs by name out."""
 
     about: About
 
@@ -52,7 +52,7 @@ class ExportFormat:
 
     A format with `compile` is made in two steps. What `write` returns first is a graph in another format, of any batch
     size, which `prove` opens to be compared with torch; `compile(path, options)` then makes `path` of it and returns
-    the new files and what there is to say. Its pictures have one size, its batches some sizes.
+    the new files and what there is to say. Its images have one size, its batches some sizes.
     """
 
     name: str

@@ -60,7 +60,7 @@ def om_names(path: Path, options: OmOptions) -> dict[str, int]:
 
 
 def om_about(about: About, options: OmOptions, batch: int) -> About:
-    """Return what an OM says about itself; with AIPP its pictures are pixels, which nothing is left to be done to."""
+    """Return what an OM says about itself; with AIPP its images are pixels, which nothing is left to be done to."""
     if options.aipp:
         pixels = {"data.color_order": "bgr", "data.mean": (0.0, 0.0, 0.0), "data.std": (1 / 255, 1 / 255, 1 / 255)}
         about = replace(about, recipe=changed(about.recipe, pixels), pixels=True)

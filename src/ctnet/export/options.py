@@ -30,7 +30,7 @@ class OmOptions:
 class ExportOptions:
     """What the file is to be. `size` and `batch` are None where it takes any; an empty size follows the recipe.
 
-    `calibration` are the pictures that show what range each number of an int8 file has.
+    `calibration` are the images that show what range each number of an int8 file has.
     """
 
     output: Literal["decoded", "raw"] = "decoded"

@@ -23,11 +23,11 @@ class RuntimeNetwork(nn.Module):
         return Instances.of(outputs) if self.runtime.about.output == "decoded" else [outputs]
 
     def named(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the outputs of (N,3,H,W) pictures by name. Raises ConfigError for a size that the graph lacks."""
+        """Return the outputs of (N,3,H,W) images by name. Raises ConfigError for a size that the graph lacks."""
         about, (height, width) = self.runtime.about, images.shape[2:]
         if about.size is not None and about.size != (height, width):
             raise ConfigError(
-                "the exported graph takes pictures of one size",
+                "the exported graph takes images of one size",
                 expected="x".join(map(str, about.size)),
                 got=f"{height}x{width}",
                 hint="leave --image-size, --scales and --keep-res alone, or export with --image-size dynamic",

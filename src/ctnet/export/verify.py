@@ -1,4 +1,4 @@
-"""Is the file the network? Both see the same pictures, and every output is compared."""
+"""Is the file the network? Both see the same images, and every output is compared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OutputError:
 class AgainstFloat32:
     """What 8 bits bring and cost beside the float32 file of the same format.
 
-    `speedup` is the ratio of medians for a batch of `batch`; the APs, 0 to 1, are those of annotated pictures, None
+    `speedup` is the ratio of medians for a batch of `batch`; the APs, 0 to 1, are those of annotated images, None
     where none were given or none of their classes has a box.
     """
 
@@ -55,7 +55,7 @@ class AgainstFloat32:
 class Verification:
     """What the comparison over `pictures` found; `matched` of `detections` have the same class, box and score.
 
-    Pictures in which nothing is detected prove nothing, so they do not pass.
+    Images in which nothing is detected prove nothing, so they do not pass.
     """
 
     pictures: int
@@ -99,7 +99,7 @@ def verify(reference: Network, exported: Network, about: About, pictures: Sequen
 
 
 def picture_input(picture: Image, about: About) -> Tensor:
-    """Return a picture as the graph takes it, (1,3,H,W) float32: at its size, else padded to a multiple."""
+    """Return an image as the graph takes it, (1,3,H,W) float32: at its size, else padded to a multiple."""
     data, hw = about.recipe.data, (picture.shape[0], picture.shape[1])
     view = fixed_view(hw, about.size) if about.size else keep_view(hw, pad=about.recipe.model.size_multiple - 1)
     pixels = torch.from_numpy(render_view(picture, view))[None]
@@ -117,7 +117,7 @@ def _deviation(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
 def match_detections(
     ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float
 ) -> tuple[int, float, float, int]:
-    """Return how many of our detections of one picture are among theirs, and how many there are to find.
+    """Return how many of our detections of one image are among theirs, and how many there are to find.
 
     Between them: the largest deviation of a score and of a box corner in pixels over those found. Detections weaker
     than `COUNTED`, or as weak as the last one kept, where rounding decides who is in, are not looked for.

@@ -60,7 +60,7 @@ class MobileNetV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
+        """Return four maps of a normalised image batch (N,3,H,W), finest first."""
         maps = []
         for i, block in enumerate(self.features):
             x = block(x)

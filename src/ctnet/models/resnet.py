@@ -48,7 +48,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
+        """Return four maps of a normalised image batch (N,3,H,W), finest first."""
         x = self.maxpool(self.bn1(self.conv1(x)))
         maps = []
         for stage in range(1, 5):

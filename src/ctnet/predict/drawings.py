@@ -1,4 +1,4 @@
-"""Drawn pictures and videos in one folder, each under the name of its source."""
+"""Drawn images and videos in one folder, each under the name of its source."""
 
 from __future__ import annotations
 

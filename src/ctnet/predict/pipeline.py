@@ -36,7 +36,7 @@ class Detects(Protocol):
         """Its classes in label order."""
 
     def detect(self, images_bgr: Sequence[Image], settings: Evaluation | None = None) -> list[Detections]:
-        """Return the detections of each picture."""
+        """Return the detections of each image."""
 
 
 def run_predict(
@@ -50,9 +50,9 @@ def run_predict(
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
-    With `draw` each picture goes to `out` under its own name, a video as an mp4 of its name; without `out`
+    With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
     nothing is written. `settings` None takes those of the recipe. What
-    interrupts the work finds the pictures done so far in the file, `complete` being false. Raises StorageError when the
+    interrupts the work finds the images done so far in the file, `complete` being false. Raises StorageError when the
     disk refuses.
     """
     settings = settings or detector.recipe.evaluation

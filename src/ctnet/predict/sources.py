@@ -1,4 +1,4 @@
-"""What stands behind the arguments of `ctnet predict`: pictures and videos as one stream of frames."""
+"""What stands behind the arguments of `ctnet predict`: images and videos as one stream of frames."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture, or one frame of a video; `image_bgr` is (H,W,3) uint8.
+    """One image, or one frame of a video; `image_bgr` is (H,W,3) uint8.
 
     `index` counts all frames of the stream from 0. `frame_number` counts those of one video from 0 and `fps`
-    is its frames per second; both are None for a picture.
+    is its frames per second; both are None for an image.
     """
 
     path: Path
@@ -62,9 +62,9 @@ class Sources:
 
 
 def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Path]:
-    """Return at most `count` pictures, evenly spread: of a data set's split, a folder or a file; None: the demo set's.
+    """Return at most `count` images, evenly spread: of a data set's split, a folder or a file; None: the demo set's.
 
-    A set without the split gives its first one. Raises DataError when the path holds neither a data set nor pictures,
+    A set without the split gives its first one. Raises DataError when the path holds neither a data set nor images,
     or a data set that cannot be read.
     """
     files = _pictures_of_set(data_or_demo(path), split) or list(open_sources([str(path)]).files)
@@ -72,7 +72,7 @@ def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Pat
 
 
 def _pictures_of_set(path: Path, split: str) -> list[Path]:
-    """Return the pictures of a data set, none where the path is no data set."""
+    """Return the images of a data set, none where the path is no data set."""
     if not path.exists() or (path.is_file() and path.suffix.lower() not in DATA_SUFFIXES):
         return []
     try:
@@ -83,7 +83,7 @@ def _pictures_of_set(path: Path, split: str) -> list[Path]:
 
 
 def open_sources(arguments: Sequence[str]) -> Sources:
-    """Return the frames behind files, folders (their pictures, not subfolders) and globs (also `**`).
+    """Return the frames behind files, folders (their images, not subfolders) and globs (also `**`).
 
     Folders and globs are sorted by name. Raises DataError, naming the argument, when nothing is behind it.
     """
@@ -97,7 +97,7 @@ def _find(argument: str) -> list[Path]:
         found = sorted(p for p in path.iterdir() if _is_picture(p))
         if not found:
             raise DataError(
-                "no pictures in the folder",
+                "no images in the folder",
                 folder=argument,
                 expected=" ".join(sorted(IMAGE_SUFFIXES)),
                 hint=f"subfolders are not searched; for those: '{argument.rstrip('/')}/**/*.jpg'",
@@ -109,13 +109,13 @@ def _find(argument: str) -> list[Path]:
     matched = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207
     found = [p for p in matched if _is_picture(p) or _is_video(p)]
     if not found:
-        what = "no picture or video matches" if glob.has_magic(argument) else "no such file or folder"
+        what = "no image or video matches" if glob.has_magic(argument) else "no such file or folder"
         raise DataError(what, source=argument)
     return found
 
 
 def _is_picture(path: Path) -> bool:
-    # Names like ._cell.jpg are what macOS leaves beside pictures on foreign disks.
+    # Names like ._cell.jpg are what macOS leaves beside images on foreign disks.
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

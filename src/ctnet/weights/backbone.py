@@ -52,7 +52,7 @@ def load_backbone(network: nn.Module, source: str, model: Model, data: Data) -> 
     sentences = [f"backbone from {source}: {title}, {len(trunk)} tensors"]
     wanted = [setting for setting in pictures if not _agrees(setting, data)]
     if wanted:
-        sentences.append(f"it was trained on pictures with {' '.join(wanted)}; this run keeps the recipe's")
+        sentences.append(f"it was trained on images with {' '.join(wanted)}; this run keeps the recipe's")
     return sentences
 
 

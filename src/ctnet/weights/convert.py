@@ -103,9 +103,9 @@ def _lacks(project: str, model: Model) -> str | None:
 
 
 def _about_pictures(data: Data) -> list[str]:
-    """Return what the original code must be told, since its files do not say how pictures enter the network."""
+    """Return what the original code must be told, since its files do not say how images enter the network."""
     theirs = _CENTERNET_PICTURES
     if (data.color_order, data.mean, data.std) == (theirs.color_order, theirs.mean, theirs.std):
         return []
-    pictures = f"{data.color_order.upper()} pictures with mean {list(data.mean)} and std {list(data.std)}"
+    pictures = f"{data.color_order.upper()} images with mean {list(data.mean)} and std {list(data.std)}"
     return [f"these weights see {pictures} of values in 0..1: set that in the original code, whose own are others"]

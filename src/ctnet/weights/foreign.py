@@ -1,4 +1,4 @@
-"""Other projects' checkpoints in ctnet's names, with the recipe that their pictures need."""
+"""Other projects' checkpoints in ctnet's names, with the recipe that their images need."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _some(names: list[str], count: int = 3) -> str:
 
 
 def with_config(weights: Weights, config: str) -> Weights:
-    """Return the weights with the pictures, decoding and test settings of another recipe.
+    """Return the weights with the images, decoding and test settings of another recipe.
 
     Raises ConfigError for an unknown one.
     """

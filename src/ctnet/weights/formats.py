@@ -25,7 +25,7 @@ class Format:
     `spellings` rewrite a file's names into the one spelling that `pairs` knows; `structure` says which network the
     names belong to, None if they are not of this format; `left_out` are names that a file of this format may hold
     and no network needs, each with the reason. Formats without `recipe` are backbones alone; a recipe is chosen by
-    the number of classes and says how pictures enter the network; `pictures` says it for backbones, as settings.
+    the number of classes and says how images enter the network; `pictures` says it for backbones, as settings.
     `frozen_norms`: norms may lack statistics, being scale and shift alone.
     """
 

@@ -20,7 +20,7 @@ from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
 def open_weights(path: Path, config: str | None = None, *, verify: bool = True) -> Weights:
     """Return the weights in a file, on the cpu; nothing in the file is executed.
 
-    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. `verify`
+    `config` names a recipe whose images, decoding and test settings replace those that came with the file. `verify`
     compares checksums where the file has them, for which it is read as a whole. Raises WeightsError when the file is
     missing, broken, of no known format or no detector, ConfigError for `config`.
     """
