@@ -1,4 +1,4 @@
-"""The nouns that every room shares: annotations going in, targets and outputs in between, detections coming out.
+"""Types that all packages share: annotations, targets, outputs, detections.
 
 Boxes are float32 `xyxy` in original image pixels, labels are contiguous indices `0..C-1`; the category keeps the
 id and name of the file it came from.

@@ -53,12 +53,12 @@ def test_inspect_names_format_network_classes_and_fit(ctnet, original_file):
     assert code == 0
     assert (document["fits"], document["format"], document["model"]["backbone"]) == (True, "centernet", "dla34")
     assert document["fit"]["loaded"] == 386
-    assert len(document["fit"]["left_out"]["feeds nothing in the original network"]) == 12
+    assert len(document["fit"]["left_out"]["unused in the original network"]) == 12
 
 
 def test_inspect_a_backbone_and_a_file_of_ctnet(ctnet, own, original_file):
-    trunk = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.weight": torch.ones(1000, 512)})
-    code, out, _ = ctnet("weights", "inspect", trunk)
+    file = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.weight": torch.ones(1000, 512)})
+    code, out, _ = ctnet("weights", "inspect", file)
     assert (code, "ImageNet ResNet" in out, "--backbone-weights" in out) == (0, True, True)
     code, out, _ = ctnet("weights", "inspect", own())
     assert (code, "3: cup, fork, Löffel" in out) == (0, True)

@@ -147,6 +147,6 @@ def test_a_finished_run_is_left_as_it_is(ctnet, small_set, tmp_path):
     assert ctnet("train", "--data", small_set, "--max-steps", 2, "--out", out, *TINY)[0] == 0
     before = (out / "summary.json").read_text()
     code, stdout, stderr = ctnet("train", "--resume", out, "--json")
-    assert (code, "nothing is left to do" in stderr) == (0, True), stderr
+    assert (code, "already complete at step" in stderr) == (0, True), stderr
     assert json.loads(stdout) == json.loads(before)
     assert (out / "summary.json").read_text() == before

@@ -128,7 +128,7 @@ def test_a_second_report_replaces_the_first_and_spares_other_files(make_set, tmp
     report(folder, annotation_set, {})
     (folder / "notes.txt").write_text("mine")
     page, _ = report(folder, annotation_set, {1: found([[10, 10, 60, 60]], [0.9], [0])})
-    assert "No picture has an error" in page.read_text()
+    assert "No image has an error" in page.read_text()
     assert list((folder / "worst").iterdir()) == []
     assert (folder / "notes.txt").read_text() == "mine"
 

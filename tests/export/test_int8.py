@@ -18,7 +18,7 @@ from ctnet.export import onnx_int8
 from ctnet.export.export import about_export
 from ctnet.export.formats import format_named
 from ctnet.export.options import ExportOptions
-from ctnet.export.verify import AgainstFloat32, picture_input
+from ctnet.export.verify import AgainstFloat32, image_input
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
 from ctnet.weights.opening import open_weights
@@ -130,7 +130,7 @@ def test_ranges_are_those_of_the_pictures_given(export, weights, scenes, tmp_pat
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "images")
     scale = next(float(to_array(t)) for t in graph.initializer if t.name == first.input[1])
     about = about_export(open_weights(weights, None), ExportOptions())
-    seen = [picture_input(read_image(folder / f"{index}.png"), about) for index in range(2)]
+    seen = [image_input(read_image(folder / f"{index}.png"), about) for index in range(2)]
     low, high = min(0.0, *(float(x.min()) for x in seen)), max(float(x.max()) for x in seen)
     assert scale == pytest.approx((high - low) / 255, rel=1e-5)
 

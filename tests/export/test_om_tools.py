@@ -211,7 +211,7 @@ def test_with_atc_but_no_chip_nothing_is_run(export, ascend):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["om", "--image-size", "dynamic"], "an OM takes pictures of one size"),
+        (["om", "--image-size", "dynamic"], "an OM takes images of one size"),
         (["om", "--batch-size", "dynamic"], "an OM takes batches of one size"),
         (["om", "--batch-size", "1,0"], "a batch size is a number above 0"),
         (["om", "--out", "shapes.onnx"], "a file of Ascend OM is named NAME.om"),

@@ -21,8 +21,8 @@ CHANNELS = {"heatmap_logits": 3, "size": 2, "offset": 2}
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    trunk = Hourglass((8, 12, 12), (1, 2, 3), 2)
-    network = StackedCenterNet(trunk, [Heads(8, 6, CHANNELS, {"heatmap_logits": -2.19}) for _ in range(2)])
+    backbone = Hourglass((8, 12, 12), (1, 2, 3), 2)
+    network = StackedCenterNet(backbone, [Heads(8, 6, CHANNELS, {"heatmap_logits": -2.19}) for _ in range(2)])
     for name, parameter in network.named_parameters():
         if name.endswith("bn2.weight"):
             torch.nn.init.uniform_(parameter, 0.5, 1.0)  # fresh blocks are their shortcuts

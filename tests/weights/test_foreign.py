@@ -27,8 +27,8 @@ def to_mindspore(tensors):
         if f"{module}.running_mean" in tensors:
             leaf = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"}.get(leaf, "moving_variance")
         module = re.sub(r"^(hm|wh|reg)\b", r"\1_fn", module).replace("conv_offset_mask", "conv_offset")
-        trunk = "" if module.startswith(("hm_", "wh_", "reg_", "deconv")) else "backbone."
-        renamed[f"network.{trunk}{module}.{leaf}"] = tensor
+        prefix = "" if module.startswith(("hm_", "wh_", "reg_", "deconv")) else "backbone."
+        renamed[f"network.{prefix}{module}.{leaf}"] = tensor
     return renamed
 
 

@@ -66,10 +66,10 @@ def transform_boxes(boxes_xyxy: NDArray[np.floating], matrix: Matrix) -> Float32
 
 @dataclass(frozen=True)
 class View:
-    """How an image is shown to the network: resized to `resized_hw`, then mapped onto `input_hw`.
+    """The mapping of an image onto the network input: resized to `resized_hw`, then mapped onto `input_hw`.
 
     `center` and `scale` are in pixels of the resized image; `test_scale` is the resizing factor that boxes are
-    divided by on the way back.
+    divided by when they are mapped back.
     """
 
     resized_hw: Size
@@ -114,7 +114,7 @@ def keep_view(image_hw: Size, test_scale: float = 1.0, pad: int = 31) -> View:
 
 
 def render_view(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """Return the image (H,W,3) as the network sees it, `input_hw` large, black outside."""
+    """Return the rendered view (H,W,3) of size `input_hw`, black outside the image."""
     if image.shape[:2] != view.resized_hw:
         image = np.asarray(cv2.resize(image, view.resized_hw[::-1]), np.uint8)
     return warp(image, view.to_input(), view.input_hw)

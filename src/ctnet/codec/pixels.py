@@ -1,4 +1,4 @@
-"""Eight-bit images become the network's normalised input, on whatever device they are."""
+"""Eight-bit images become the network's normalised input, on the device they are on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def normalise(
     `(value / 255 + lighting - mean) / std`, with mean and std in `color_order`; `lighting` (N,3) is a BGR colour
     shift in units of 0..1.
     """
-    # every step keeps the order in memory that the images come in, which is channels-last
+    # every step keeps the memory format of the images, channels-last
     x = images.permute(0, 3, 1, 2).float() / 255
     if lighting is not None:
         x = x + lighting[:, :, None, None]

@@ -62,7 +62,7 @@ def _jpeg(content: Content) -> Header | None:
 
 
 def _exif_turns(tiff: bytes) -> bool | None:
-    """Say whether an orientation exchanges height and width, None where the tag is not exactly as it must be."""
+    """Return whether an orientation exchanges height and width, None where the tag is not exactly as it must be."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     try:
         if order is None:

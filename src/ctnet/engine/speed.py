@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of the time it waits for data."""
+"""Training throughput, and the share of time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# The first steps pay for memory, caches and worker start; the reference implementations exclude them too.
+# The first steps include allocation, caches and worker start; the reference implementations exclude them too.
 WARMUP_STEPS = 5
 
 
@@ -31,7 +31,7 @@ class Speed:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the time inside out of all figures."""
+        """Exclude the time inside from all figures."""
         start = time.perf_counter()
         try:
             yield

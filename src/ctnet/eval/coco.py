@@ -166,7 +166,7 @@ def write_results(path: Path, detections: Mapping[int, Detections], categories: 
 
 
 def percent(value: float | None) -> str:
-    """Return a number of 0..1 as people read it, times 100 with one decimal; a dash for none."""
+    """Return a number of 0..1 for tables, times 100 with one decimal; a dash for none."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 

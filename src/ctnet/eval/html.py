@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that needs nothing but the images beside it."""
+"""The report's page: one HTML file with the images beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctnet.terminal import printable
 
 
 def escape(text: str) -> str:
-    """Return the text as it is to be read, whatever is in it."""
+    """Return the text escaped for HTML, control characters written out."""
     return escape_html(printable(text))
 
 

@@ -1,4 +1,4 @@
-"""The images of the report: precision-recall curves, the confusion matrix, one picture's errors."""
+"""The plots of the report: precision-recall curves, the confusion matrix, one image's errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluation as one JSON document, and as a folder of numbers and images to look at."""
+"""The evaluation as one JSON document, and as a folder of tables and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exported files as networks, whatever runs the graph."""
+"""Exported files as networks, for every runtime."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RuntimeNetwork(nn.Module):
             parts = [self._fixed(part, about.batch) for part in torch.split(images, about.batch)]
         except (CtnetError, MemoryError):
             raise
-        except Exception as error:  # of a class of the runtime's own: the graph is not what the file says it is
+        except Exception as error:  # classes differ by runtime: the graph does not match the metadata
             raise WeightsError("the exported graph fails", got=str(error)[:300] or type(error).__name__) from None
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

@@ -37,7 +37,7 @@ class Leaf(nn.Module):
 class Tree(nn.Module):
     """Two leaves in a row; the second one's root also sees the input, pooled, and the first one's output.
 
-    Original checkpoints hold a `project` here too, which feeds nothing.
+    Original checkpoints hold a `project` here too, which is unused.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:

@@ -24,7 +24,7 @@ DEPTHS = {
 class ResNet(nn.Module):
     """The backbone; returns the maps that `specs` describe, at strides 4, 8, 16 and 32.
 
-    `stride_in_1x1` says which convolution of a bottleneck halves the map; basic blocks leave no choice.
+    `stride_in_1x1`: the first 1x1 convolution of a bottleneck has the stride, else the 3x3 one.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 class Drawings:
-    """Writes drawings into `folder`; a context, because its end is what makes the last video whole.
+    """Writes drawings into `folder`; a context manager, because closing it finishes the last video.
 
     Two sources of one name become `cell.jpg` and `cell-2.jpg`. A video cut short by an error leaves nothing.
     """

@@ -1,4 +1,4 @@
-"""Rows of the last layers of heads, one or two a class, put where their classes are in another data set."""
+"""Reorder the class rows of the last layers of heads to the classes of another data set."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def read_area(value: object) -> float | None:
 
 
 def is_file_name(value: object) -> TypeGuard[str]:
-    """Say whether the value can be an image's `file_name`; it may lie anywhere, since it is only read."""
+    """Return whether the value can be an image's `file_name`; it may lie anywhere, since it is only read."""
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
