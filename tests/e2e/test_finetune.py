@@ -30,7 +30,7 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     assert yaml.safe_load(config)["data"]["image_size"] == [64, 64]
     assert "lr: 0.002" in config
     assert "classes of the weights by name; kept: " in stderr
-    assert "start afresh" not in stderr  # both are among the six
+    assert "stay random" not in stderr  # both are among the six
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
     assert code == 3
     assert "do not fit the network" in stderr

@@ -244,4 +244,4 @@ def test_an_om_that_cannot_be_opened(ctnet, ascend, demo, tmp_path):
     assert "does not say what it is" in err
     code, _, err = ctnet(*evaluate, "--device", "cuda")
     assert code == 2
-    assert "runs on an Ascend card" in err
+    assert "runs on an Ascend chip" in err

@@ -1,4 +1,4 @@
-"""One door for every layout of data, and the checks that cost nothing before training."""
+"""Open a data set of any layout, and check it quickly before training."""
 
 from __future__ import annotations
 

@@ -87,10 +87,10 @@ class EpochOrder:
 
 @dataclass(frozen=True)
 class Mapped(Dataset[Any]):
-    """What torch's loader calls a data set: applies a function to keys.
+    """A map-style data set of torch's loader: applies a function to keys.
 
     A user's error is returned, not raised: torch would wrap it in the traceback of the worker process. `raising` raises
-    it on the other side.
+    it in the training process.
     """
 
     function: Callable[[Any], Any]

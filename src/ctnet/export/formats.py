@@ -69,7 +69,7 @@ class ExportFormat:
     quantize: Callable[[Path, Path, About, Iterable[Tensor]], list[Path]] | None = None
     """`quantize(plain, path, about, inputs)` makes an int8 file of a float32 one, whose numbers' ranges it learns from
     the inputs, and returns all files"""
-    runs_on: str = "the processor"
+    runs_on: str = "the CPU"
     output: Literal["decoded", "raw"] = "decoded"
     """default output of files"""
     dcn: DeformForm = "native"

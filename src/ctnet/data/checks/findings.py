@@ -1,4 +1,4 @@
-"""What a data check can say: every kind of finding with its severity, its words and the way out."""
+"""The kinds of findings of a data check, each with severity, text and remedy."""
 
 from __future__ import annotations
 

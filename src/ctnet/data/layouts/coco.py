@@ -308,7 +308,7 @@ def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
 def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn:
     shown = "nothing" if got is None else reprlib.repr(got)
     raise DataError(
-        f"{json_file.name}: {where} is not as it must be",
+        f"{json_file.name}: {where} is malformed",
         file=json_file,
         expected=expected,
         got=shown,

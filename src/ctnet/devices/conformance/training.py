@@ -129,5 +129,5 @@ def _prepare(device: OpenDevice) -> str:
     x, _ = _images()
     with torch.inference_mode():
         worst = deviation(ready.network(x.to(device.torch_device)), network(x), "outputs", _STEP_BOUND)
-    need(all(torch.equal(t, before[name]) for name, t in network.state_dict().items()), "the network itself changed")
+    need(all(torch.equal(t, before[name]) for name, t in network.state_dict().items()), "the original network changed")
     return f"{worst:.0e}"

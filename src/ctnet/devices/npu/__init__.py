@@ -30,7 +30,7 @@ class NpuDevice(Card):
     channels_last = False
 
     def probe(self) -> Probe:
-        """Count the devices of torch_npu; if it does not import, the reason says how torch can leave it out."""
+        """Count the devices of torch_npu; if the import fails, the reason names the variable to set."""
         found = probe_vendor("torch_npu", _torch_npu, "npu", _INSTALL)
         if "does not import" not in found.reason:
             return found
