@@ -1,4 +1,4 @@
-"""What is measured: recipes, weights, exported files, and the size they are shown pictures at."""
+"""What is measured: recipes, weights, exported files, and the size they are shown images at."""
 
 import pytest
 import torch

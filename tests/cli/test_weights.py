@@ -118,7 +118,7 @@ def test_biases_that_mmdet_lacks_go_into_the_norms(ctnet, own):
         assert torch.allclose(before[head], after[head], rtol=1e-4, atol=1e-4 * before[head].abs().max())
 
 
-def test_mmdet_files_for_the_original_code_say_how_pictures_enter(ctnet, own):
+def test_mmdet_files_for_the_original_code_say_how_images_enter(ctnet, own):
     file = own("centernet_resdcn18_mmdet")
     code, _, err = ctnet("weights", "convert", file, "--to", "centernet", "--out", "there.pth")
     assert (code, "RGB" in err) == (0, True)

@@ -63,14 +63,14 @@ def test_unusable_data_is_refused_by_name(ctnet, small_set, tmp_path, damage):
     file = train_file(small_set)
     content = json.loads(file.read_text())
     victim = next(i for i in content["images"] if any(a["image_id"] == i["id"] for a in content["annotations"]))
-    picture = next((small_set / "images").rglob(victim["file_name"].split("/")[-1]))
-    named = picture.name
+    image = next((small_set / "images").rglob(victim["file_name"].split("/")[-1]))
+    named = image.name
     if damage == "missing":
-        picture.unlink()
+        image.unlink()
     elif damage == "truncated":
-        picture.write_bytes(picture.read_bytes()[:400])
+        image.write_bytes(image.read_bytes()[:400])
     elif damage == "text":
-        picture.write_text("no picture")
+        image.write_text("no picture")
     elif damage == "no coco":
         file.write_text('{"hello": 1}')
         named = file.name

@@ -1,4 +1,4 @@
-"""`ctnet export --precision int8`: eight bits in the file, learned from the pictures given, and what they cost."""
+"""`ctnet export --precision int8`: eight bits in the file, learned from the images given, and what they cost."""
 
 import importlib.util
 import json
@@ -117,7 +117,7 @@ def test_the_words_name_both_aps_and_the_drop():
     assert len(_against(AgainstFloat32(2.5, 4))) == 1
 
 
-def test_ranges_are_those_of_the_pictures_given(export, weights, scenes, tmp_path):
+def test_ranges_are_those_of_the_images_given(export, weights, scenes, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()
     generator = np.random.default_rng(0)

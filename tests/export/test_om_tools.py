@@ -1,4 +1,4 @@
-"""`ctnet export om` and the tools it drives: atc and npu-smi as real processes, pictures on a card."""
+"""`ctnet export om` and the tools it drives: atc and npu-smi as real processes, images on a card."""
 
 import gc
 import json
@@ -55,7 +55,7 @@ def weights(tmp_path_factory, demo):
 
 @pytest.fixture
 def export(ctnet, weights, demo):
-    """Run `ctnet export om` with the weights and one picture."""
+    """Run `ctnet export om` with the weights and one image."""
     picture = next((demo / "images").rglob("*.png"), None) or next((demo / "images").rglob("*.jpg"))
     return lambda *words: ctnet("export", "om", "--weights", weights, "--pictures", picture, *words)
 
