@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ctnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"terminal", "distribution", "parent", "_version"},
+    {"_version", "terminal", "parent"},
+    {"distribution"},
     {"errors"},
     {"limits", "lock", "precision"},
     {"types", "files"},

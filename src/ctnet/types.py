@@ -1,4 +1,4 @@
-"""The nouns that every room shares: annotations going in, targets and outputs in between, detections coming out.
+"""Types that all packages share: annotations, targets, outputs, detections.
 
 Boxes are float32 `xyxy` in original image pixels, labels are contiguous indices `0..C-1`; the category keeps the
 id and name of the file it came from.
@@ -97,7 +97,7 @@ class Objects(_Rows):
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One picture and its ground truth, as read: nothing clipped, nothing dropped.
+    """One image and its ground truth, as read: nothing clipped, nothing dropped.
 
     `boxes_xyxy` (N,4) float32, `labels` (N,) int64, `crowd` (N,) bool, `areas` (N,) float32 in square pixels (COCO
     sorts objects into small, medium and large by it), `annotation_ids` (N,) int64 for messages, `keypoints` as in
@@ -123,7 +123,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """One split of a data set: its categories in label order and its pictures in file order.
+    """One split of a data set: its categories in label order and its images in file order.
 
     `keypoints` says what the key points of its objects are, None where they have none.
     """
@@ -138,7 +138,7 @@ class AnnotationSet:
 
     @property
     def num_boxes(self) -> int:
-        """Number of annotated boxes over all pictures, crowds included."""
+        """Number of annotated boxes over all images, crowds included."""
         return sum(len(image.labels) for image in self.images)
 
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""`ctnet export om` and the tools it drives: atc and npu-smi as real processes, pictures on a card."""
+"""`ctnet export om` and the tools it drives: atc and npu-smi as real processes, images on a card."""
 
 import gc
 import json
@@ -55,7 +55,7 @@ def weights(tmp_path_factory, demo):
 
 @pytest.fixture
 def export(ctnet, weights, demo):
-    """Run `ctnet export om` with the weights and one picture."""
+    """Run `ctnet export om` with the weights and one image."""
     picture = next((demo / "images").rglob("*.png"), None) or next((demo / "images").rglob("*.jpg"))
     return lambda *words: ctnet("export", "om", "--weights", weights, "--pictures", picture, *words)
 
@@ -211,7 +211,7 @@ def test_with_atc_but_no_chip_nothing_is_run(export, ascend):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["om", "--image-size", "dynamic"], "an OM takes pictures of one size"),
+        (["om", "--image-size", "dynamic"], "an OM takes images of one size"),
         (["om", "--batch-size", "dynamic"], "an OM takes batches of one size"),
         (["om", "--batch-size", "1,0"], "a batch size is a number above 0"),
         (["om", "--out", "shapes.onnx"], "a file of Ascend OM is named NAME.om"),
@@ -244,4 +244,4 @@ def test_an_om_that_cannot_be_opened(ctnet, ascend, demo, tmp_path):
     assert "does not say what it is" in err
     code, _, err = ctnet(*evaluate, "--device", "cuda")
     assert code == 2
-    assert "runs on an Ascend card" in err
+    assert "runs on an Ascend chip" in err

@@ -105,7 +105,7 @@ def test_other_classes_start_afresh_by_name():
     assert len(report.loaded) == len(old.state_dict()) - 2
 
 
-def test_fine_tuning_refuses_another_trunk():
+def test_fine_tuning_refuses_another_backbone():
     tensors = build_network(CenterNetModel(backbone="resnet34"), 3).state_dict()
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_for_finetuning(build_network(CenterNetModel(), 3), tensors, "deep.safetensors")

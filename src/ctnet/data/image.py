@@ -1,4 +1,4 @@
-"""Images between disk and arrays: BGR uint8 (H,W,3) here, any format that OpenCV knows there."""
+"""Read and write images: BGR uint8 (H,W,3) arrays, files in any format that OpenCV knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network together with all that is needed to use it: recipe, categories, device."""
+"""A network with its recipe, categories and device."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Detector:
-    """Images in, detections out.
+    """Detects objects in images.
 
     `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
     returns a list of dicts of raw head outputs, the best last; `family` decodes them. `precision` is what it computes
-    in, `precision_reason` why; `notes` is what a user should know about the weights.
+    in, `precision_reason` why; `notes` are remarks on the weights for the user.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Detector:
         self.device = device
 
     def detect(self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None) -> list[Detections]:
-        """Return the detections of each picture (H,W,3) BGR uint8, boxes in its pixels, strongest first.
+        """Return the detections of each image (H,W,3) BGR uint8, boxes in its pixels, strongest first.
 
-        `settings` default to the recipe's; pictures of any sizes may be mixed, and the batch size in `settings`
+        `settings` default to the recipe's; images of any sizes may be mixed, and the batch size in `settings`
         changes speed only.
         """
         settings = settings or self.recipe.evaluation
@@ -71,7 +71,7 @@ class Detector:
 
     @torch.inference_mode()
     def _detect_views(self, settings: Evaluation, views: Sequence[RenderedView]) -> list[Detections]:
-        # where another size costs a compilation, the rest of a smaller batch is black
+        # with static shapes, smaller batches are padded with black images
         count = settings.batch_size if self.device.plugin.static_shapes else len(views)
         x = network_input(views, self.recipe.data, self.device.torch_device, count)
         if settings.flip:
@@ -79,12 +79,12 @@ class Detector:
         return view_detections(self.family, self.family.detect(self.model, x), views, settings)
 
     def how_it_runs(self) -> str:
-        """Return device and precision, and why these, in a line."""
+        """Return a line with the device, the precision and the reason for it."""
         device = f"{self.device.torch_device} ({self.device.reason})"
         return f"on {device}, {self.precision} ({self.precision_reason})"
 
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
-        """Return a detector over the same network that shows it pictures at another (height, width)."""
+        """Return a detector over the same network with another input size (height, width)."""
         recipe = changed(self.recipe, {"data.image_size": image_size})
         return Detector(
             self.model, recipe, self.categories, self.device, self.precision, self.precision_reason,

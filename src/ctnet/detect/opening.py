@@ -1,4 +1,4 @@
-"""Files as detectors: weights of ctnet and of other projects, and exported graphs."""
+"""Detectors from files: weights of ctnet and of other projects, and exported graphs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def load_detector(
 ) -> Detector:
     """Return the detector in a file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
 
-    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose pictures
-    and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
-    makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
-    Without `verify` the checksum of ctnet's files is not compared.
-    Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
+    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose images
+    and test settings replace those that come with it. `precision` auto is the fastest safe one of the device; `compile`
+    makes the first batch of each size slow, the others faster. `allow_partial` initialises missing tensors randomly.
+    Without `verify` the checksum of ctnet's files is not compared. Raises WeightsError when the file is unusable,
+    DeviceUnavailable or ConfigError for the device.
     """
     weights = open_weights(Path(file), config, verify=verify)
     opened = open_device(device)
@@ -53,9 +53,9 @@ def open_detector(
     trust: bool = False,
     verify: bool = True,
 ) -> Detector:
-    """Return the detector in a file of weights or an exported file, told apart by suffix.
+    """Return the detector in a file of weights or an exported file, by suffix.
 
-    `trust` loads exported programs that ctnet did not write here. Raises what `load_detector` raises, MissingExtra when
+    `trust` loads exported programs from elsewhere. Raises what `load_detector` raises, MissingExtra when
     the runtime is not installed, and ConfigError for options that an exported file has no use for.
     """
     format = format_of(file)
@@ -67,7 +67,7 @@ def open_detector(
     given = [flag for flag, value in useless.items() if value]
     if given or device not in ("auto", "cpu"):
         raise ConfigError(
-            f"an exported file is what it is, and runs on {format.runs_on}",
+            f"an exported file has a fixed precision and runs on {format.runs_on}",
             got=" ".join(given) or f"--device {device}",
             hint="export the weights again with other settings",
         )
@@ -79,7 +79,7 @@ def open_exported(
 ) -> Detector:
     """Return the detector in an exported file, run by the format's runtime.
 
-    Raises WeightsError for a program that ctnet did not write here, unless it is to be trusted.
+    Raises WeightsError for a program that ctnet did not write here, unless `trust` is set.
     """
     format.require_runtime()
     if not file.is_file():

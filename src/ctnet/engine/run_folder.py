@@ -1,4 +1,4 @@
-"""The folder of a run: a fresh one, or one to go on with; what ran and where, written before the first step."""
+"""The folder of a run, new or resumed, and the facts written into it before the first step."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Itera
                 _require_free(folder)
             yield folder
     except CtnetError:
-        with suppress(OSError):  # a mistake leaves no empty folder behind
+        with suppress(OSError):  # leave no empty folder after an error
             folder.rmdir()
         raise
 
@@ -77,7 +77,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _began_a_run(folder: Path) -> bool:
-    """Say whether a run began there that has saved nothing: all but its checkpoints can be written again."""
+    """Return whether a run without checkpoints is in the folder, which may then be reused."""
     try:
         began = json.loads((folder / "env.json").read_text(encoding="utf-8"))["schema"] == _ENVIRONMENT
     except (OSError, ValueError, KeyError, TypeError):
@@ -107,7 +107,7 @@ def _newest_run() -> Path:
 
 def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict[str, AnnotationSet]) -> None:
     """Write `env.json` and `config.yaml`, the resolved recipe."""
-    # first what shows that a run began here: the folder of a run that is killed now can be used again
+    # env.json first: it marks the folder as a run, so that it can be reused if the run is killed now
     write_file(folder / "env.json", json.dumps(_environment(device, sets), indent=2).encode())
     write_file(folder / "config.yaml", to_yaml(recipe).encode())
 
@@ -168,7 +168,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
             "the data set has changed since the run began",
             run=folder,
             **changed,
-            hint="--accept-changed-data goes on with it; the result is then that of no single run",
+            hint="--accept-changed-data continues with the changed data",
         )
     write_file(folder / "env.json", json.dumps({**environment, "data": now}, indent=2).encode())
     return "; ".join(f"{split}: {words}" for split, words in changed.items())

@@ -1,4 +1,4 @@
-"""Other projects' checkpoints in ctnet's names, with the recipe that their pictures need."""
+"""Other projects' checkpoints in ctnet's names, with the recipe that their images need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reading:
     """A foreign file in our names.
 
     `tensors` hold what the network asks for, under our names, and what it does not know, under the file's;
-    `file_names` lead from ours to the file's. `left_out` are (name, reason) of tensors that no network needs.
+    `file_names` lead from ours to the file's. `left_out` are (name, reason) of tensors that are not used.
     """
 
     container: Container
@@ -52,17 +52,17 @@ class Reading:
     notes: tuple[str, ...]
 
 
-def read_foreign(container: Container, source: object, *, trunk_only: bool = False) -> Reading:
+def read_foreign(container: Container, source: object, *, backbone_only: bool = False) -> Reading:
     """Return the file's tensors in our names. Raises WeightsError when no format knows them.
 
-    With `trunk_only` the network is its backbone, whatever else the file holds or lacks.
+    With `backbone_only` the network is its backbone, whatever else the file holds.
     """
     found = identify(container.tensors)
     if found is None:
         raise _unknown(container, source)
     format, structure = found
     spelled = _spell(container, format, source)
-    if trunk_only or format.recipe is None:
+    if backbone_only or format.recipe is None:
         model, num_classes = CenterNetModel(**structure), None
     else:
         model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
@@ -202,7 +202,7 @@ def _some(names: list[str], count: int = 3) -> str:
 
 
 def with_config(weights: Weights, config: str) -> Weights:
-    """Return the weights with the pictures, decoding and test settings of another recipe.
+    """Return the weights with the images, decoding and test settings of another recipe.
 
     Raises ConfigError for an unknown one.
     """

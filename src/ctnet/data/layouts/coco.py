@@ -105,7 +105,7 @@ def read_area(value: object) -> float | None:
 
 
 def is_file_name(value: object) -> TypeGuard[str]:
-    """Say whether the value can be a picture's `file_name`; it may lie anywhere, since it is only read."""
+    """Return whether the value can be an image's `file_name`; it may lie anywhere, since it is only read."""
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
@@ -308,7 +308,7 @@ def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
 def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn:
     shown = "nothing" if got is None else reprlib.repr(got)
     raise DataError(
-        f"{json_file.name}: {where} is not as it must be",
+        f"{json_file.name}: {where} is malformed",
         file=json_file,
         expected=expected,
         got=shown,

@@ -30,7 +30,7 @@ LAYOUTS = [
         writer=voc.WRITER,
     ),
 ]  # fmt: skip
-"""in the order in which they are tried: what describes itself comes before what is guessed from names"""
+"""in the order in which they are tried: layouts with a file of their own before those recognised by folder names"""
 
 
 class NoLayout(DataError):

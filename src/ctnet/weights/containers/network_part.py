@@ -1,4 +1,4 @@
-"""Which part of a checkpoint is the network, and what else in it is worth knowing."""
+"""The network in a checkpoint, and the plain values beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]
     """Return the name of the part that holds the network, its tensors, and all that is plain in the file.
 
     Tensors and arrays outside the network, and whatever is neither plain nor a tensor, are left out.
-    Raises WeightsError when no part holds tensors, or one of them is not what it claims to be.
+    Raises WeightsError when no part holds tensors, or one of them is malformed.
     """
     found = _network(tree) if isinstance(tree, dict) else None
     if found is None:
@@ -69,7 +69,7 @@ def _no_network(tree: Any, path: Path) -> WeightsError:
 
 
 def _tensor(value: Tensor | Array | Unusual, name: str, path: Path) -> Tensor:
-    """Return an ordinary tensor on the cpu, after a look at whether its numbers are there."""
+    """Return an ordinary tensor on the CPU, after a check that its storage is large enough."""
     if isinstance(value, Array):
         if value.values is None:
             raise damaged(path, f"{name} is an array without content")
