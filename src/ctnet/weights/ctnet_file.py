@@ -162,6 +162,7 @@ def read_own(kind: type[Metadata], content: Any, schema: str | None, source: obj
     except ConfigError as error:
         raise WeightsError(
             f"the recipe in the file does not suit ctnet {__version__}", file=source,
-            written_by=f"ctnet {content['ctnet']}" if "ctnet" in content else None, got=error,
+            written_by=f"ctnet {content['ctnet']}" if "ctnet" in content else None,
+            got=error.in_a_line("setting"),
         ) from None  # fmt: skip
     return about

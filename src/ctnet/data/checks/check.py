@@ -94,7 +94,7 @@ def check(
         except DataError as error:
             unreadable.append(error)
             table, problems = None, []
-        examples = [text for error in unreadable if (text := _in_a_line(error)) not in reported]
+        examples = [text for error in unreadable if (text := error.in_a_line("file")) not in reported]
         reported.update(examples)
         findings += found("annotations-unreadable", file, examples)
         if table is None:
@@ -120,12 +120,6 @@ def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path,
     if split.layout.content:
         return split.layout.content(split.files), split.files.image_folders
     return coco_dict(split.read(tolerate)), (Path(),)
-
-
-def _in_a_line(error: DataError) -> str:
-    """Return the message and facts of an error without its file, which the message names where it matters."""
-    facts = ", ".join(f"{name} {value}" for name, value in error.facts.items() if name != "file")
-    return f"{error.message}: {facts}" if facts else error.message
 
 
 def _look(tables: list[Tables], decode: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:
