@@ -140,7 +140,7 @@ def resume(
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
         trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
-        restore_state(content, trainer.state, device, folder / LAST)
+        restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
         if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
             step = trainer.state.step
             summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder, step))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
@@ -206,7 +209,8 @@ class Trainer:
         epoch = self._epoch
         with self.speed.paused():
             try:
-                numbers = self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
+                with self._averaged_statistics():
+                    numbers = self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
             except Stopped:
                 self._stop_if_told(stop, None, saved=True)
                 raise
@@ -230,12 +234,29 @@ class Trainer:
 
     def save(self) -> None:
         """Write `last.pt`, atomically, and keep numbered copies."""
-        with self.speed.paused():
-            self.world.average_(self.state.running_statistics())
-            self.world.broadcast_from_rank0(self._write_state)
+        with self.speed.paused(), self._averaged_statistics() as statistics:
+            self.world.broadcast_from_rank0(lambda: self._write_state(statistics))
             self.saved_step = self.state.step
 
-    def _write_state(self) -> None:
+    @contextmanager
+    def _averaged_statistics(self) -> Iterator[list[Tensor]]:
+        """Give the network the ranks' mean running statistics while the block lasts, and the block each rank's own.
+
+        Afterwards each rank has its own again, so that training does not depend on what was saved or evaluated.
+        """
+        if self.world.size == 1:
+            yield []
+            return
+        statistics = self.state.running_statistics()
+        own = torch.cat([tensor.flatten() for tensor in statistics])
+        everyones = self.world.gather(own.cpu())
+        self.world.average_(statistics)
+        try:
+            yield everyones
+        finally:
+            self.state.set_statistics(own)
+
+    def _write_state(self, statistics: list[Tensor]) -> None:
         checkpoints, record = self.folder / "checkpoints", self.state.record
         record.files, record.wall_s = self.log.sizes(), self._wall_s()
         save_state(
@@ -245,7 +266,7 @@ class Trainer:
             self.annotations.categories,
             str(self.data),
             self.device,
-            self.world.size,
+            statistics,
         )
         keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
 
