@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 
 def _fresh(recipe):
     device = open_device("cpu")
-    return new_state(recipe, 2, device, choose_precision("off", device), 1e-3), device
+    return new_state(recipe, 2, device, choose_precision("fp32", device), 1e-3), device
 
 
 def test_the_state_itself_goes_on(run):

@@ -81,7 +81,7 @@ def test_a_head_of_ones_own_is_trained_exported_and_drawn(orientation, annotatio
     assert np.allclose(sample.targets.rows["orientation"][0], expected / np.linalg.norm(expected), atol=1e-5)
 
     device = open_device("cpu")
-    precision = choose_precision("off", device)
+    precision = choose_precision("fp32", device)
     state = new_state(family, len(annotations.categories), device, precision, 1e-3)
     lively(state.network, (64, 64)).train()
     updater = Updater(state, device, precision, World())
