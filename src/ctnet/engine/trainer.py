@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import torch
@@ -100,6 +101,7 @@ class Trainer:
         when a process that reads pictures was killed.
         """
         self.started -= self.state.record.wall_s
+        self.saved_step = self.state.step or -1
         if self.world.leads:
             if self.state.step:  # the kill may have come between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
@@ -109,6 +111,8 @@ class Trainer:
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
                 self._loop(profiler, stop, steps)
+            except KeyboardInterrupt:
+                raise self._told_once(self._left_at_once(stop.number or SIGINT)) from None
             finally:
                 profiler.close(self.reporter)
                 self.log.close()
@@ -287,6 +291,13 @@ class Trainer:
                 run=self.folder,
             )
         )
+
+    def _left_at_once(self, number: int) -> Interrupted:
+        """Return what a second signal raises while the first one is being answered."""
+        if self.saved_step < 0:
+            return Interrupted("interrupted before anything was saved", signal_number=number)
+        saved = f"interrupted before all was saved; the state after step {self.saved_step} is"
+        return Interrupted(saved, signal_number=number, run=self.folder)
 
     def _told_once(self, error: CtnetError) -> CtnetError:
         """Return what this rank raises when all ranks run into the same error."""
