@@ -44,8 +44,7 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load a `state_dict`, also another kind of device's: how weights are updated here, but for the rate, is not for
-    the file to say.
+    """Load a `state_dict`, also another kind of device's: its averages and rate; how weights are updated is ours.
 
     Raises ValueError, KeyError or TypeError for averages that are not of these weights.
     """
