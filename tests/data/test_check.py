@@ -51,6 +51,7 @@ ROWS = [
     (spoiled.unknown_image, "image-unknown", "error", "annotation 20: image_id 77"),
     (spoiled.half_an_image, "entry-malformed", "error", "images[4]"),
     (spoiled.no_object, "entry-malformed", "error", "annotations[4] = 'box'"),
+    (spoiled.too_many_categories, "categories-refused", "error", "from 1 to 32,768 categories are expected"),
     (spoiled.no_images, "images-none", "error", "train"),
     (spoiled.no_boxes, "boxes-none", "warning", "train"),
     (spoiled.no_val, "split-missing", "info", "val"),

@@ -49,7 +49,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
     Raises ValueError, KeyError or TypeError for averages that are not of these weights.
     """
     rules = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    groups = [{"params": group["params"], **rule} for group, rule in zip(saved["param_groups"], rules, strict=True)]
+    groups = [
+        {**rule, "params": group["params"], "lr": float(group["lr"])}  # a run that is at its end saves it as it was
+        for group, rule in zip(saved["param_groups"], rules, strict=True)
+    ]
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
     for parameter, state in optimizer.state.items():
         if state and set(state) not in _STATES:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
 import shlex
 import sys
@@ -15,12 +17,13 @@ import torch
 
 from ctnet._version import __version__
 from ctnet.config.load import to_yaml
+from ctnet.config.ranges import LONGEST_TEXT
 from ctnet.config.schema import Recipe
 from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
 from ctnet.devices.survey import package_versions
 from ctnet.errors import ConfigError, CtnetError, DataError
-from ctnet.files import new_numbered_folder, remove_leftovers, write_file
+from ctnet.files import cache_folder, is_file, new_numbered_folder, remove_leftovers, write_file
 from ctnet.lock import only_writer
 from ctnet.types import AnnotationSet
 
@@ -52,6 +55,9 @@ def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Itera
         with _held(folder):
             if not reuse:
                 _require_free(folder)
+            if out is not None:
+                with suppress(CtnetError, OSError):
+                    write_file(_note(), os.fsencode(folder.absolute()))
             yield folder
     except CtnetError:
         with suppress(OSError):  # leave no empty folder after an error
@@ -89,19 +95,30 @@ def _began_a_run(folder: Path) -> bool:
 def run_to_resume(run: Path | None) -> Iterator[Path]:
     """Give the folder, or the one whose `last.pt` is newest, which this process alone writes.
 
-    Raises ConfigError when there is nothing to resume, or when another process writes it.
+    A run may be named by its `last.pt`. Raises ConfigError when there is nothing to resume, or when another process
+    writes it.
     """
     folder = _newest_run() if run is None else run
+    if folder.parts[-2:] == LAST.parts:
+        folder = folder.parents[1]
     if not (folder / LAST).is_file():
         raise ConfigError("the folder holds no run to resume", looked_for=folder / LAST)
     with _held(folder):
         yield folder
 
 
+def _note() -> Path:
+    """Return the file that names the run that was last given a folder of its own from the present folder."""
+    return cache_folder() / "runs" / hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:32]
+
+
 def _newest_run() -> Path:
     states = list(RUNS.glob(f"*/{LAST}"))
+    with suppress(OSError):
+        states.append(Path(os.fsdecode(_note().read_bytes()[:LONGEST_TEXT])) / LAST)
+    states = [path for path in states if is_file(path)]
     if not states:
-        raise ConfigError("no run to resume", looked_in=RUNS)
+        raise ConfigError("no run to resume", looked_in=RUNS, hint="--resume RUN names one that was started elsewhere")
     return max(states, key=lambda path: path.stat().st_mtime).parents[1]
 
 
@@ -109,6 +126,11 @@ def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict
     """Write `env.json` and `config.yaml`, the resolved recipe."""
     # env.json first: it marks the folder as a run, so that it can be reused if the run is killed now
     write_file(folder / "env.json", json.dumps(_environment(device, sets), indent=2).encode())
+    write_recipe(folder, recipe)
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write `config.yaml`, the resolved recipe."""
     write_file(folder / "config.yaml", to_yaml(recipe).encode())
 
 

@@ -18,8 +18,15 @@ from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
-from ctnet.engine.run_folder import LAST, new_run_folder, require_same_data, run_to_resume, write_run_facts
-from ctnet.engine.schedule import peak_lr
+from ctnet.engine.run_folder import (
+    LAST,
+    new_run_folder,
+    require_same_data,
+    run_to_resume,
+    write_recipe,
+    write_run_facts,
+)
+from ctnet.engine.schedule import lr_factor, peak_lr
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
@@ -114,22 +121,23 @@ def resume(
     world: World,
     *,
     data: Path | None = None,
+    epochs: int | None = None,
     max_steps: int | None = None,
     accept_changed_data: bool = False,
     profile: bool = False,
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
-    All settings come from the run, so that the result equals an uninterrupted one; `data` is the new path of its
+    All settings come from the run, so that the result equals an uninterrupted one, but for the length that `epochs` and
+    `max_steps` give it; `data` is the new path of its
     images. Changed annotations are refused unless accepted. Another number of processes share the same batches.
     """
     with _shared(run_to_resume(run), world) as folder:
         content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
-        recipe = changed(about.recipe, {"train.batch_size": _rebatched(about.recipe, about.world_size, world.size)})
-        if max_steps is not None:
-            if max_steps <= about.step:
-                raise ConfigError("the run has come further already", run=folder, step=about.step, max_steps=max_steps)
-            recipe = changed(recipe, {"train.max_steps": max_steps})
+        length = {"schedule.epochs": epochs, "train.max_steps": max_steps}
+        length = {key: number for key, number in length.items() if number is not None}
+        share = _rebatched(about.recipe, about.world_size, world.size)
+        recipe = changed(about.recipe, {"train.batch_size": share, **length})
         path = data or Path(about.data)
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
@@ -139,15 +147,38 @@ def resume(
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
         trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
-        restore_state(content, trainer.state, device, folder / LAST)
+        restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
+        if changed(about.recipe, length) != about.recipe:
+            _take_length(trainer, about.recipe.schedule.epochs)
         if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
             step = trainer.state.step
             summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder, step))
             if summary is not None:
-                reporter.message(f"{folder}: already complete at step {trainer.state.step}")
+                reporter.message(f"{folder}: complete since step {step}; --epochs N trains it further")
                 return summary
         reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
         return _run(trainer)
+
+
+def _take_length(trainer: Trainer, epochs_before: int) -> None:
+    """Write down that the run has another length, and report what its schedule does then. Raises ConfigError."""
+    recipe, step, per_epoch = trainer.recipe, trainer.state.step, trainer.steps_per_epoch
+    if trainer.total_steps <= step:
+        raise ConfigError(
+            "the run has come as far already", run=trainer.folder,
+            trained=f"{step} steps, {step / per_epoch:.4g} epochs of {per_epoch}",
+            epochs=recipe.schedule.epochs, max_steps=recipe.train.max_steps or None,
+        )  # fmt: skip
+    if trainer.world.leads:
+        write_recipe(trainer.folder, recipe)
+    if recipe.schedule.epochs != epochs_before:
+        before = lr_factor(recipe.schedule, max(step - 1, 0), per_epoch, epochs_before * per_epoch)
+        now = lr_factor(recipe.schedule, step, per_epoch, trainer.planned_steps)
+        trainer.reporter.message(
+            f"{recipe.schedule.epochs} epochs instead of {epochs_before}: the learning rate follows "
+            f"schedule.name={recipe.schedule.name} over the new length from step {step} on, where it goes from "
+            f"{trainer.peak_lr * before:.3g} to {trainer.peak_lr * now:.3g}"
+        )
 
 
 def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
@@ -97,6 +101,7 @@ class Trainer:
         when a process that reads images was killed.
         """
         self.started -= self.state.record.wall_s
+        self.saved_step = self.state.step or -1
         if self.world.leads:
             if self.state.step:  # the run may have been killed between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
@@ -106,6 +111,8 @@ class Trainer:
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
                 self._loop(profiler, stop, steps)
+            except KeyboardInterrupt:
+                raise self._told_once(self._left_at_once(stop.number or SIGINT)) from None
             finally:
                 profiler.close(self.reporter)
                 self.log.close()
@@ -206,7 +213,8 @@ class Trainer:
         epoch = self._epoch
         with self.speed.paused():
             try:
-                numbers = self.validation.run(self.state, self.folder, epoch, on_image=stop.check)
+                with self._averaged_statistics():
+                    numbers = self.validation.run(self.state, self.folder, epoch, on_image=stop.check)
             except Stopped:
                 self._stop_if_told(stop, None, saved=True)
                 raise
@@ -230,12 +238,29 @@ class Trainer:
 
     def save(self) -> None:
         """Write `last.pt`, atomically, and keep numbered copies."""
-        with self.speed.paused():
-            self.world.average_(self.state.running_statistics())
-            self.world.broadcast_from_rank0(self._write_state)
+        with self.speed.paused(), self._averaged_statistics() as statistics:
+            self.world.broadcast_from_rank0(lambda: self._write_state(statistics))
             self.saved_step = self.state.step
 
-    def _write_state(self) -> None:
+    @contextmanager
+    def _averaged_statistics(self) -> Iterator[list[Tensor]]:
+        """Give the network the ranks' mean running statistics while the block lasts, and the block each rank's own.
+
+        Afterwards each rank has its own again, so that training does not depend on what was saved or evaluated.
+        """
+        if self.world.size == 1:
+            yield []
+            return
+        statistics = self.state.running_statistics()
+        own = torch.cat([tensor.flatten() for tensor in statistics])
+        everyones = self.world.gather(own.cpu())
+        self.world.average_(statistics)
+        try:
+            yield everyones
+        finally:
+            self.state.set_statistics(own)
+
+    def _write_state(self, statistics: list[Tensor]) -> None:
         checkpoints, record = self.folder / "checkpoints", self.state.record
         record.files, record.wall_s = self.log.sizes(), self._wall_s()
         save_state(
@@ -245,7 +270,7 @@ class Trainer:
             self.annotations.categories,
             str(self.data),
             self.device,
-            self.world.size,
+            statistics,
         )
         keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
 
@@ -266,6 +291,13 @@ class Trainer:
                 run=self.folder,
             )
         )
+
+    def _left_at_once(self, number: int) -> Interrupted:
+        """Return what a second signal raises while the first one is being answered."""
+        if self.saved_step < 0:
+            return Interrupted("interrupted before anything was saved", signal_number=number)
+        saved = f"interrupted before all was saved; the state after step {self.saved_step} is"
+        return Interrupted(saved, signal_number=number, run=self.folder)
 
     def _told_once(self, error: CtnetError) -> CtnetError:
         """Return what this rank raises when all ranks run into the same error."""

@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     "image-file-repeated": Kind("error", "images listed more than once", "merge their annotations"),
     "image-unknown": Kind("error", "annotations of an image that is not listed", _REPAIR),
     "category-unknown": Kind("error", "annotations of a category that is not listed", _REPAIR),
+    "categories-refused": Kind("error", "splits whose categories cannot be trained on"),
     "category-repeated": Kind("error", "category ids or names used more than once", "name each class once"),
     "annotation-id-repeated": Kind("error", "annotation ids used more than once", _REPAIR),
     "box-malformed": Kind("error", "boxes that are not four finite numbers", _REPAIR),
