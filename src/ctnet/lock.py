@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ctnet.errors import ConfigError, StorageError
+from ctnet.limits import parse_json
 
 try:
     import fcntl
@@ -22,6 +23,7 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link might lead to a file that is then cut
 _held: dict[Path, os.stat_result] = {}  # the folders that this process alone writes
 
 
@@ -69,7 +71,7 @@ def require_there(path: Path) -> None:
 
 def _take(path: Path, folder: Path) -> IO[str]:
     while True:
-        lock = path.open("a+", encoding="utf-8")
+        lock = os.fdopen(os.open(path, _FLAGS, 0o666), "r+", encoding="utf-8", errors="replace")
         try:
             if fcntl is not None:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +106,7 @@ def _about_us() -> dict[str, Any]:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        about = json.loads(text)
+        about = parse_json(text)
         return {name: about.get(name) for name in _about_us()}
     except (ValueError, AttributeError):
         return {}

@@ -31,7 +31,7 @@ def read_header(content: Content) -> Header | None:
         if re.match(start, content, re.DOTALL):
             try:
                 return read(content)
-            except (struct.error, ValueError, IndexError):
+            except (struct.error, ValueError, LookupError, OverflowError):
                 return None
     return None
 

@@ -10,12 +10,15 @@ import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctnet.distribution import install_command
 from ctnet.engine.record import Record
-from ctnet.files import write_file, writing
+from ctnet.errors import DataError
+from ctnet.files import read_file, write_file, writing
+from ctnet.limits import TEXT_BYTES
 
 
 class Reporter(Protocol):
@@ -90,11 +93,13 @@ class RunLog:
         self._folder, self._record = folder, record
         self._csv, self._log = folder / "metrics.csv", folder / "log.jsonl"
         if record.files is None:
-            record.rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
+            record.rows = [row for row in _read_rows(self._csv) if row["step"] <= start_step]
         else:
             self._cut(record.files)
         # a run that an earlier version began keeps its columns first
-        earlier = next(iter(_read_rows(self._csv)), {})
+        earlier: Mapping[str, Any] = {}
+        with suppress(DataError):  # the rows are in the record
+            earlier = next(iter(_read_rows(self._csv)), {})
         self._columns = list(dict.fromkeys([*earlier, *columns]))
         self.epochs()
         with writing(self._log):
@@ -208,7 +213,14 @@ def _short(value: Any) -> Any:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
+    try:
+        text = io.StringIO(read_file(path, TEXT_BYTES).decode(), newline="")
+        rows = [{name: value for name, value in row.items() if name is not None} for row in csv.DictReader(text)]
+        return [{**row, "epoch": row["epoch"], "step": int(row["step"])} for row in rows]
+    except FileNotFoundError:
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(
+            "the rows of the run cannot be read", file=path, expected="columns epoch and step, numbers of steps",
+            got=repr(error)[:200], hint="move the file away, and the run goes on with a new one",
+        ) from None  # fmt: skip

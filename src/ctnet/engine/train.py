@@ -33,7 +33,8 @@ from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
 from ctnet.families import family_of
-from ctnet.files import write_file
+from ctnet.files import read_file, write_file
+from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
 from ctnet.weights.class_rows import rows_by_class
@@ -184,7 +185,7 @@ def _take_length(trainer: Trainer, epochs_before: int) -> None:
 def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
     """Return the summary if it is of this step, not of an earlier end of the run."""
     with suppress(OSError, ValueError):
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = parse_json(read_file(folder / "summary.json", TEXT_BYTES))
         if isinstance(summary, dict) and summary.get("steps") == step:
             return summary
     return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -33,8 +35,9 @@ class ExportedProgram:
         try:
             program_file, text = checked_copy(path)
             about = read_about(text, path)
-            open_device("cpu")  # registers the program's operators
-            module = torch.export.load(program_file).module()
+            open_device("cpu")  # its kernels stand behind the program's operators
+            with _quiet():
+                module = torch.export.load(program_file).module()
         except (WeightsError, MemoryError):
             raise
         except Exception as error:  # a damaged file raises exceptions of any class
@@ -46,6 +49,17 @@ class ExportedProgram:
         """Return the outputs of one batch."""
         with torch.inference_mode():
             return dict(zip(self.about.output_names, self.module(images.contiguous()), strict=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging the traceback of an error that it raises as well."""
+    log = logging.getLogger("torch.export")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 def load(path: Path, precision: str | None) -> ExportedProgram:

@@ -28,6 +28,7 @@ from ctnet.weights.containers import Container, read_container
 from ctnet.weights.containers.kind import find_kind
 from ctnet.weights.containers.refusals import damaged
 from ctnet.weights.containers.torch_file import load_torch_zip
+from ctnet.weights.containers.zip_file import open_zip
 
 SCHEMA = "ctnet.weights/1"
 STATE_SCHEMA = "ctnet.state/1"
@@ -138,7 +139,7 @@ def read_state(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], Stat
 
 def _compare_checksums(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             spoiled = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise damaged(path, error) from None

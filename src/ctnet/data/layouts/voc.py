@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -226,11 +227,19 @@ def _image(find_image: ImageFinder, name: str, stated: str) -> Path:
     return found or find_image(f"{name}.jpg")
 
 
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # in XML or a list
+
+
 def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:
     """Write the list and the XML files of every split."""
     files = {}
     for split, annotation_set in sets.items():
         names = [category.name for category in annotation_set.categories]
+        for name in (*names, *(image.path.stem for image in annotation_set.images)):
+            if name != name.strip() or not name or _UNWRITABLE.search(name):
+                raise DataError(
+                    "Pascal VOC cannot hold a name", got=repr(name), expected="characters of XML, on one line"
+                )
         for image in annotation_set.images:
             write_file(folder / "Annotations" / f"{image.path.stem}.xml", _to_xml(image, names))
         files[split] = folder / "ImageSets" / "Main" / f"{split}.txt"
