@@ -22,6 +22,10 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)(?:@(.*))?\.tmp(\.\w+)?", re.DOTALL)
 _ABANDONED_S = 24 * 3600.0
 
 
+POINTER = b"version https://git-lfs"
+"""how a file begins that git-lfs left in place of a large one"""
+
+
 def read_file(path: Path, most: Limit = FILE_BYTES) -> bytes:
     """Return the content of an ordinary file; a pipe or a device, which might never end, is not opened.
 

@@ -42,7 +42,7 @@ class Whole:
 def run(tmp_path, monkeypatch):
     """Return a function that runs the command in an empty folder, its detector a stand-in."""
     module = types.ModuleType("ctnet.detect.opening")
-    module.open_detector = lambda *_, **__: Whole()
+    module.load_detector = lambda *_, **__: Whole()
     monkeypatch.setitem(sys.modules, "ctnet.detect.opening", module)
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctnet.data.demo import write_demo
-from ctnet.detect.opening import load_detector, open_detector
+from ctnet.detect.opening import load_detector
 from ctnet.export.formats import format_of
 from ctnet.export.verify import match_detections
 
@@ -49,7 +49,7 @@ def as_outputs(found):
 def assert_same_detections(file, weights, sizes=((64, 96), (51, 133), (200, 40))):
     """Both detectors see images of several sizes, three at a time."""
     ours = load_detector(weights, "cpu", "fp32").with_image_size((64, 96))
-    theirs = open_detector(file)
+    theirs = load_detector(file)
     settings = theirs.recipe.evaluation
     images = [photo(*size) for size in sizes]
     for mine, other in zip(ours.detect(images, settings), theirs.detect(images, settings), strict=True):
@@ -86,7 +86,7 @@ def test_raw_decomposed_files_of_a_fixed_batch(export, narrow):
 def test_a_graph_of_any_size_takes_images_as_they_are(export, narrow, ctnet):
     code, report, file = export("onnx", narrow, "--image-size", "dynamic")
     assert (code, report["size"]) == (0, None), report
-    detector = open_detector(file)
+    detector = load_detector(file)
     kept = detector.recipe.evaluation.model_copy(update={"keep_res": True})
     ours = load_detector(narrow, "cpu", "fp32").detect([photo(75, 210)], kept)[0]
     theirs = detector.detect([photo(75, 210)], kept)[0]

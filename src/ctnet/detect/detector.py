@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ctnet.config import Evaluation, Recipe, changed
+from ctnet.detect.inputs import ColorOrder, Shown, each_image
 from ctnet.detect.stream import detect_stream, view_detections
 from ctnet.detect.views import RenderedView, network_input, render_views
 from ctnet.devices import OpenDevice
@@ -51,17 +51,27 @@ class Detector:
         self.categories = tuple(categories)
         self.device = device
 
-    def detect(self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None) -> list[Detections]:
-        """Return the detections of each image (H,W,3) BGR uint8, boxes in its pixels, strongest first.
+    def detect(
+        self, images: Any, settings: Evaluation | None = None, *, color_order: ColorOrder | None = None
+    ) -> list[Detections]:
+        """Return the detections of each image, boxes in its pixels, strongest first.
 
-        `settings` default to the recipe's; images of any sizes may be mixed, and the batch size in `settings`
-        changes speed only.
+        `images` is one image or many, in a list, a generator or a batch: paths, PIL images, arrays (H,W), (H,W,1),
+        (H,W,3) or (H,W,4), BGR unless `color_order` says RGB, of uint8, uint16 or floating numbers in 0..1 or 0..255,
+        and tensors (C,H,W), for which `color_order` must be stated. Images of any sizes may be mixed.
+        `settings` default to the recipe's; their batch size changes speed only. Raises DataError for anything else.
         """
         settings = settings or self.recipe.evaluation
         size, multiple = self.recipe.data.image_size, self.recipe.model.size_multiple
-        rendered = ((i, render_views(image, size, multiple, settings)) for i, image in enumerate(images_bgr))
-        found = dict(self.stream(rendered, settings))
-        return [found[i] for i in range(len(images_bgr))]
+        shown: list[Shown] = []
+
+        def rendered() -> Iterator[tuple[int, list[RenderedView]]]:
+            for image in each_image(images):
+                shown.append(Shown(image, color_order, self.categories, self.family))
+                yield len(shown) - 1, render_views(shown[-1].image(), size, multiple, settings)
+
+        found = dict(self.stream(rendered(), settings))
+        return [replace(found[i], origin=origin) for i, origin in enumerate(shown)]
 
     def stream(
         self, images: Iterable[tuple[Key, list[RenderedView]]], settings: Evaluation

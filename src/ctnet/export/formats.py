@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctnet.distribution import install_command
-from ctnet.errors import ConfigError, MissingExtra
+from ctnet.errors import ConfigError, MissingExtra, nearest
 from ctnet.export import (
     executorch_format,
     om_format,
@@ -159,7 +159,8 @@ def format_named(name: str) -> ExportFormat:
     for candidate in FORMATS:
         if candidate.name == name:
             return candidate
-    raise ConfigError("unknown export format", got=name, expected=", ".join(f.name for f in FORMATS))
+    names = [candidate.name for candidate in FORMATS]
+    raise ConfigError("unknown export format", got=name, expected=", ".join(names), nearest=nearest(name, names))
 
 
 def format_of(path: Path) -> ExportFormat | None:

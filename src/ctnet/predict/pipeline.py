@@ -35,7 +35,7 @@ class Detects(Protocol):
     def categories(self) -> tuple[Category, ...]:
         """Its classes in label order."""
 
-    def detect(self, images_bgr: Sequence[Image], settings: Evaluation | None = None) -> list[Detections]:
+    def detect(self, images: Sequence[Image], settings: Evaluation | None = None) -> list[Detections]:
         """Return the detections of each image."""
 
 

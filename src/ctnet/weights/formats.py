@@ -47,10 +47,23 @@ class Format:
 
     def reason_to_leave_out(self, name: str) -> str | None:
         """Return why no network needs this tensor, None for one that has to fit."""
-        return next((reason for pattern, reason in self.left_out if re.search(pattern, name)), None)
+        rules = (*self.left_out, (r"^n_averaged$", "counter of an averaged model"))
+        return next((reason for pattern, reason in rules if re.search(pattern, name)), None)
 
 
-WRAPPERS: Rules = ((r"^((module|_orig_mod|model)\.)+", ""),)  # DataParallel, torch.compile, averaged models
+WRAPPERS: Rules = (
+    (r"(?:(?<=\.)|^)_(?:orig_mod|forward_module|fsdp_wrapped_module|checkpoint_wrapped_module)\.", ""),
+    (r"^((module|model)\.)+", ""),  # DataParallel, Lightning, averaged models
+)
+"""what a wrapper of one's own network puts into its names"""
+PREFERRED = ("teacher", "ema", "encoder_q", "online")
+"""of several networks of one kind in a file, those whose prefix holds such a word come first"""
+_FIRST_TENSOR = re.compile(
+    r"(.+\.)(?:layer1\.0\.conv1|res2\.0\.conv1|base_layer\.0|features\.0\.0|conv_stem|pre\.0\.conv"
+    r"|base\.feature_1\.0\.0)\.weight"
+)
+"""a tensor that every network here has one of, behind whatever a network around it puts before its names"""
+_MOST_PREFIXES = 8
 IMAGENET_HEAD = "ImageNet classifier"
 IMAGENET_INPUT = ("data.color_order=rgb", "data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]")
 
@@ -239,10 +252,18 @@ FORMATS = (
 )  # fmt: skip
 
 
-def identify(names: Collection[str]) -> tuple[Format, Structure] | None:
-    """Return the format whose names these are and the network they belong to; None when no format knows them."""
-    for candidate in FORMATS:
-        structure = candidate.structure({candidate.spell(name) for name in names})
-        if structure is not None:
-            return candidate, structure
+def identify(names: Collection[str]) -> tuple[Format, Structure, str] | None:
+    """Return the format whose names these are, the network they belong to, and the prefix in front of its names.
+
+    Without a prefix all names are the network's; with one (`backbone.body.`, `module.encoder_q.`) those that have it.
+    Returns None when no format knows them.
+    """
+    found = dict.fromkeys(match[1] for match in map(_FIRST_TENSOR.fullmatch, names) if match)
+    prefixes = sorted(found, key=lambda prefix: not any(word in prefix for word in PREFERRED))
+    for prefix in ("", *prefixes[:_MOST_PREFIXES]):
+        inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        for candidate in FORMATS:
+            structure = candidate.structure({candidate.spell(name) for name in inside})
+            if structure is not None:
+                return candidate, structure, prefix
     return None

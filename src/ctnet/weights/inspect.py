@@ -41,7 +41,8 @@ def inspect_file(path: Path) -> dict[str, Any]:
         network = _empty(Recipe(model=reading.model), 1).get_submodule("backbone")
         backbone = {name.removeprefix("backbone."): tensor for name, tensor in reading.tensors.items()}
         document |= {"kind": "backbone", "model": {"backbone": reading.model.backbone}, "notes": list(reading.notes)}
-        return document | _fit(fit(network, backbone), left_out)
+        names = {ours.removeprefix("backbone."): theirs for ours, theirs in reading.file_names.items()}
+        return document | _fit(fit(network, backbone, names), left_out)
     weights = foreign_weights(reading, path)
     network = _empty(weights.recipe, len(weights.categories))
     return document | _detector(weights) | _fit(fit(network, weights.tensors, weights.file_names), left_out)

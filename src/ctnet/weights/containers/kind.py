@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ctnet.errors import WeightsError
+from ctnet.files import POINTER
 from ctnet.weights.containers.mindspore_file import begins_like_mindspore
 from ctnet.weights.containers.refusals import no_weights
 
@@ -30,7 +31,7 @@ _FOREIGN = (
         "an ONNX model",
         "weights are read from .safetensors, .pt, .pth, .pkl, .ckpt",
     ),
-    (rb"version https://git-lfs", "a git-lfs pointer, not the file", "run `git lfs pull`"),
+    (POINTER, "a git-lfs pointer, not the file", "run `git lfs pull`"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first"),
     (rb"\x89HDF", "an HDF5 file (Keras?)", None),
