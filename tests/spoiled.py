@@ -212,6 +212,13 @@ def no_images(data):
     data.train["images"], data.train["annotations"] = [], []
 
 
+def too_many_categories(data):
+    from ctnet.config.ranges import MOST_CATEGORIES
+
+    for content in data.content.values():
+        content["categories"] = [{"id": i, "name": f"c{i}"} for i in range(1, MOST_CATEGORIES + 2)]
+
+
 def no_boxes(data):
     data.train["annotations"] = []
 

@@ -51,6 +51,7 @@ ROWS = [
     (spoiled.unknown_image, "image-unknown", "error", "annotation 20: image_id 77"),
     (spoiled.half_an_image, "entry-malformed", "error", "images[4]"),
     (spoiled.no_object, "entry-malformed", "error", "annotations[4] = 'box'"),
+    (spoiled.too_many_categories, "categories-refused", "error", "from 1 to 32,768 categories are expected"),
     (spoiled.no_images, "images-none", "error", "train"),
     (spoiled.no_boxes, "boxes-none", "warning", "train"),
     (spoiled.no_val, "split-missing", "info", "val"),
@@ -176,7 +177,7 @@ def test_pixels_in_a_yolo_file_are_found(tmp_path):
     finding, *rest = check(tmp_path).findings
     assert (finding.severity, finding.code) == ("error", "annotations-unreadable")
     assert finding.message == (
-        "data.yaml: 1 places in annotation files that cannot be understood; first: a.txt:1 is not as it must be: "
+        "data.yaml: 1 places in annotation files that cannot be understood; first: a.txt:1 is malformed: "
         "expected fractions of the image between 0 and 1; these look like pixels, got 0 40 30 20 20"
     )
     assert {f.code for f in rest} == {"boxes-none", "split-missing", "image-unannotated", "category-ids-mapped"}

@@ -16,7 +16,7 @@ import torch
 from runs import assert_same, records
 
 TINY = (
-    "model.neck=deform", "optimizer.lr=2e-3",
+    "centernet_mobilenetv2", "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=1",
     "train.batch_size=2", "train.log_every=1", "train.save_every_steps=2", "train.eval_every=0",
 )  # fmt: skip
@@ -120,9 +120,9 @@ def test_two_launchers_are_one_run(small_set, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broken_picture_on_any_rank_is_told_once_with_its_code(small_set, tmp_path):
-    for picture in (small_set / "images" / "train").iterdir():
-        picture.write_bytes(b"")
+def test_a_broken_image_on_any_rank_is_told_once_with_its_code(small_set, tmp_path):
+    for image in (small_set / "images" / "train").iterdir():
+        image.write_bytes(b"")
     _, err = finish(train("--nproc", 2, "--data", small_set, "--out", tmp_path / "run", *TINY), 3)
     assert err.count("error:") == 1
     assert "Traceback" not in err
@@ -145,17 +145,20 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_a_killed_rank_or_launcher_ends_all_and_the_run_goes_on_exactly(small_set, tmp_path):
+def test_a_killed_rank_or_launcher_and_a_stop_end_all_and_the_run_goes_on_exactly(small_set, tmp_path):
     common = ("--nproc", 2, "--data", small_set, "--epochs", 2, *TINY)
     straight = tmp_path / "straight"
     finish(train(*common, "--out", straight))
-    for victim in ("launcher", "rank"):
+    for victim in ("launcher", "rank", "nobody"):
         out = tmp_path / victim
         launcher = train(*common, "--out", out)
         wait_for_step(out, 3, launcher)  # a state of step 2 is saved
         others = processes_of(launcher.pid)
         assert len(others) >= 4
-        os.kill(launcher.pid if victim == "launcher" else process_of_rank(launcher, 1), signal.SIGKILL)
+        if victim == "nobody":
+            launcher.send_signal(signal.SIGTERM)  # saves between two states of those that it saves by its settings
+        else:
+            os.kill(launcher.pid if victim == "launcher" else process_of_rank(launcher, 1), signal.SIGKILL)
         begin = time.monotonic()
         _, err = launcher.communicate(timeout=30)
         while any(map(is_alive, others)):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from runs import assert_same, records
 
 TINY = (
-    "model.neck=deform", "optimizer.lr=2e-3",
+    "centernet_mobilenetv2", "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=2",
     "train.batch_size=4", "train.log_every=1", "train.save_every_steps=2", "train.eval_every=2",
 )  # fmt: skip
@@ -74,7 +75,7 @@ def test_a_loader_process_out_of_memory_is_told_and_the_run_goes_on(small_set, t
     loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(loaders[0]), signal.SIGKILL)  # as the system does when memory runs out
     _, err = finish(process, 4)
-    assert "a process that reads pictures died" in err
+    assert "a process that reads images died" in err
     assert "killed by signal: Killed" in err
     assert "data.workers" in err
     assert "Traceback" not in err
@@ -240,3 +241,50 @@ def test_loader_processes_end_with_the_run(small_set, tmp_path):
     while any(Path(f"/proc/{pid}").exists() for pid in loaders):
         assert time.monotonic() - begin < 10
         time.sleep(0.05)
+
+
+def test_a_finished_run_is_extended_by_its_last_pt(ctnet, small_set, tmp_path):
+    steady = (*ALONE, "schedule.name=constant", "schedule.warmup=0")
+    assert ctnet("train", "--data", small_set, "--epochs", 2, "--out", tmp_path / "straight", *steady)[0] == 0
+    out = tmp_path / "run"
+    assert ctnet("train", "--data", small_set, "--epochs", 1, "--out", out, *steady, "train.eval_every=1")[0] == 0
+    last = out / "checkpoints" / "last.pt"
+    code, _, err = ctnet("train", "--resume", last)
+    assert (code, "complete since step 3; --epochs N trains it further" in err) == (0, True), err
+    for arguments, words in (("--epochs", 0), "epochs"), (("--max-steps", 2), "the run has come as far already"):
+        code, _, err = ctnet("train", "--resume", out, *arguments)
+        assert (code, words in err) == (2, True), err
+    code, _, err = ctnet("train", "--resume", last, "--epochs", 2)
+    assert code == 0, err
+    assert "2 epochs instead of 1: the learning rate follows schedule.name=constant over the new length" in err
+    assert "epochs: 2" in (out / "config.yaml").read_text()
+    for part in ("step", "model", "ema", "optimizer", "rng"):
+        assert_same(state(tmp_path / "straight")[part], state(out)[part], part)
+    code, _, err = ctnet("train", "--resume", out, "--epochs", 1)
+    assert (code, "the run has come as far already" in err, "6 steps, 2 epochs of 3" in err) == (2, True, True), err
+
+
+def test_last_is_the_newest_run_also_one_with_a_folder_of_its_own(ctnet, small_set, tmp_path, monkeypatch):
+    out = tmp_path / "elsewhere" / "run"
+    assert ctnet("train", "--data", small_set, "--max-steps", 1, "--out", out, *ALONE)[0] == 0
+    code, _, err = ctnet("train", "--resume", "last", "--max-steps", 2)
+    assert (code, f"{out}: resumed after step 1 of 2" in err) == (0, True), err
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    code, _, err = ctnet("train", "--resume", "last")
+    assert (code, "no run to resume" in err) == (2, True), err
+
+
+def test_a_second_signal_tells_what_is_saved(small_set, tmp_path):
+    out = tmp_path / "run"
+    process = start("--data", small_set, "--epochs", 50, "--out", out, *TINY)
+    wait_for_step(out, 3, process)
+    for _ in range(200):  # until it is gone: one comes while the first is answered
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    _, err = finish(process, 130)
+    assert "Traceback" not in err
+    assert f"continue with --resume {out}" in " ".join(err.split())
+    found = re.search(r"after step (\d+)", " ".join(err.split()))
+    assert found
+    assert int(found[1]) == state(out)["step"]

@@ -50,7 +50,7 @@ def words(world) -> dict:
 
 
 def normalise(world) -> dict:
-    """Run a norm over this rank's pictures of a batch of five, of which rank 0 has none and the last rank the rest."""
+    """Run a norm over this rank's images of a batch of five, of which rank 0 has none and the last rank the rest."""
     torch.manual_seed(0)
     x, upstream = torch.randn(2, 5, 3, 7, 4, dtype=torch.float64) + 3
     norm = SyncBatchNorm2d(3).double()
@@ -78,6 +78,16 @@ def detect(world, device, data: Path) -> dict:
     return {key: (f.boxes_xyxy.tolist(), f.scores.tolist(), f.labels.tolist()) for key, f in found.items()}
 
 
+def stop_and_go(world, device, data: Path, out: Path) -> None:
+    """Train four steps with statistics of each rank's own: at once, and saved after each of two and resumed."""
+    settings = [f"data.path={data}", "train.batch_size=2", *TINY, "train.sync_bn=false"]
+    for name, steps in (("straight", 4), ("resumed", 2)):
+        more = [f"train.max_steps={steps}", f"train.save_every_steps={int(steps == 2)}", "train.ema=0.9"]
+        recipe = load_recipe("centernet_resdcn18", [*settings, *more]).recipe
+        engine.train(recipe, engine.RunOptions(out / name), Silence(), device, world)
+    engine.resume(out / "resumed", Silence(), device, world, max_steps=4)
+
+
 def main(data: Path, out: Path) -> None:
     """Do all of it."""
     torch.set_num_threads(1)
@@ -91,6 +101,8 @@ def main(data: Path, out: Path) -> None:
             ).recipe
             options = engine.RunOptions(out / f"{name}_{world.size}")
             found[name] = engine.train(recipe, options, Silence(), device, world)
+        if world.size > 1:
+            stop_and_go(world, device, data, out)
         torch.save(found, out / f"rank_{world.rank_info.rank}_of_{world.size}.pt")
 
 

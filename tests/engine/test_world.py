@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from runs import assert_same
+
 PROGRAM = Path(__file__).with_name("rank_program.py")
 
 
@@ -34,7 +36,7 @@ def found(tmp_path_factory):
     from ctnet.data.demo import write_demo
 
     folder = tmp_path_factory.mktemp("ranks")
-    # 15 pictures in batches of 4: the last batch of an epoch is shared unevenly
+    # 15 images in batches of 4: the last batch of an epoch is shared unevenly
     data = write_demo(folder / "shapes", images_train=15, images_val=1, seed=3, size=(96, 120))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -69,7 +71,7 @@ def test_a_norm_over_two_ranks_is_that_of_the_whole_batch(found):
         assert torch.equal(everything[name], nothing[name])
 
 
-def test_each_picture_is_evaluated_once_with_the_same_bits(found):
+def test_each_image_is_evaluated_once_with_the_same_bits(found):
     alone, first, second = (found[0][place]["detections"] for place in [(0, 1), (0, 2), (1, 2)])
     assert len(first) == 8
     assert len(second) == 7
@@ -88,3 +90,15 @@ def test_two_processes_train_as_one_with_the_doubled_batch(found, name):
     summaries = [results[place][name] for place in [(0, 1), (0, 2), (1, 2)]]
     assert {summary["effective_batch"] for summary in summaries} == {4 if name == "plain" else 8}
     assert summaries[1]["loss"] == summaries[2]["loss"] == pytest.approx(summaries[0]["loss"], rel=1e-4)
+
+
+def test_ranks_go_on_with_statistics_of_their_own_after_a_save_and_a_resume(found):
+    straight, resumed = (
+        torch.load(found[1] / name / "checkpoints" / "last.pt", weights_only=True) for name in ("straight", "resumed")
+    )
+    own = straight["statistics"]
+    assert not torch.equal(own[0], own[1])
+    means = torch.cat([t.flatten() for name, t in straight["model"].items() if "running_" in name])
+    assert torch.allclose(means, own[:, : len(means)].mean(0))
+    for part in ("step", "model", "ema", "ema_updates", "optimizer", "statistics"):
+        assert_same(straight[part], resumed[part], part)

@@ -52,7 +52,10 @@ BackboneWeights = Annotated[
     ),
 ]
 Resume = Annotated[
-    str | None, options.OutputOption(metavar="RUN", help="Continue a run folder, or the newest with 'last'")
+    str | None,
+    options.OutputOption(
+        metavar="RUN", help="Continue a run folder, or the newest with 'last'; --epochs N trains further"
+    ),
 ]
 AcceptChangedData = Annotated[
     bool,
@@ -151,7 +154,7 @@ def train(
             )
             return
         if recipe is None:
-            start = _resumed(run, data, max_steps, accept_changed_data, profile)
+            start = _resumed(run, data, epochs, max_steps, accept_changed_data, profile)
         else:
             start = _new(recipe, out, weights, backbone_weights, profile, verify)
         _run_here(start, device, rank_info, timeout, as_json)
@@ -206,8 +209,9 @@ def _new(
 
 
 def _resumed(
-    run: Path | None, data: str | None, max_steps: int | None, accept_changed_data: bool, profile: bool
-) -> Start:
+    run: Path | None, data: str | None, epochs: int | None, max_steps: int | None, accept_changed_data: bool,
+    profile: bool,
+) -> Start:  # fmt: skip
     from ctnet.engine import train as engine
 
     moved = None if data is None else Path(data)
@@ -217,6 +221,7 @@ def _resumed(
         opened,
         world,
         data=moved,
+        epochs=epochs,
         max_steps=max_steps,
         accept_changed_data=accept_changed_data,
         profile=profile,
@@ -274,15 +279,16 @@ def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
 
 def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any]) -> None:
     given = [*(arguments or [])]
-    kept = ("--data", "--max-steps")
+    kept = ("--data", "--epochs", "--max-steps")
     given += [key.split()[0] for key, value in flags.items() if value is not None and key.split()[0] not in kept]
     given += [flag for flag, value in files.items() if value is not None]
     if given:
         raise ConfigError(
             "a resumed run keeps its settings",
             got=" ".join(given),
-            hint="--resume goes with --device, --data (if it moved), --max-steps, --accept-changed-data, --profile and "
-            "--json only; start a new run with --weights RUN/checkpoints/best.safetensors to change more",
+            hint="--resume goes with --device, --data (if it moved), --epochs and --max-steps (another length), "
+            "--accept-changed-data, --profile and --json only; start a new run with --weights "
+            "RUN/checkpoints/best.safetensors to change more",
         )
 
 

@@ -19,7 +19,10 @@ Updates = Annotated[StrictInt, Field(ge=0, le=10**12)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def _sound(categories: tuple[Category, ...]) -> tuple[Category, ...]:
+def sound_categories(categories: tuple[Category, ...]) -> tuple[Category, ...]:
+    """Return the categories. Raises ValueError, in words that follow "expected", unless files of weights take them."""
+    if not 1 <= len(categories) <= MOST_CATEGORIES:
+        raise ValueError(f"from 1 to {MOST_CATEGORIES:,} categories are expected, not {len(categories):,}")
     for category in categories:
         if not 0 <= category.id < 2**63 or len(category.name) > LONGEST_TEXT or "\0" in category.name:
             raise ValueError(f"an id from 0 and a name are expected, not {str(tuple(category))[:80]}")
@@ -34,7 +37,7 @@ class NetworkMetadata(BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     recipe: Recipe
-    categories: Annotated[tuple[Category, ...], Field(min_length=1, max_length=MOST_CATEGORIES), AfterValidator(_sound)]
+    categories: Annotated[tuple[Category, ...], AfterValidator(sound_categories)]
 
 
 class WeightsMetadata(NetworkMetadata):

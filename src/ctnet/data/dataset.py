@@ -1,4 +1,4 @@
-"""One door for every layout of data, and the checks that cost nothing before training."""
+"""Open a data set of any layout, and check it quickly before training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctnet.config.metadata import sound_categories
 from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside, to_xywh
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
@@ -37,12 +38,16 @@ def has_split(path: Path, split: str) -> bool:
 def check_usable(annotation_set: AnnotationSet) -> list[str]:
     """Return sentences of warning about a split that can be trained on all the same.
 
-    Reads no image. Raises DataError when there are no images, a file is missing, or most boxes are of
-    another form than they should be.
+    Reads no image. Raises DataError when there are no images, a file is missing, no weights could name the
+    categories, or most boxes are of another form than they should be.
     """
     images = annotation_set.images
     if not images:
         raise DataError("there are no images", file=annotation_set.source, split=annotation_set.split)
+    try:
+        sound_categories(annotation_set.categories)
+    except ValueError as error:
+        raise DataError(f"the categories cannot be trained on: {error}", file=annotation_set.source) from None
     missing = [image.path for image in images if not is_file(image.path)]
     if missing:
         raise DataError(
@@ -73,7 +78,7 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
         where = _where(annotation_set, int(np.argmax(outside)))
         warnings.append(f"{_count(outside.sum(), 'box', 'boxes')} clipped to the image, first: {where}")
     if without:
-        warnings.append(f"{_count(without, 'image', 'images')} of {len(images)} without objects")
+        warnings.append(f"{without} of {len(images)} images have no boxes (used as background)")
     return warnings
 
 

@@ -44,12 +44,15 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load a `state_dict`, also another kind of device's: how weights are updated here is not for the file to say.
+    """Load a `state_dict`, also one from another kind of device; flags such as `fused` keep their values here.
 
     Raises ValueError, KeyError or TypeError for averages that are not of these weights.
     """
     rules = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    groups = [{"params": group["params"], **rule} for group, rule in zip(saved["param_groups"], rules, strict=True)]
+    groups = [
+        {**rule, "params": group["params"], "lr": float(group["lr"])}  # a run that is at its end saves it as it was
+        for group, rule in zip(saved["param_groups"], rules, strict=True)
+    ]
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
     for parameter, state in optimizer.state.items():
         if state and set(state) not in _STATES:
@@ -64,7 +67,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
 
 
 _STATES = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, {"step", "momentum"})
-"""what Adam, SGD and Muon remember of a weight"""
+"""state of Adam, SGD and Muon per weight"""
 
 
 class WeightAverage:

@@ -1,7 +1,8 @@
-"""The folder of a run: a fresh one, or one to go on with; what ran and where, written before the first step."""
+"""The folder of a run, new or resumed, and the facts written into it before the first step."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -16,12 +17,13 @@ import torch
 
 from ctnet._version import __version__
 from ctnet.config.load import to_yaml
+from ctnet.config.ranges import LONGEST_TEXT
 from ctnet.config.schema import Recipe
 from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
 from ctnet.devices.survey import package_versions
 from ctnet.errors import ConfigError, CtnetError, DataError
-from ctnet.files import is_file, new_numbered_folder, read_file, remove_leftovers, write_file
+from ctnet.files import cache_folder, is_file, new_numbered_folder, read_file, remove_leftovers, write_file
 from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.lock import only_writer
 from ctnet.types import AnnotationSet
@@ -54,9 +56,12 @@ def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Itera
         with _held(folder):
             if not reuse:
                 _require_free(folder)
+            if out is not None:
+                with suppress(CtnetError, OSError):
+                    write_file(_note(), os.fsencode(folder.absolute()))
             yield folder
     except CtnetError:
-        with suppress(OSError):  # a mistake leaves no empty folder behind
+        with suppress(OSError):  # leave no empty folder after an error
             folder.rmdir()
         raise
 
@@ -97,7 +102,7 @@ def _require_inside(folder: Path) -> None:
 
 
 def _began_a_run(folder: Path) -> bool:
-    """Say whether a run began there that has saved nothing: all but its checkpoints can be written again."""
+    """Return whether a run without checkpoints is in the folder, which may then be reused."""
     began = _read_environment(folder).get("schema") == _ENVIRONMENT
     return began and not any(path.is_file() for path in (folder / "checkpoints").glob("[!.]*"))
 
@@ -106,26 +111,42 @@ def _began_a_run(folder: Path) -> bool:
 def run_to_resume(run: Path | None) -> Iterator[Path]:
     """Give the folder, or the one whose `last.pt` is newest, which this process alone writes.
 
-    Raises ConfigError when there is nothing to resume, or when another process writes it.
+    A run may be named by its `last.pt`. Raises ConfigError when there is nothing to resume, or when another process
+    writes it.
     """
     folder = _newest_run() if run is None else run
+    if folder.parts[-2:] == LAST.parts:
+        folder = folder.parents[1]
     if not (folder / LAST).is_file():
         raise ConfigError("the folder holds no run to resume", looked_for=folder / LAST)
     with _held(folder):
         yield folder
 
 
+def _note() -> Path:
+    """Return the file that names the run that was last given a folder of its own from the present folder."""
+    return cache_folder() / "runs" / hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:32]
+
+
 def _newest_run() -> Path:
     states = list(RUNS.glob(f"*/{LAST}"))
+    with suppress(OSError):
+        states.append(Path(os.fsdecode(_note().read_bytes()[:LONGEST_TEXT])) / LAST)
+    states = [path for path in states if is_file(path)]
     if not states:
-        raise ConfigError("no run to resume", looked_in=RUNS)
+        raise ConfigError("no run to resume", looked_in=RUNS, hint="--resume RUN names one that was started elsewhere")
     return max(states, key=lambda path: path.stat().st_mtime).parents[1]
 
 
 def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict[str, AnnotationSet]) -> None:
     """Write `env.json` and `config.yaml`, the resolved recipe."""
-    # first what shows that a run began here: the folder of a run that is killed now can be used again
+    # env.json first: it marks the folder as a run, so that it can be reused if the run is killed now
     write_file(folder / "env.json", json.dumps(_environment(device, sets), indent=2).encode())
+    write_recipe(folder, recipe)
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write `config.yaml`, the resolved recipe."""
     write_file(folder / "config.yaml", to_yaml(recipe).encode())
 
 
@@ -187,7 +208,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
             "the data set has changed since the run began",
             run=folder,
             **changed,
-            hint="--accept-changed-data goes on with it; the result is then that of no single run",
+            hint="--accept-changed-data continues with the changed data",
         )
     write_file(folder / "env.json", json.dumps({**environment, "data": now}, indent=2).encode())
     return "; ".join(f"{split}: {words}" for split, words in changed.items())

@@ -1,11 +1,11 @@
-"""Everything that changes while training, and how it survives on disk."""
+"""The state of training, in memory and on disk."""
 
 from __future__ import annotations
 
 import math
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from ctnet.weights.ctnet_file import STATE_SCHEMA
 
 @dataclass
 class TrainingState:
-    """The network, what kind it is, what updates it, and how far it has come.
+    """The network, its family, its optimizer and its progress.
 
     `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
     """
@@ -55,10 +55,20 @@ class TrainingState:
     def running_statistics(self) -> list[Tensor]:
         """Return the batch norms' running means and variances, of the average as well: views, not copies.
 
-        All else is the same on all ranks by itself.
+        Everything else is equal on all ranks without communication.
         """
         networks = [self.network] + ([] if self.average is None else [self.average.network])
         return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+
+    def set_statistics(self, values: Tensor) -> None:
+        """Set the running statistics to `values`, all of them in one dimension. Raises ValueError for other sizes."""
+        statistics = self.running_statistics()
+        sizes = [tensor.numel() for tensor in statistics]
+        if values.shape != (sum(sizes),):
+            raise ValueError(f"{tuple(values.shape)} instead of {sum(sizes)} running statistics")
+        with torch.no_grad():
+            for tensor, part in zip(statistics, torch.split(values, sizes), strict=True):
+                tensor.copy_(part.view_as(tensor))
 
 
 def seed_generators(seed: int) -> None:
@@ -73,7 +83,7 @@ def new_state(
 ) -> TrainingState:
     """Return the state of a training that has not begun: random weights on the device, ready to be updated.
 
-    `synchronised` makes norms see the batches of all processes.
+    `synchronised` computes norms over the batches of all processes.
     """
     recipe = family.recipe
     network = family.build(num_classes)
@@ -96,16 +106,19 @@ def save_state(
     categories: tuple[Category, ...],
     data: str,
     device: OpenDevice,
-    world_size: int = 1,
+    statistics: Sequence[Tensor] = (),
 ) -> None:
-    """Write the state, whole or not at all: tensors and plain containers only. Raises StorageError."""
+    """Write the state, whole or not at all: tensors and plain containers only. Raises StorageError.
+
+    `statistics` are the running statistics of each of several ranks, (N,), whose means the networks hold.
+    """
     content = {
         "schema": STATE_SCHEMA,
         "ctnet": __version__,
         "recipe": recipe.model_dump(mode="json"),
         "categories": [list(category) for category in categories],
         "data": data,
-        "world_size": world_size,
+        "world_size": len(statistics) or 1,
         "step": state.step,
         "evaluation_due": state.evaluation_due,
         "best": state.best,
@@ -116,17 +129,24 @@ def save_state(
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
         "rng": _rng_state(device),
-    }
+    } | ({"statistics": torch.stack(list(statistics))} if statistics else {})
     with replacing(path) as temporary, explaining_full_disks(), explaining_deaths():
         torch.save(_on_host(content), temporary)
 
 
-def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDevice, source: object) -> None:
-    """Put what `save_state` wrote back into freshly built parts. Raises WeightsError, `source` naming the file."""
-    average, content = state.average, {"record": None, **content}  # runs of version 0.1 have no record
+def restore_state(
+    content: dict[str, Any], state: TrainingState, device: OpenDevice, source: object, rank: int = 0, ranks: int = 1
+) -> None:
+    """Put what `save_state` wrote back into freshly built parts. Raises WeightsError, `source` naming the file.
+
+    Each of as many ranks as saved it gets its own running statistics, each of another number the means.
+    """
+    # runs of version 0.1 have no record; single processes have no statistics beside the networks'
+    average, content = state.average, {"record": None, "statistics": None, **content}
     parts: dict[str, Callable[[Any], object]] = {
         "model": state.network.load_state_dict,
         "ema": average.network.load_state_dict if average else lambda _: None,
+        "statistics": lambda saved: _restore_statistics(saved, state, rank, ranks),
         "optimizer": lambda saved: restore_optimizer(state.optimizer, saved),
         "scaler": lambda saved: _restore_scaler(saved, state.scaler),
         "rng": lambda saved: _restore_generators(saved, device),
@@ -150,6 +170,11 @@ def restore_state(content: dict[str, Any], state: TrainingState, device: OpenDev
     state.best = content["best"]
 
 
+def _restore_statistics(saved: Tensor | None, state: TrainingState, rank: int, ranks: int) -> None:
+    if saved is not None and len(saved) == ranks:
+        state.set_statistics(saved[rank])
+
+
 def _restore_scaler(saved: dict[str, Any], scaler: torch.amp.GradScaler) -> None:
     if saved:
         numbers = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
@@ -161,7 +186,7 @@ def _restore_scaler(saved: dict[str, Any], scaler: torch.amp.GradScaler) -> None
 def _restore_generators(rng: dict[str, Any], device: OpenDevice) -> None:
     torch.set_rng_state(rng["torch"])
     kind, keys, position, has_gauss, cached = rng["numpy"]
-    if not 0 <= position <= len(keys):  # numpy itself would read beyond them
+    if not 0 <= position <= len(keys):  # numpy would read out of bounds
         raise ValueError(f"a position of {position} among {len(keys)} numbers")
     np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
     version, internal, gauss = rng["python"]

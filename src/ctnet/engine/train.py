@@ -18,8 +18,15 @@ from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
-from ctnet.engine.run_folder import LAST, new_run_folder, require_same_data, run_to_resume, write_run_facts
-from ctnet.engine.schedule import peak_lr
+from ctnet.engine.run_folder import (
+    LAST,
+    new_run_folder,
+    require_same_data,
+    run_to_resume,
+    write_recipe,
+    write_run_facts,
+)
+from ctnet.engine.schedule import lr_factor, peak_lr
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
@@ -51,7 +58,7 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     """Run a new training and return its summary, also written to `summary.json`.
 
     A launcher that starts the processes again, after one died, continues the run in `options.out`. Raises CtnetError
-    for everything a user can mend; see `Trainer.run` for stops.
+    for everything a user can correct; see `Trainer.run` for stops.
     """
     out = options.out
     if world.rank_info.restart and out and world.broadcast_from_rank0(lambda: (out / LAST).is_file()):
@@ -91,7 +98,7 @@ def _fetch(backbone: str | None, world: World) -> None:
 
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
-    """Fill the network from the data and from the files that the options name; return what went in."""
+    """Initialise the network from the data and from the files that the options name; return sentences about it."""
     fresh = start_from_data(state.family, state.network, training_samples(train_set, recipe))
     sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
@@ -115,23 +122,23 @@ def resume(
     world: World,
     *,
     data: Path | None = None,
+    epochs: int | None = None,
     max_steps: int | None = None,
     accept_changed_data: bool = False,
     profile: bool = False,
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
-    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its pictures are now.
-    Annotations that are not those it began with are refused unless they are accepted.
-    Another number of processes share the same batches.
+    All settings come from the run, so that the result equals an uninterrupted one, but for the length that `epochs` and
+    `max_steps` give it; `data` is the new path of its
+    images. Changed annotations are refused unless accepted. Another number of processes share the same batches.
     """
     with _shared(run_to_resume(run), world) as folder:
         content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
-        recipe = changed(about.recipe, {"train.batch_size": _rebatched(about.recipe, about.world_size, world.size)})
-        if max_steps is not None:
-            if max_steps <= about.step:
-                raise ConfigError("the run has come further already", run=folder, step=about.step, max_steps=max_steps)
-            recipe = changed(recipe, {"train.max_steps": max_steps})
+        length = {"schedule.epochs": epochs, "train.max_steps": max_steps}
+        length = {key: number for key, number in length.items() if number is not None}
+        share = _rebatched(about.recipe, about.world_size, world.size)
+        recipe = changed(about.recipe, {"train.batch_size": share, **length})
         path = data or Path(about.data)
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
@@ -141,19 +148,42 @@ def resume(
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
         trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
-        restore_state(content, trainer.state, device, folder / LAST)
+        restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
+        if changed(about.recipe, length) != about.recipe:
+            _take_length(trainer, about.recipe.schedule.epochs)
         if trainer.state.step >= trainer.total_steps and not trainer.state.evaluation_due:
             step = trainer.state.step
             summary: dict[str, Any] | None = world.broadcast_from_rank0(lambda: _read_summary(folder, step))
             if summary is not None:
-                reporter.message(f"{folder}: complete since step {trainer.state.step}, nothing is left to do")
+                reporter.message(f"{folder}: complete since step {step}; --epochs N trains it further")
                 return summary
         reporter.message(f"{folder}: resumed after step {trainer.state.step} of {trainer.total_steps}")
         return _run(trainer)
 
 
+def _take_length(trainer: Trainer, epochs_before: int) -> None:
+    """Write down that the run has another length, and report what its schedule does then. Raises ConfigError."""
+    recipe, step, per_epoch = trainer.recipe, trainer.state.step, trainer.steps_per_epoch
+    if trainer.total_steps <= step:
+        raise ConfigError(
+            "the run has come as far already", run=trainer.folder,
+            trained=f"{step} steps, {step / per_epoch:.4g} epochs of {per_epoch}",
+            epochs=recipe.schedule.epochs, max_steps=recipe.train.max_steps or None,
+        )  # fmt: skip
+    if trainer.world.leads:
+        write_recipe(trainer.folder, recipe)
+    if recipe.schedule.epochs != epochs_before:
+        before = lr_factor(recipe.schedule, max(step - 1, 0), per_epoch, epochs_before * per_epoch)
+        now = lr_factor(recipe.schedule, step, per_epoch, trainer.planned_steps)
+        trainer.reporter.message(
+            f"{recipe.schedule.epochs} epochs instead of {epochs_before}: the learning rate follows "
+            f"schedule.name={recipe.schedule.name} over the new length from step {step} on, where it goes from "
+            f"{trainer.peak_lr * before:.3g} to {trainer.peak_lr * now:.3g}"
+        )
+
+
 def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
-    """Return the summary if it is that of this step; an earlier end of the run may have left one."""
+    """Return the summary if it is of this step, not of an earlier end of the run."""
     with suppress(OSError, ValueError):
         summary = parse_json(read_file(folder / "summary.json", TEXT_BYTES))
         if isinstance(summary, dict) and summary.get("steps") == step:
@@ -162,19 +192,19 @@ def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
 
 
 def _rebatched(recipe: Recipe, before: int, now: int) -> int:
-    """Return the pictures per process with which `now` processes take the batches that `before` processes took."""
-    pictures = recipe.train.batch_size * before
-    if pictures % now:
+    """Return the images per process with which `now` processes take the batches that `before` processes took."""
+    images = recipe.train.batch_size * before
+    if images % now:
         raise ConfigError(
-            f"{now} processes cannot share the run's batches of {pictures} pictures evenly",
+            f"{now} processes cannot share the run's batches of {images} images evenly",
             began_with=f"{before} processes",
-            hint=f"--nproc {before}, or any number that divides {pictures}",
+            hint=f"--nproc {before}, or any number that divides {images}",
         )
-    return pictures // now
+    return images // now
 
 
 def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
-    """Return where the recipe's pictures are, those to train on, and those to evaluate on if there are any.
+    """Return the path of the data set, its training split, and its evaluation split if there is one.
 
     Raises DataError when they cannot be used.
     """
@@ -191,7 +221,7 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     if crowded:
         most = max(crowded, key=lambda image: len(image.labels))
         reporter.message(
-            f"warning: {len(crowded)} pictures have more than {cap} objects, first {cap} are used "
+            f"warning: {len(crowded)} images have more than {cap} objects, first {cap} are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
     val_split = recipe.data.val_split
@@ -231,7 +261,7 @@ def _build(
         f"{precision.sentence()}, {workers} loader processes"
     )
     reporter.message(
-        f"data: {len(train_set.images)} pictures with {train_set.num_boxes} boxes of "
+        f"data: {len(train_set.images)} images with {train_set.num_boxes} boxes of "
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
@@ -248,7 +278,7 @@ def _sharing_sentence(trainer: Trainer) -> str:
     norms = "over all processes" if train.sync_bn else "within each process (train.sync_bn=true: over all)"
     shares = sorted({last // world.size, -(-last // world.size)}, reverse=True)
     return (
-        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} pictures each; an "
+        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} images each; an "
         f"epoch's last batch of {last} is shared as {' or '.join(map(str, shares))}; norms {norms}"
     )
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
@@ -50,7 +54,7 @@ def updates(batches: Iterator[Batch], order: EpochOrder, accumulate: int) -> Gen
 
 @dataclass
 class Trainer:
-    """Takes a state from its step to the end of the schedule, leaving a trail in the run folder.
+    """Trains a state from its step to the end of the schedule and writes the run folder.
 
     All ranks go through it in step; rank 0 alone writes.
     """
@@ -93,19 +97,22 @@ class Trainer:
     def run(self) -> None:
         """Train to the end.
 
-        Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite, LoaderDied
-        when a process that reads pictures was killed.
+        Raises Interrupted after saving on a stop request, Diverged when a loss or gradient is not finite, LoaderDied
+        when a process that reads images was killed.
         """
         self.started -= self.state.record.wall_s
+        self.saved_step = self.state.step or -1
         if self.world.leads:
-            if self.state.step:  # the kill may have come between the state and its copy
+            if self.state.step:  # the run may have been killed between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
             self.log = RunLog(self.folder, self.state.record, self.state.step, self.columns, self.reporter)
         profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
-        # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
+        # close at once: loader processes alive at exit are killed, with warnings
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
                 self._loop(profiler, stop, steps)
+            except KeyboardInterrupt:
+                raise self._told_once(self._left_at_once(stop.number or SIGINT)) from None
             finally:
                 profiler.close(self.reporter)
                 self.log.close()
@@ -118,17 +125,17 @@ class Trainer:
             with self.speed.waiting():
                 batches = next(steps)
             self._draw_first(batches)
-            pictures = self._pictures()
+            images = self._images()
             lr = self.peak_lr * lr_factor(
                 self.recipe.schedule, self.state.step, self.steps_per_epoch, self.planned_steps
             )
             result = self.updater.update(batches, lr)
-            # Looking at the step before this one lets the device work ahead of the host.
+            # Checking the previous step lets the device run ahead of the host.
             if previous is not None:
                 self._refuse_non_finite(*previous, step=self.state.step)
             previous = (result, batches)
             self.state.step += 1
-            self.speed.step(pictures)
+            self.speed.step(images)
             profiler.step()
             self.state.record.add_step(result.losses)
             at_end = self.state.step == self.total_steps
@@ -155,8 +162,8 @@ class Trainer:
         loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
         yield from updates(raising(loader), order, accumulate)
 
-    def _pictures(self) -> int:
-        """Return the number of pictures of the next update, over all ranks."""
+    def _images(self) -> int:
+        """Return the number of images of the next update, over all ranks."""
         whole = self.order.batch_size * self.recipe.train.accumulate
         return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
 
@@ -185,7 +192,7 @@ class Trainer:
         return -(-self.state.step // self.steps_per_epoch)
 
     def _finish_epoch(self, stop: StopRequest, lr: float) -> None:
-        """Add the epoch's row to the metrics, save, and evaluate if it is time to."""
+        """Add the epoch's row to the metrics, save, and evaluate if due."""
         epoch, step, record = self._epoch, self.state.step, self.state.record
         record.collect()
         overall = self.speed.overall()
@@ -206,7 +213,8 @@ class Trainer:
         epoch = self._epoch
         with self.speed.paused():
             try:
-                numbers = self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
+                with self._averaged_statistics():
+                    numbers = self.validation.run(self.state, self.folder, epoch, on_image=stop.check)
             except Stopped:
                 self._stop_if_told(stop, None, saved=True)
                 raise
@@ -230,12 +238,29 @@ class Trainer:
 
     def save(self) -> None:
         """Write `last.pt`, atomically, and keep numbered copies."""
-        with self.speed.paused():
-            self.world.average_(self.state.running_statistics())
-            self.world.broadcast_from_rank0(self._write_state)
+        with self.speed.paused(), self._averaged_statistics() as statistics:
+            self.world.broadcast_from_rank0(lambda: self._write_state(statistics))
             self.saved_step = self.state.step
 
-    def _write_state(self) -> None:
+    @contextmanager
+    def _averaged_statistics(self) -> Iterator[list[Tensor]]:
+        """Give the network the ranks' mean running statistics while the block lasts, and the block each rank's own.
+
+        Afterwards each rank has its own again, so that training does not depend on what was saved or evaluated.
+        """
+        if self.world.size == 1:
+            yield []
+            return
+        statistics = self.state.running_statistics()
+        own = torch.cat([tensor.flatten() for tensor in statistics])
+        everyones = self.world.gather(own.cpu())
+        self.world.average_(statistics)
+        try:
+            yield everyones
+        finally:
+            self.state.set_statistics(own)
+
+    def _write_state(self, statistics: list[Tensor]) -> None:
         checkpoints, record = self.folder / "checkpoints", self.state.record
         record.files, record.wall_s = self.log.sizes(), self._wall_s()
         save_state(
@@ -245,7 +270,7 @@ class Trainer:
             self.annotations.categories,
             str(self.data),
             self.device,
-            self.world.size,
+            statistics,
         )
         keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
 
@@ -267,6 +292,13 @@ class Trainer:
             )
         )
 
+    def _left_at_once(self, number: int) -> Interrupted:
+        """Return what a second signal raises while the first one is being answered."""
+        if self.saved_step < 0:
+            return Interrupted("interrupted before anything was saved", signal_number=number)
+        saved = f"interrupted before all was saved; the state after step {self.saved_step} is"
+        return Interrupted(saved, signal_number=number, run=self.folder)
+
     def _told_once(self, error: CtnetError) -> CtnetError:
         """Return what this rank raises when all ranks run into the same error."""
         return error if self.world.leads else ReportedByOtherRank(error)
@@ -282,7 +314,7 @@ class Trainer:
             Diverged(
                 f"step {step}: the loss or its gradient is not finite",
                 losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
-                pictures=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
+                images=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
                 batch=path,
                 last_state=self.folder / "checkpoints" / "last.pt",
                 hint="lower --lr, lengthen schedule.warmup, or use --precision fp32",
@@ -290,7 +322,7 @@ class Trainer:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return what the run amounted to, for `summary.json`."""
+        """Return the content of `summary.json`."""
         overall = self.speed.overall()
         train = self.recipe.train
         return {

@@ -60,7 +60,7 @@ _DEEPEST_EXPRESSION = 40
 
 
 def checked_copy(path: Path) -> tuple[io.BytesIO, str | None]:
-    """Return an archive of the file's known parts for torch, and what the file says about itself.
+    """Return an archive of the file's known parts for torch, and the metadata of the file.
 
     torch reads the copy, so that no second reading of the archive can find what this one did not. Raises WeightsError
     for anything that torch would execute, ValueError, KeyError, OSError and others for a damaged file.
@@ -143,7 +143,7 @@ def _parts(path: Path) -> dict[str, bytes]:
     parts: dict[str, bytes] = {}
     with open_zip(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise _refused(path, "an archive that would unpack to more than itself")
+            raise _refused(path, "an archive that unpacks to more than its size")
         for entry in archive.infolist():
             name = entry.filename.partition("/")[2]
             known = {_PROGRAM, _INPUTS, _ABOUT, *_CONFIGS, *_PLAIN}

@@ -22,14 +22,14 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
     """Write the program and return the file."""
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
-    content = io.BytesIO()  # torch ends the process when it meets a full disk itself
+    content = io.BytesIO()  # in memory first: torch aborts the process when the disk is full
     torch.export.save(program, content, extra_files={KEY: about.to_json()})
     path.write_bytes(content.getbuffer())
     return [path]
 
 
 class ExportedProgram:
-    """A program of `torch.export`, run by torch on the processor."""
+    """A program of `torch.export`, run by torch on the CPU."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -40,7 +40,7 @@ class ExportedProgram:
                 module = torch.export.load(program_file).module()
         except (WeightsError, MemoryError):
             raise
-        except Exception as error:  # torch raises whatever a damaged file leads to
+        except Exception as error:  # a damaged file raises exceptions of any class
             raise WeightsError("torch cannot load the program", file=path, got=str(error)[:300]) from None
         self.about = about
         self.module = module

@@ -29,7 +29,7 @@ def remember(files: Iterable[Path]) -> bool:
 
 
 def require_trusted(file: Path, title: str, *, trust: bool) -> None:
-    """Raise WeightsError unless ctnet wrote the file on this machine, or the user says that it may be run."""
+    """Raise WeightsError unless ctnet wrote the file on this machine, or the user trusts it."""
     if trust:
         return
     with suppress(OSError):
@@ -49,7 +49,7 @@ def _folder() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    """Say whether the folder is the user's and nobody else can write to it."""
+    """Return whether the folder belongs to the user and nobody else can write to it."""
     if not hasattr(os, "getuid"):
         return folder.is_dir()
     status = folder.lstat()

@@ -1,4 +1,4 @@
-"""Drawn pictures and videos in one folder, each under the name of its source."""
+"""Drawn images and videos in one folder, each under the name of its source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 class Drawings:
-    """Writes drawings into `folder`; a context, because its end is what makes the last video whole.
+    """Writes drawings into `folder`; a context manager, because closing it finishes the last video.
 
     Two sources of one name become `cell.jpg` and `cell-2.jpg`. A video cut short by an error leaves nothing.
     """

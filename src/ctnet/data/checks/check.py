@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice, pairwise
+from itertools import islice, pairwise, starmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.config.metadata import sound_categories
 from ctnet.data.checks.boxes import Limits, check_boxes
 from ctnet.data.checks.entries import Tables, tabulate
 from ctnet.data.checks.findings import Finding, found
@@ -19,7 +20,7 @@ from ctnet.data.layouts.coco import coco_dict
 from ctnet.data.layouts.layout import CocoContent, Split, Tolerate
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
-from ctnet.types import Progress
+from ctnet.types import Category, Progress
 
 _BOX_SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
 _ASPECTS = (0, 0.5, 0.75, 1, 1.34, 2, np.inf)
@@ -94,7 +95,7 @@ def check(
         except DataError as error:
             unreadable.append(error)
             table, problems = None, []
-        examples = [text for error in unreadable if (text := _in_a_line(error)) not in reported]
+        examples = [text for error in unreadable if (text := error.in_a_line("file")) not in reported]
         reported.update(examples)
         findings += found("annotations-unreadable", file, examples)
         if table is None:
@@ -102,6 +103,7 @@ def check(
         tables.append(table)
         findings += found("images-none", file, [] if table.images else [name])
         findings += found("boxes-none", file, [name] if table.images and not len(table.boxes_xywh) else [])
+        findings += found("categories-refused", file, _refused(table.category_names) if table.images else [])
         findings += [*problems, *check_boxes(table, limits or Limits())]
     seen = _look(tables, images, progress)
     for table, looks in seen:
@@ -120,6 +122,14 @@ def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path,
     if split.layout.content:
         return split.layout.content(split.files), split.files.image_folders
     return coco_dict(split.read(tolerate)), (Path(),)
+
+
+def _refused(names: Sequence[str]) -> list[str]:
+    try:
+        sound_categories(tuple(starmap(Category, enumerate(names))))
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _in_a_line(error: DataError) -> str:

@@ -1,4 +1,4 @@
-"""What a data check can say: every kind of finding with its severity, its words and the way out."""
+"""The kinds of findings of a data check, each with severity, text and remedy."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     "image-file-repeated": Kind("error", "images listed more than once", "merge their annotations"),
     "image-unknown": Kind("error", "annotations of an image that is not listed", _REPAIR),
     "category-unknown": Kind("error", "annotations of a category that is not listed", _REPAIR),
+    "categories-refused": Kind("error", "splits whose categories cannot be trained on"),
     "category-repeated": Kind("error", "category ids or names used more than once", "name each class once"),
     "annotation-id-repeated": Kind("error", "annotation ids used more than once", _REPAIR),
     "box-malformed": Kind("error", "boxes that are not four finite numbers", _REPAIR),
@@ -55,7 +56,7 @@ KINDS: dict[str, Kind] = {
     ),
     "image-in-two-splits": Kind("warning", "images that are the same, byte for byte, in another split"),
     "split-missing": Kind("info", "splits that training looks for and does not find", "it trains, without an AP"),
-    "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "ctnet keeps them"),
+    "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "they are kept"),
     "image-unannotated": Kind("info", "images without annotations", "they train the background"),
 }
 

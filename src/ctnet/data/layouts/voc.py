@@ -102,7 +102,7 @@ def _lists_folder(folder: Path) -> Path | None:
 
 
 def _beside_images(folder: Path) -> dict[str, SplitFiles]:
-    """Return the splits of folders such as train/ and valid/, or else the folder itself as the split to train on."""
+    """Return the splits of folders such as train/ and valid/, or else the folder as the split to train on."""
     found = [name for name in _SPLIT_FOLDERS if files_below(folder / name, _XML)]
     if found:
         return by_split((name, SplitFiles(folder / name)) for name in found)
@@ -189,7 +189,7 @@ def _objects(file: Path, root: ElementTree.Element) -> list[Row]:
         box = _numbers(texts)
         if not name or box is None:
             raise DataError(
-                f"{file.name}: object {position} is not as it must be",
+                f"{file.name}: object {position} is malformed",
                 file=file,
                 expected="a name and a bndbox of four finite numbers",
                 got=f"name {name!r}, bndbox {texts}",
@@ -213,7 +213,7 @@ def _size(file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
         return None
     numbers = _numbers(texts)
     if numbers is None or min(numbers) < 0:
-        raise DataError(f"{file.name}: the size is not as it must be", file=file, got=texts)
+        raise DataError(f"{file.name}: the size is malformed", file=file, got=texts)
     height, width = (int(n) for n in numbers)
     return (height, width) if height and width else None
 
