@@ -9,6 +9,7 @@ from ctnet.devices import open_device
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.state import new_state, restore_state, save_state
 from ctnet.errors import WeightsError
+from ctnet.families import family_of
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import read_state
 
@@ -35,7 +36,7 @@ def run(tmp_path_factory):
 
 def _fresh(recipe):
     device = open_device("cpu")
-    return new_state(recipe, 2, device, choose_precision("fp32", device), 1e-3), device
+    return new_state(family_of(recipe), 2, device, choose_precision("fp32", device), 1e-3), device
 
 
 def test_the_state_itself_goes_on(run):
