@@ -1,4 +1,4 @@
-"""Does the loader keep up? Pictures a second per worker process, beside what one training step takes.
+"""Does the loader keep up? Images a second per worker process, beside what one training step takes.
 
 python benchmarks/loader.py [--data PATH] [--image-size 256] [--json FILE]
 """
@@ -54,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)  # a worker has one
     rates = {"worker": images_per_second(samples, values.seconds)}
     with patch.object(sample, "read_image", lambda path, reduce=1: read_image(path)):
-        rates["worker, pictures decoded whole"] = images_per_second(samples, values.seconds)
+        rates["worker, images decoded whole"] = images_per_second(samples, values.seconds)
     plain = replace(samples, augment=recipe.augment.model_copy(update={"photometric": 0.0}))
     rates["worker, no colour changes"] = images_per_second(plain, values.seconds)
     torch.set_num_threads(values.threads)
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{name:<32}{rate:8.1f} images/s")
     ratios = {
         "loader/worker/training_step": rates["worker"] / rates["training step"],
-        "loader/worker/decoded_whole": rates["worker"] / rates["worker, pictures decoded whole"],
+        "loader/worker/decoded_whole": rates["worker"] / rates["worker, images decoded whole"],
     }
     finish(values.json, rates, ratios)
 

@@ -33,8 +33,8 @@ def calls_of(device: OpenDevice, network: nn.Module, x: Tensor, values: argparse
         for precision in ("fp32", "bf16")
         for compiled in ((False, True) if values.compile else (False,))
     }
-    pictures = x.contiguous(memory_format=torch.channels_last).to(device.torch_device)
-    calls = {name: lambda n=ready: n(pictures)[-1]["heatmap_logits"] for name, ready in prepared.items()}
+    images = x.contiguous(memory_format=torch.channels_last).to(device.torch_device)
+    calls = {name: lambda n=ready: n(images)[-1]["heatmap_logits"] for name, ready in prepared.items()}
     if device.torch_device.type == "cpu":
         folded = fold_batch_norm(network)
         peers = {

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of full reference data and real pictures; tests that need it skip where it is absent."""
+    """The folder of full reference data and real images; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("CTNET_SHARED", Path(__file__).parents[1] / ".." / "shared")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}; set CTNET_SHARED")
@@ -43,7 +43,7 @@ def _own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small_set(tmp_path) -> Path:
-    """A demo set of 12 and 6 little pictures."""
+    """A demo set of 12 and 6 little images."""
     from ctnet.data.demo import write_demo
 
     return write_demo(tmp_path / "shapes", images_train=12, images_val=6, seed=3, size=(96, 120))

@@ -29,7 +29,7 @@ def original_tensors():
 
 
 @pytest.fixture(scope="session")
-def picture():
+def image():
     """The golden networks' input, (2,3,96,160)."""
     return torch.tensor(recipe.recipe_image((2, 3, 96, 160)))
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-# A narrow neck and small pictures: the code is that of any run, in seconds.
+# A narrow neck and small images: the code is that of any run, in seconds.
 TINY = (
     "model.neck=deform", "optimizer.lr=2e-3",
     "model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0",

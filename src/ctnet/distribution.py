@@ -1,7 +1,7 @@
 """The distribution that brings ctnet, and whether another one claims the same files.
 
 The package and the command are called `ctnet`. On PyPI that name belongs to another project, so the distribution has a
-name of its own, and everything that is to be typed after `pip install` is written here.
+name of its own, and all commands that start with `pip install` are made here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def warning() -> str | None:
 
 
 def describe() -> dict[str, Any]:
-    """Return where the package was imported from, the distribution that brings it, and what is wrong with the two.
+    """Return where the package was imported from, the distribution that brings it, and problems with the two.
 
     The keys are `folder`, `name`, `version` (None where the package runs from a folder of sources) and `problems`.
     """

@@ -45,6 +45,11 @@ class CtnetError(Exception):
         width = max((len(name) for name, _ in rows), default=0)
         return "\n".join(map(printable, [self.message, *(f"  {name:<{width}}  {value}" for name, value in rows)]))
 
+    def in_a_line(self, *left_out: str) -> str:
+        """Return the message and the facts except those of these names, to be quoted by another message."""
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items() if name not in left_out)
+        return f"{self.message}: {facts}" if facts else self.message
+
 
 class ConfigError(CtnetError):
     """A wrong option, key or value."""

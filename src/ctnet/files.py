@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are read only when they are files."""
+"""Atomic writes, and reads of ordinary files only."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)(?:@(.*))?\.tmp(\.\w+)?", re.DOTALL)
 _ABANDONED_S = 24 * 3600.0
 
 
+POINTER = b"version https://git-lfs"
+"""how a file begins that git-lfs left in place of a large one"""
+
+
 def read_file(path: Path, most: Limit = FILE_BYTES) -> bytes:
     """Return the content of an ordinary file; a pipe or a device, which might never end, is not opened.
 
-    Raises OSError, its `strerror` in words for the user, also for a file of more bytes than `most`.
+    Raises OSError, its `strerror` readable, also for a file of more bytes than `most`.
     """
     try:
         most.check(require_file(path))
@@ -67,7 +71,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def is_file(path: Path) -> bool:
-    """Say whether there is such a file: none where looking fails, for want of rights or for a name that none can have.
+    """Return whether there is such a file; False where looking fails, for lack of rights or an impossible name.
 
     Path.is_file raises in some of these cases.
     """
@@ -75,7 +79,7 @@ def is_file(path: Path) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Say whether there is anything at the path, as `is_file` does."""
+    """Return whether there is anything at the path, as `is_file` does."""
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -127,16 +131,16 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return where ctnet keeps what it can make again: CTNET_HOME, else `~/.cache/ctnet`."""
+    """Return the cache folder: CTNET_HOME, else `~/.cache/ctnet`."""
     return Path(os.environ.get("CTNET_HOME") or "~/.cache/ctnet").expanduser()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, what was written there takes its place.
+    """Yield a temporary path beside `path`; it replaces `path` when the block ends without an error.
 
-    The content is on the disk before the old file goes. Raises StorageError when the disk refuses, the old file
-    being as it was.
+    The content is flushed to the disk before the old file is replaced. Raises StorageError when the disk refuses; the
+    old file then stays.
     """
     temporary = temporary_beside(path)
     try:
@@ -166,7 +170,7 @@ def _host() -> str:
 
 
 def remove_leftovers(folder: Path, pattern: str = "**/.*.tmp*") -> None:
-    """Remove what killed processes were writing into the folder and its folders; the living keep theirs.
+    """Remove what killed processes were writing into the folder and its folders; living processes keep theirs.
 
     Whether a process lives can be seen on its own machine only: files of other machines go a day after their last
     change.

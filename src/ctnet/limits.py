@@ -1,6 +1,6 @@
-"""How much a file may ask for: one table, so that no small file fills the memory or the day of the one who opens it.
+"""Limits on the content of files, in one table, so that no small file exhausts memory or time.
 
-Each limit is far above what honest files hold. A reader calls `check` with what it found, before it reads on.
+Each limit is far above what honest files hold. A reader calls `check` with the number it found before it reads on.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from ctnet.errors import ConfigError
 
 
 class TooMuch(ValueError):
-    """A file holds more of something than is read."""
+    """A file exceeds a limit."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The most of something: `what` is in words that follow a number."""
+    """A maximum; `what` is the unit in messages."""
 
     most: int
     what: str
 
     def check(self, found: int) -> None:
-        """Raise TooMuch, with the limit in words, when more was found."""
+        """Raise TooMuch, with the limit in its text, when more was found."""
         if found > self.most:
             raise TooMuch(f"more than {self.most:,} {self.what}")
 
@@ -63,13 +63,13 @@ def image_pixels() -> Limit:
     text = os.environ.get(PIXELS_VARIABLE, "").strip()
     if text and not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _MOST_PIXELS):
         raise ConfigError(
-            f"{PIXELS_VARIABLE} is not as it must be", expected=f"a number of pixels from 1 to {_MOST_PIXELS}", got=text
+            f"{PIXELS_VARIABLE} cannot be used", expected=f"a number of pixels from 1 to {_MOST_PIXELS}", got=text
         )
     return Limit(int(text or _PIXELS), "pixels")
 
 
 def parse_json(content: str | bytes) -> Any:
-    """Return the value that JSON stands for. Raises ValueError for what is no JSON or nested too deeply."""
+    """Return the value of JSON text. Raises ValueError for what is no JSON or nested too deeply."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     # Python's parser has a limit of its own, but what it just accepts can be neither shown nor written again.
     brackets = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_BRACKETS)

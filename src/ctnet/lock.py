@@ -1,4 +1,4 @@
-"""One writer: a folder that a single process writes, and what happens to others who want to."""
+"""Locks on folders, each written by a single process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ctnet.errors import ConfigError, StorageError
+from ctnet.limits import parse_json
 
 try:
     import fcntl
@@ -22,6 +23,7 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link might lead to a file that is then cut
 _held: dict[Path, os.stat_result] = {}  # the folders that this process alone writes
 
 
@@ -29,7 +31,7 @@ _held: dict[Path, os.stat_result] = {}  # the folders that this process alone wr
 def only_writer(folder: Path) -> Iterator[None]:
     """Make the folder, and be the only process that writes into it while the block lasts.
 
-    The operating system holds the lock (POSIX, `fcntl`), so that it is gone with the process, however that ends;
+    The operating system holds the lock (POSIX, `fcntl`), so that it ends with the process, however that ends;
     processes that it starts do not inherit it. On NFS it holds between machines where the server grants locks (version
     4, or 3 with its lock manager); where a file system grants none, nothing is locked. Raises ConfigError, which names
     the holder, when another process has the lock, and StorageError when the folder cannot be made.
@@ -48,13 +50,13 @@ def only_writer(folder: Path) -> Iterator[None]:
     finally:
         del _held[path]
         with suppress(OSError):
-            if _is_at(lock, path / LOCK):  # not that of a folder made since, under the same name
+            if _is_at(lock, path / LOCK):  # not of a folder created later under the same name
                 (path / LOCK).unlink()
         lock.close()
 
 
 def require_there(path: Path) -> None:
-    """Raise StorageError when `path` lies in a folder that this process alone writes and that is there no more."""
+    """Raise StorageError when `path` lies in a folder that this process has locked and that no longer exists."""
     for folder, before in _held.items() if _held else ():
         if folder in Path(os.path.abspath(path)).parents:  # noqa: PTH100
             with suppress(OSError):
@@ -63,13 +65,13 @@ def require_there(path: Path) -> None:
             raise StorageError(
                 "the folder was deleted or moved while it was being written",
                 folder=folder,
-                hint="nothing was written since; where it was moved to, ctnet train --resume FOLDER goes on",
+                hint="nothing was written since; to continue: ctnet train --resume FOLDER, its new place",
             )
 
 
 def _take(path: Path, folder: Path) -> IO[str]:
     while True:
-        lock = path.open("a+", encoding="utf-8")
+        lock = os.fdopen(os.open(path, _FLAGS, 0o666), "r+", encoding="utf-8", errors="replace")
         try:
             if fcntl is not None:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +82,7 @@ def _take(path: Path, folder: Path) -> IO[str]:
                     raise _taken(folder, _parsed(lock.read(10_000))) from None
         if _is_at(lock, path):
             break
-        lock.close()  # its holder ended, and removed it, just now
+        lock.close()  # its holder removed it just now
     lock.truncate(0)
     lock.write(json.dumps(_about_us()))
     lock.flush()
@@ -104,7 +106,7 @@ def _about_us() -> dict[str, Any]:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        about = json.loads(text)
+        about = parse_json(text)
         return {name: about.get(name) for name in _about_us()}
     except (ValueError, AttributeError):
         return {}

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""End a process when its parent ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOK_S = 1.0
 
 
 def end_with_parent(parent: int, *, at_once: bool = False) -> None:
-    """Let this process be killed when its parent, the process `parent`, is gone, however that ended.
+    """Kill this process when its parent, the process `parent`, has ended for any reason.
 
     It looks every second. `at_once` asks Linux for a signal as well, which reaches a process that hangs; it comes when
     the parent's thread that started this process ends, and is therefore for children of a main thread.

@@ -9,7 +9,7 @@ from ctnet.errors import ConfigError
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
 ALIASES = {"off": "fp32"}
-"""other spellings that are understood: mixed precision that is off"""
+"""other accepted spellings"""
 
 
 def parse_precision(text: str) -> PrecisionName:

@@ -1,4 +1,4 @@
-"""Text that came out of a file, on its way to a terminal, which obeys what cannot be seen.
+"""Text from files is escaped before it reaches a terminal, which would obey control characters.
 
 A class, a file or a recipe may be called anything. `printable` is the one place where characters that move a cursor,
 set a title, ring, hide or turn text around are written out; `guarded` puts it before the process's streams, so that
@@ -16,8 +16,8 @@ from typing import Any, TextIO
 _UNSEEN = re.compile(
     "["
     "\x00-\x1f\x7f-\x9f"  # controls of ASCII and of ISO 8859, some of which begin sequences (ESC, CSI, OSC, DCS)
-    "\xad\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # what takes no place
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # what changes the direction of other text
+    "\xad\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # zero-width characters
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # bidirectional controls
     "\u2028\u2029"  # ends of lines and paragraphs
     "\ud800-\udfff"  # halves of characters: bytes of a file name that are no text
     "]"
@@ -38,7 +38,7 @@ def _written_out(character: str) -> str:
 
 
 class _Guard:
-    """A text stream before which nothing but lines and tabs keeps its effect; rich writes behind it."""
+    """A text stream that escapes control characters except newlines and tabs; rich writes to the stream behind it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -55,7 +55,7 @@ class _Guard:
 
     @property
     def rich_proxied_file(self) -> TextIO:
-        """What rich's consoles write to: ctnet's own escape what they show and add sequences of their own."""
+        """The stream for rich consoles: ctnet's escape the text they show and add their own sequences."""
         stream = self._stream
         while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
             stream = behind

@@ -1,4 +1,4 @@
-"""The nouns that every room shares: annotations going in, targets and outputs in between, detections coming out.
+"""Types that all packages share: annotations, targets, outputs, detections.
 
 Boxes are float32 `xyxy` in original image pixels, labels are contiguous indices `0..C-1`; the category keeps the
 id and name of the file it came from.
@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ctnet.errors import ConfigError, MissingExtra, nearest
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -58,12 +61,15 @@ class KeypointSchema:
 
 
 class _Rows:
-    """A dataclass whose arrays have a row for each object. Nothing else indexes them."""
+    """A dataclass whose arrays have a row for each object. Nothing else indexes them.
+
+    Fields with `whole` in their metadata are not of objects and stay as they are.
+    """
 
     def _change(self: R, change: Callable[..., Any], *others: R) -> R:
         """Return the objects with every field that is there changed, together with those of the others."""
         changed: dict[str, Any] = {}
-        for name in (f.name for f in fields(self)):  # type: ignore[arg-type]
+        for name in (f.name for f in fields(self) if "whole" not in f.metadata):  # type: ignore[arg-type]
             first, *rest = (getattr(rows, name) for rows in (self, *others))
             if isinstance(first, Mapping):
                 changed[name] = {key: change(first[key], *(values[key] for values in rest)) for key in first}
@@ -97,7 +103,7 @@ class Objects(_Rows):
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One picture and its ground truth, as read: nothing clipped, nothing dropped.
+    """One image and its ground truth, as read: nothing clipped, nothing dropped.
 
     `boxes_xyxy` (N,4) float32, `labels` (N,) int64, `crowd` (N,) bool, `areas` (N,) float32 in square pixels (COCO
     sorts objects into small, medium and large by it), `annotation_ids` (N,) int64 for messages, `keypoints` as in
@@ -123,7 +129,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """One split of a data set: its categories in label order and its pictures in file order.
+    """One split of a data set: its categories in label order and its images in file order.
 
     `keypoints` says what the key points of its objects are, None where they have none.
     """
@@ -138,7 +144,7 @@ class AnnotationSet:
 
     @property
     def num_boxes(self) -> int:
-        """Number of annotated boxes over all pictures, crowds included."""
+        """Number of annotated boxes over all images, crowds included."""
         return sum(len(image.labels) for image in self.images)
 
     def digest(self) -> str:
@@ -151,16 +157,47 @@ class AnnotationSet:
         return sha.hexdigest()
 
 
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingExtra(f"the package {name} is not installed", hint=f"pip install {name}") from None
+
+
 def _no_boxes() -> Float32:
     return np.zeros((0, 4), np.float32)
 
 
-@dataclass(frozen=True)
+class Detection(NamedTuple):
+    """One object that was found: x1, y1, x2, y2 in image pixels, score in 0..1, label and name of its class."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    label: int
+    name: str
+
+
+class Origin(Protocol):
+    """Where detections come from: the classes of the detector and the image."""
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The detector's classes in label order."""
+
+    def plot(self, found: Detections, image: Any = None) -> NDArray[np.uint8]:
+        """Return the image, or the one that is given, (H,W,3) BGR, with the detections drawn."""
+
+    def png(self, found: Detections) -> bytes:
+        """Return a PNG of `plot`, of a size for the screen."""
+
+
+@dataclass(frozen=True, repr=False)
 class Detections(_Rows):
     """What a detector found in one image, strongest first.
 
     `boxes_xyxy` (N,4) float32 in original image pixels, `scores` (N,) float32 in 0..1, `labels` (N,) int64, perhaps
     `keypoints` (N,P,2) float32, x and y in image pixels. `values` holds (N,...) float32 of further heads by name.
+    An integer index and iteration give `Detection`s; a slice, a mask or indices give `Detections`.
     """
 
     boxes_xyxy: Float32 = field(default_factory=_no_boxes)
@@ -168,16 +205,108 @@ class Detections(_Rows):
     labels: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     keypoints: Float32 | None = None
     values: Mapping[str, Float32] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, compare=False, metadata={"whole": True})
+    """what a detector adds, so that classes have names and the image can be drawn"""
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Detections: ...
+    def __getitem__(self, index: Any) -> Detection | Detections:
+        if not isinstance(index, int | np.integer):
+            return self.select(index)
+        x1, y1, x2, y2 = map(float, self.boxes_xyxy[index])
+        label = int(self.labels[index])
+        return Detection((x1, y1, x2, y2), float(self.scores[index]), label, self._name(label))
+
+    def __repr__(self) -> str:
+        counts = Counter(self.names).most_common()
+        return f"Detections({', '.join(f'{count} {name}' for name, count in counts) or 'none'})"
+
+    def __str__(self) -> str:
+        rows = (f"  {d.score:.2f}  {d.name}  ({', '.join(f'{v:.0f}' for v in d.box)})" for d in self[:20])
+        return "\n".join([repr(self), *rows, *([f"  and {len(self) - 20} more"] if len(self) > 20 else [])])
+
+    def _repr_png_(self) -> bytes | None:
+        return self.origin.png(self) if self.origin else None
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes of the detector in label order. Raises ConfigError when no detector made these detections."""
+        if self.origin is None:
+            raise ConfigError("these detections do not come from a detector, so their classes and image are unknown")
+        return self.origin.categories
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each detection by name, `class N` where no detector says what a label is called."""
+        return [self._name(int(label)) for label in self.labels]
+
+    def _name(self, label: int) -> str:
+        return self.origin.categories[label].name if self.origin else f"class {label}"
 
     def above(self, score: float) -> Detections:
         """Return the detections whose score is at least `score`."""
         return self.select(self.scores >= score)
 
-    def to_dicts(self, categories: tuple[Category, ...]) -> list[dict[str, Any]]:
-        """Return one JSON-ready dict a detection: `box` (xyxy pixels), `score`, `category_id`, `category_name`."""
+    def filter(self, *names: str, score: float = 0.0) -> Detections:
+        """Return the detections of these classes, all when none is named, whose score is at least `score`.
+
+        Raises ConfigError for a class that the detector does not know.
+        """
+        known = [category.name for category in self.categories] if names else []
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"the detector has no class {name!r}", nearest=nearest(str(name), known))
+        wanted = [label for label, name in enumerate(known) if name in names]
+        strong = self.above(score)
+        return strong.select(np.isin(strong.labels, wanted)) if names else strong
+
+    def plot(self, image: Any = None) -> NDArray[np.uint8]:
+        """Return the image (H,W,3) BGR uint8 with boxes, names and scores; another one than was shown if given.
+
+        Raises ConfigError when no detector made these detections, DataError when its file is gone.
+        """
+        self.categories  # noqa: B018 - raises
+        assert self.origin is not None
+        return self.origin.plot(self, image)
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Detections` with class names in its data. Raises MissingExtra without the package."""
+        supervision = _package("supervision")
+        names = {"class_name": np.array(self.names, dtype=str)}
+        return supervision.Detections(self.boxes_xyxy, confidence=self.scores, class_id=self.labels, data=names)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """Return COCO's results: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`."""
+        ids = [category.id for category in self.categories]
+        return [
+            {
+                "image_id": image_id,
+                "category_id": ids[one.label],
+                "bbox": [one.box[0], one.box[1], one.box[2] - one.box[0], one.box[3] - one.box[1]],
+                "score": one.score,
+            }
+            for one in self
+        ]
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`: x1, y1, x2, y2, score, label, name. Raises MissingExtra without the package."""
+        columns = ["x1", "y1", "x2", "y2", "score", "label", "name"]
+        return _package("pandas").DataFrame([(*d.box, d.score, d.label, d.name) for d in self], columns=columns)
+
+    def to_dicts(self, categories: tuple[Category, ...] | None = None) -> list[dict[str, Any]]:
+        """Return one JSON-ready dict a detection: `box` (xyxy pixels), `score`, `category_id`, `category_name`.
+
+        `categories` are the detector's unless given.
+        """
+        categories = self.categories if categories is None else categories
         entries = []
         for i, label in enumerate(self.labels):
             more = {name: values[i] for name, values in self.values.items()}

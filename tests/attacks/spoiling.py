@@ -119,4 +119,5 @@ def with_about(content: bytes, about: Any) -> bytes:
     """Return ctnet's weights with other words about themselves."""
     header, rest = header_and_rest(content)
     header["__metadata__"]["ctnet"] = about if isinstance(about, str) else json.dumps(about)
+    header["__metadata__"].pop("ctnet.sha256", None)  # whoever changes the words leaves out the digest
     return with_header(header, rest)

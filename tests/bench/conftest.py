@@ -10,7 +10,7 @@ from ctnet.weights.ctnet_file import save_weights
 
 @pytest.fixture(scope="session")
 def small_files(tmp_path_factory):
-    """MobileNetV2 at 64 x 96 as weights and as an exported program that takes two pictures."""
+    """MobileNetV2 at 64 x 96 as weights and as an exported program that takes two images."""
     folder = tmp_path_factory.mktemp("network")
     subject = open_subject("centernet_mobilenetv2", None, (64, 96))
     save_weights(folder / "small.safetensors", subject.weights)
@@ -20,6 +20,6 @@ def small_files(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(small_set):
-    """Six little pictures."""
+def images(small_set):
+    """Six little images."""
     return tuple(sorted((small_set / "images" / "val").iterdir()))

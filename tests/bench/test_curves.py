@@ -117,22 +117,22 @@ def test_a_setting_of_another_version_is_named(tmp_path):
         recorded_run(document, tmp_path / "old.json")
 
 
-def rows_of(picture, color, columns=slice(78, 600)):
+def rows_of(image, color, columns=slice(78, 600)):
     """Return the rows of the plot's panels where many pixels have nearly a colour: edges are softened."""
-    return np.flatnonzero((np.abs(picture[:, columns] - np.array(color, float)).max(-1) < 70).sum(1) > 100)
+    return np.flatnonzero((np.abs(image[:, columns] - np.array(color, float)).max(-1) < 70).sum(1) > 100)
 
 
-def test_the_picture_shows_a_difference_where_it_is():
+def test_the_image_shows_a_difference_where_it_is():
     one, two = run(*[8.0] * 40), run(*[8.0] * 20, *[4.0] * 20)
-    picture = loss_plot(SUBJECT, [one, two], Alignment(one, two, 0.05))
+    image = loss_plot(SUBJECT, [one, two], Alignment(one, two, 0.05))
     left, right = slice(90, 300), slice(380, 590)
-    assert len(rows_of(picture, PALETTE[0], left)) > 0
-    assert np.ptp(rows_of(picture, PALETTE[0], right)) < 6, "the first stays"
-    fall = rows_of(picture[:340], PALETTE[1], right).mean() - rows_of(picture, PALETTE[0], right).mean()
+    assert len(rows_of(image, PALETTE[0], left)) > 0
+    assert np.ptp(rows_of(image, PALETTE[0], right)) < 6, "the first stays"
+    fall = rows_of(image[:340], PALETTE[1], right).mean() - rows_of(image, PALETTE[0], right).mean()
     # on the logarithmic axis from 2 to 10, a loss that halves falls by log 2 / log 5 of the panel
     assert fall == pytest.approx(np.log(2) / np.log(5) * (330 - 46), abs=3)
-    assert len(rows_of(picture[340:], PALETTE[3], right)) > 0, "the tolerance"
-    assert picture.shape[0] > loss_plot(SUBJECT, [one], None).shape[0]
+    assert len(rows_of(image[340:], PALETTE[3], right)) > 0, "the tolerance"
+    assert image.shape[0] > loss_plot(SUBJECT, [one], None).shape[0]
 
 
 @pytest.mark.parametrize("totals", [(0.0, 0.0), (3.0,), (1e-9, 1e12)], ids=str)

@@ -73,7 +73,7 @@ def test_the_plot_draws_what_was_measured_and_what_was_published(document):
 
 
 @pytest.mark.parametrize("rows", [[], [FAILED], [FULL]], ids=["nothing", "failed", "one batch size"])
-def test_the_plot_of_few_rows_is_a_picture(document, rows):
+def test_the_plot_of_few_rows_is_an_image(document, rows):
     image = speed_plot({**document, "rows": [row.to_dict() for row in rows]})
     assert image.dtype == np.uint8
     assert has(image, PALETTE[0]) == (rows == [FULL])

@@ -33,7 +33,7 @@ class Near:
 
 
 @pytest.fixture
-def measure(small_files, pictures, monkeypatch):
+def measure(small_files, images, monkeypatch):
     """Measure runtimes of the small network without processes, and without measuring the machine."""
     monkeypatch.setattr(inference, "Remote", Near)
     monkeypatch.setattr(inference, "matmul_rates", lambda precisions, device: dict.fromkeys(precisions, 100.0))
@@ -42,7 +42,7 @@ def measure(small_files, pictures, monkeypatch):
         subject = open_subject(None, small_files / file, None)
         plan = InferencePlan(runtimes, batches, precision, FEW)
         told = []
-        return measure_inference(subject, plan, open_device("cpu"), pictures, told.append)
+        return measure_inference(subject, plan, open_device("cpu"), images, told.append)
 
     return run
 
@@ -86,8 +86,8 @@ def test_an_exporter_that_breaks_is_a_row(measure, monkeypatch):
 def test_a_wrong_answer_has_no_speed(measure, monkeypatch):
     honest = InferenceRunner.outputs
 
-    def off_by_a_tenth(runner, pictures):
-        return {name: values + 0.1 * np.ptp(values) for name, values in honest(runner, pictures).items()}
+    def off_by_a_tenth(runner, images):
+        return {name: values + 0.1 * np.ptp(values) for name, values in honest(runner, images).items()}
 
     monkeypatch.setattr(InferenceRunner, "outputs", off_by_a_tenth)
     (row,) = measure("torch", batches=(1,)).rows
@@ -117,11 +117,11 @@ def test_an_exported_file_is_run_by_its_own_runtime_alone(measure):
     assert found.rows[0].deviation is None, "there is no torch network to compare with"
 
 
-def test_a_runtime_for_the_processor_refuses_a_card(small_files, pictures, tmp_path):
+def test_a_runtime_for_the_processor_refuses_a_card(small_files, images, tmp_path):
     subject = open_subject(None, small_files / "small.safetensors", None)
     card = replace(open_device("cpu"), torch_device=torch.device("meta"))
     contestant = Contestant("onnxruntime")
-    contestant.open(partial(inference._entry, subject, "onnxruntime", "auto", card, pictures, tmp_path))
+    contestant.open(partial(inference._entry, subject, "onnxruntime", "auto", card, images, tmp_path))
     assert isinstance(contestant.failure, ConfigError)
     assert "runs on the CPU" in contestant.failure.message
 

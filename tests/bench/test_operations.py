@@ -39,7 +39,7 @@ def test_a_recipe_is_counted_without_computing(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_random_networks_answer_the_picture_in_every_precision(name):
+def test_random_networks_answer_the_image_in_every_precision(name):
     device, model = open_device("cpu"), load_recipe(name).recipe.model
     network = random_network(model, 3)
     x = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))

@@ -11,21 +11,21 @@ from ctnet.detect.opening import load_detector
 
 
 @pytest.fixture(params=["small.safetensors", "small.pt2"])
-def runner(request, small_files, pictures):
+def runner(request, small_files, images):
     file = small_files / request.param
     recipe = open_subject(None, file, None).recipe
-    return InferenceRunner(Entry("torch", file, "cpu", "fp32", recipe, pictures))
+    return InferenceRunner(Entry("torch", file, "cpu", "fp32", recipe, images))
 
 
 def test_the_stages_are_what_a_detector_does(runner, small_files):
     detector = load_detector(small_files / "small.safetensors", "cpu", "fp32")
-    images = [read_image(file) for file in runner.entry.pictures]
+    decoded = [read_image(file) for file in runner.entry.images]
     value = None
     with torch.inference_mode():
         for stage in runner._stages(8):
             value = stage(value)
-    expected = detector.detect([*images, *images[:2]], runner.entry.recipe.evaluation)
-    assert len(value) == len(expected) == 8, "pictures are repeated to fill the batch"
+    expected = detector.detect([*decoded, *decoded[:2]], runner.entry.recipe.evaluation)
+    assert len(value) == len(expected) == 8, "images are repeated to fill the batch"
     for found, wanted in zip(value, expected, strict=True):
         assert np.array_equal(found.labels, wanted.labels)
         np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=1e-3)
@@ -41,7 +41,7 @@ def test_every_run_has_a_time_for_every_stage(runner):
     assert runner.memory() is None or runner.memory().peak > 10_000_000
 
 
-def test_outputs_are_the_raw_maps_of_the_first_pictures(runner):
+def test_outputs_are_the_raw_maps_of_the_first_images(runner):
     outputs = runner.outputs(2)
     assert {name: values.shape for name, values in outputs.items()} == {
         "heatmap_logits": (2, 80, 16, 24),

@@ -1,4 +1,4 @@
-"""What is measured: recipes, weights, exported files, and the size they are shown pictures at."""
+"""What is measured: recipes, weights, exported files, and the size they are shown images at."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_an_exported_file_is_measured_as_it_is(small_files):
     assert subject.network is None
     assert subject.exported[1].name == "pt2"
     assert subject.recipe.data.image_size == (64, 96)
-    assert any("2 pictures at a time" in note for note in subject.notes)
+    assert any("its batch is 2" in note for note in subject.notes)
     assert subject.operations_per_image == open_subject("centernet_mobilenetv2", None, (64, 96)).operations_per_image
     with pytest.raises(ConfigError, match="one size") as caught:
         open_subject(None, small_files / "small.pt2", (64, 64))

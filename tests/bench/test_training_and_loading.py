@@ -36,7 +36,7 @@ def test_a_measured_step_is_a_step_of_training(recipe, small_set):
 
 
 @pytest.mark.parametrize("workers", [(0,), (0, 2)])
-def test_rates_are_of_the_pictures_that_came(workers, recipe, small_set):
+def test_rates_are_of_the_images_that_came(workers, recipe, small_set):
     told = []
     rows = measure_loading(open_dataset(small_set, "train"), recipe, workers, FEW, told.append)
     assert [row.runtime for row in rows] == ["in the trainer", "2 processes"][: len(workers)]
@@ -52,10 +52,10 @@ def test_timed_batches_are_made_while_timed(recipe, small_set, monkeypatch):
     honest = TrainingSamples.__getitem__
     monkeypatch.setattr(TrainingSamples, "__getitem__", lambda self, key: made.append(key) or honest(self, key))
     measure_loading(open_dataset(small_set, "train"), recipe, (0,), FEW, lambda _: None)
-    assert len(made) == 5 + 5 + 2 + 5, "twelve pictures in batches of five: four batches of which one is short"
+    assert len(made) == 5 + 5 + 2 + 5, "twelve images in batches of five: four batches of which one is short"
 
 
-def test_a_picture_that_cannot_be_read_is_named(recipe, small_set):
+def test_an_image_that_cannot_be_read_is_named(recipe, small_set):
     annotations = open_dataset(small_set, "train")
     gone = replace(annotations.images[3], path=small_set / "gone.jpg")
     annotations = replace(annotations, images=(*annotations.images[:3], gone, *annotations.images[4:]))

@@ -24,8 +24,8 @@ def canned(monkeypatch):
     """Let the command measure what it is told to; `canned.plan` is what it was asked for."""
 
     def put(*rows, **failures):
-        def measure(subject, plan, device, pictures, tell):
-            put.subject, put.plan, put.pictures = subject, plan, pictures
+        def measure(subject, plan, device, images, tell):
+            put.subject, put.plan, put.images = subject, plan, images
             return Measured(rows, {"fp32": 100.0}, failures)
 
         monkeypatch.setattr(inference, "measure_inference", measure)
@@ -81,7 +81,7 @@ def test_the_table_says_what_was_measured_on_what_and_beside_what(ctnet, canned,
     ):
         assert words in out
     lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
-    # the published figures are of the forward pass alone: 1 picture in 10 ms against 32.14 a second
+    # the published figures are of the forward pass alone: 1 image in 10 ms against 32.14 a second
     assert "32.14 (3.11x)" in next(line for line in out.splitlines() if line.split()[:2] == ["torch", "fp32"])
     assert "34.15 (11.71x)" in lines["openvino"]
     assert "25 %" in lines["openvino"]
@@ -93,7 +93,7 @@ def test_what_is_not_given_is_the_recipe_s_and_all_usual_runtimes(ctnet, canned,
     assert canned.plan.runtimes == ("torch", "compiled", "onnxruntime", "openvino")
     assert canned.plan.batch_sizes == (1, 4, 8, 16, 32)
     assert canned.subject.recipe.data.image_size == (640, 640)
-    assert len(canned.pictures) == 6
+    assert len(canned.images) == 6
     assert canned.plan.iterations.warmup == 3
 
 

@@ -28,6 +28,20 @@ def test_list_show_and_validate(ctnet, tmp_path):
     assert str(file) in "".join(err.split())
 
 
+@pytest.mark.parametrize("command", ["show", "validate"])
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        ("heatmap,sise", "nearest  size"),
+        ("heatmap", "no size: a box needs one"),
+        ("heatmap,size,log_size", "2 heads for one size: size, log_size"),
+    ],
+)
+def test_heads_that_do_not_fit_together_are_named(command, heads, reason, ctnet):
+    code, out, err = ctnet("config", command, f"model.heads=[{heads}]")
+    assert (code, out, reason in err) == (2, "", True)
+
+
 def test_version_and_module_form():
     done = subprocess.run([sys.executable, "-m", "ctnet", "--version"], capture_output=True, text=True, check=True)
     from ctnet import __version__

@@ -65,7 +65,7 @@ def run(demo, monkeypatch):
 
     def run(*arguments, categories=tuple(run_categories), **recipe):
         content = {"name": "oracle", "data": {"path": str(demo)}, **recipe}
-        detectors.open_detector = lambda *_, **__: Oracle(Recipe.model_validate(content), categories)
+        detectors.load_detector = lambda *_, **__: Oracle(Recipe.model_validate(content), categories)
         return CliRunner().invoke(app, ["--weights", "best.safetensors", *map(str, arguments)])
 
     detectors = types.ModuleType("ctnet.detect.opening")

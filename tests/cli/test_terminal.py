@@ -46,7 +46,7 @@ def run(*arguments, code=0, cwd=None):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A data set whose classes and pictures have names that are meant for a terminal."""
+    """A data set whose classes and images have names that are meant for a terminal."""
     folder = write_demo(tmp_path_factory.mktemp("sets") / "set", images_train=12, images_val=6, seed=3, size=(96, 120))
     for file in (folder / "annotations").glob("*.json"):
         content = json.loads(file.read_text())
@@ -98,21 +98,21 @@ def test_labels_of_yolo_are_quoted_safely(tmp_path):
 
 def test_every_command_with_weights(ctnet, hostile, weights, monkeypatch, tmp_path):
     """In this process, which has torch already."""
-    picture = next(file for file in hostile.rglob("*") if file.name.startswith(FILE) and file.suffix != ".safetensors")
+    image = next(file for file in hostile.rglob("*") if file.name.startswith(FILE) and file.suffix != ".safetensors")
     monkeypatch.chdir(tmp_path)
     for code, *words in (
         (0, "weights", "inspect", weights),
         (0, "weights", "convert", weights, "--to", "ctnet", "--out", "copy.safetensors"),
-        (0, "predict", "--weights", weights, picture, "--score", 0, *QUICK),
-        (3, "predict", "--weights", weights, picture, weights.parent / "last.pt", "--score", 0, *QUICK),
+        (0, "predict", "--weights", weights, image, "--score", 0, *QUICK),
+        (3, "predict", "--weights", weights, image, weights.parent / "last.pt", "--score", 0, *QUICK),
         (0, "eval", "--weights", weights, "--data", hostile, "--report", "page", *QUICK),
         (0, "export", "pt2", "--weights", weights, "--image-size", 64, "--no-verify"),
         (0, "bench", "--weights", weights, "--data", hostile, "--runtimes", "torch", "--batch-sizes", 1,
          "--warmup", 0, "--iterations", 1, "--image-size", 64),
         (0, "data", "view", hostile, "--out", "sheet.png"),
         (0, "data", "convert", hostile, "--out", "copy"),
-        (4, "predict", "--weights", weights, picture, "--out", weights),
-        (3, "weights", "inspect", picture),
+        (4, "predict", "--weights", weights, image, "--out", weights),
+        (3, "weights", "inspect", image),
     ):  # fmt: skip
         found, out, err = ctnet(*words)
         assert found == code, err

@@ -53,12 +53,12 @@ def test_inspect_names_format_network_classes_and_fit(ctnet, original_file):
     assert code == 0
     assert (document["fits"], document["format"], document["model"]["backbone"]) == (True, "centernet", "dla34")
     assert document["fit"]["loaded"] == 386
-    assert len(document["fit"]["left_out"]["feeds nothing in the original network"]) == 12
+    assert len(document["fit"]["left_out"]["unused in the original network"]) == 12
 
 
 def test_inspect_a_backbone_and_a_file_of_ctnet(ctnet, own, original_file):
-    trunk = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.weight": torch.ones(1000, 512)})
-    code, out, _ = ctnet("weights", "inspect", trunk)
+    file = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.weight": torch.ones(1000, 512)})
+    code, out, _ = ctnet("weights", "inspect", file)
     assert (code, "ImageNet ResNet" in out, "--backbone-weights" in out) == (0, True, True)
     code, out, _ = ctnet("weights", "inspect", own())
     assert (code, "3: cup, fork, Löffel" in out) == (0, True)
@@ -118,7 +118,7 @@ def test_biases_that_mmdet_lacks_go_into_the_norms(ctnet, own):
         assert torch.allclose(before[head], after[head], rtol=1e-4, atol=1e-4 * before[head].abs().max())
 
 
-def test_mmdet_files_for_the_original_code_say_how_pictures_enter(ctnet, own):
+def test_mmdet_files_for_the_original_code_say_how_images_enter(ctnet, own):
     file = own("centernet_resdcn18_mmdet")
     code, _, err = ctnet("weights", "convert", file, "--to", "centernet", "--out", "there.pth")
     assert (code, "RGB" in err) == (0, True)
@@ -141,4 +141,4 @@ def test_what_cannot_be_converted_is_refused(ctnet, own, original_file):
         assert (code, message in err, "Traceback" in err) == (expected, True, False), err
     damaged = original_file("resdcn_18", drop="hm.2.bias")
     code, _, err = ctnet("weights", "convert", damaged, "--to", "ctnet", "--allow-partial")
-    assert (code, "start afresh: hm.2.bias" in err) == (0, True)
+    assert (code, "stay random: hm.2.bias" in err) == (0, True)

@@ -1,4 +1,4 @@
-"""Affine maps and views of pictures."""
+"""Affine maps and views of images."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_matrices_equal_the_original(golden):
         assert np.allclose(matrix, field["matrix"][i], rtol=1e-5, atol=1e-4), i
 
 
-def test_letterbox_of_a_landscape_picture():
+def test_letterbox_of_a_landscape_image():
     view = fixed_view((480, 640), (512, 512))
     assert np.allclose(view.to_input(), [[0.8, 0, 0], [0, 0.8, 64]])
     assert np.allclose(view.from_input(), [[1.25, 0, 0], [0, 1.25, -80]])

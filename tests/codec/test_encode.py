@@ -46,7 +46,7 @@ def test_targets_equal_the_original(name, golden):
     check_case(golden("ctdet_targets"), name)
 
 
-def test_all_twenty_pictures_of_the_full_set(shared):
+def test_all_twenty_images_of_the_full_set(shared):
     file = np.load(shared / "golden" / "ctdet_targets.npz")
     for number in range(20):
         check_case(file, f"case{number:02d}")
@@ -118,7 +118,7 @@ def test_by_mmdets_rules_boxes_need_their_middle_in_the_view_and_end_with_it():
 
 
 @pytest.mark.parametrize("rules", ["centernet", "mmdet"])
-def test_a_picture_without_boxes_has_an_empty_map(rules):
+def test_an_image_without_boxes_has_an_empty_map(rules):
     targets = encode_centers(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), 2, (17, 21), rules=rules)
     assert targets.heatmap.max() == 0
     assert [len(targets.size), len(targets.cell), len(targets.valid)] == [0, 0, 0]

@@ -68,7 +68,7 @@ def test_unknown_recipes_and_broken_files(tmp_path):
 def test_a_recipe_extends_only_one_other(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: centernet_resdcn18\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
-    with pytest.raises(ConfigError, match="extends nothing"):
+    with pytest.raises(ConfigError, match="extends another recipe"):
         load_recipe(str(tmp_path / "b.yaml"))
 
 

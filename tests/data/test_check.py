@@ -177,7 +177,7 @@ def test_pixels_in_a_yolo_file_are_found(tmp_path):
     finding, *rest = check(tmp_path).findings
     assert (finding.severity, finding.code) == ("error", "annotations-unreadable")
     assert finding.message == (
-        "data.yaml: 1 places in annotation files that cannot be understood; first: a.txt:1 is not as it must be: "
+        "data.yaml: 1 places in annotation files that cannot be understood; first: a.txt:1 is malformed: "
         "expected fractions of the image between 0 and 1; these look like pixels, got 0 40 30 20 20"
     )
     assert {f.code for f in rest} == {"boxes-none", "split-missing", "image-unannotated", "category-ids-mapped"}

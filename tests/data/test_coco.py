@@ -160,7 +160,7 @@ def test_blood_cells(shared):
     assert all(image.path.is_file() for image in split.images)
 
 
-def test_a_picture_of_an_impossible_name_is_missing(tmp_path):
+def test_an_image_of_an_impossible_name_is_missing(tmp_path):
     for name in ("x" * 5000, "a\0b", "\ud800.jpg"):
         images = [{**content()["images"][0], "file_name": name}]
         file = write(tmp_path, content(images=images, annotations=[]))

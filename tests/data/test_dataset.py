@@ -116,7 +116,7 @@ def test_images_without_objects_are_counted(tmp_path):
     data = json.loads(coco_text(["a.png", "b.png"]))
     data["annotations"].pop()
     put(tmp_path, {"annotations/instances_train.json": json.dumps(data)}, ["images/a.png", "images/b.png"])
-    assert check_usable(open_dataset(tmp_path, "train")) == ["1 image of 2 without objects"]
+    assert check_usable(open_dataset(tmp_path, "train")) == ["1 of 2 images have no boxes (used as background)"]
 
 
 def test_no_box_at_all_is_a_warning(tmp_path):

@@ -37,8 +37,8 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(samples):
     assert not np.array_equal(first.image, replace(samples, seed=6)[0, 3].image)
 
 
-def test_a_picture_decoded_smaller_shows_the_same_view(samples, monkeypatch):
-    """Large pictures are decoded at a fraction of their size; objects must stay where their targets are."""
+def test_an_image_decoded_smaller_shows_the_same_view(samples, monkeypatch):
+    """Large images are decoded at a fraction of their size; objects must stay where their targets are."""
     from ctnet.data import sample
 
     tiny = replace(samples, input_hw=(32, 32), augment=Augment(crop="none", flip=0, photometric=0, lighting=0))
@@ -62,7 +62,7 @@ def test_a_picture_decoded_smaller_shows_the_same_view(samples, monkeypatch):
 
 
 def test_targets_lie_on_the_objects_they_belong_to(samples):
-    """A plain view of a drawn shape: its box in cells is its box in the picture, scaled."""
+    """A plain view of a drawn shape: its box in cells is its box in the image, scaled."""
     plain = replace(samples, augment=Augment(crop="none", flip=0, photometric=0, lighting=0))
     for index, record in enumerate(samples.annotations.images):
         targets = SimpleNamespace(**plain[0, index].targets.rows)
@@ -83,7 +83,7 @@ def test_rows_are_those_that_the_first_epoch_teaches(samples):
     assert np.array_equal(few["size"], np.concatenate([taught[0]["size"], taught[-1]["size"]]))
 
 
-def test_every_picture_comes_once_an_epoch_in_another_order():
+def test_every_image_comes_once_an_epoch_in_another_order():
     order = EpochOrder(samples=11, batch_size=4, epochs=3, seed=1)
     batches = list(order)
     assert len(batches) == len(order) == 9
@@ -124,7 +124,7 @@ def test_ranks_share_the_batches_of_one_process(samples, ranks, each):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_rank_without_pictures_gets_an_empty_batch(samples, workers):
+def test_a_rank_without_images_gets_an_empty_batch(samples, workers):
     order = EpochOrder(samples=4, batch_size=3, epochs=1, seed=2, rank=2, ranks=3)
     batches = list(training_loader(samples, order, workers, pin_memory=False))
     assert [len(batch.images) for batch in batches] == [1, 0]
@@ -176,9 +176,9 @@ def test_crowds_and_objects_beyond_the_limit_are_left_out(samples):
     assert without[0, index].targets.maps["heatmap"].max() == 0
 
 
-def test_a_broken_picture_is_named_with_its_annotations(samples):
+def test_a_broken_image_is_named_with_its_annotations(samples):
     record = samples.annotations.images[2]
-    record.path.write_bytes(b"not a picture")
+    record.path.write_bytes(b"not an image")
     with pytest.raises(DataError) as caught:
         samples[0, 2]
     text = str(caught.value)

@@ -1,6 +1,10 @@
+import json
+import os
+
 import numpy as np
 import pytest
 
+from ctnet.data.convert import convert
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
 from ctnet.data.image import write_image
@@ -149,3 +153,16 @@ def test_without_lists_all_is_the_split_to_train_on(tmp_path, annotations, image
     assert [image.path for image in split.images] == [tmp_path / images / f"{name}.png" for name in "ab"]
     with pytest.raises(DataError, match="no split 'val'"):
         open_dataset(tmp_path, "val")
+
+
+@pytest.mark.parametrize(("cat", "file"), [("\x1b[2J", b"a.png"), ("\ud800", b"a.png"), (" ", b"a.png"),
+                                           ("cat", b"\xff.png"), ("cat", b"a\nb.png")])  # fmt: skip
+def test_names_that_xml_or_a_list_cannot_hold_are_refused(tmp_path, cat, file):
+    name = os.fsdecode(file)
+    images = [{"id": 1, "file_name": name, "width": 12, "height": 9}]
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / name).write_bytes(b"")
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": cat}]}
+    (tmp_path / "s" / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="cannot hold a name"):
+        convert(tmp_path / "s" / "coco.json", tmp_path / "voc", to="voc")

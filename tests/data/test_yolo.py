@@ -118,7 +118,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000 + ".png", "\x1b/../b.png"])
-def test_a_listed_picture_of_an_impossible_name_is_missing(tmp_path, name):
+def test_a_listed_image_of_an_impossible_name_is_missing(tmp_path, name):
     data = yolo_folder(tmp_path, {"a": ""})
     (tmp_path / "list.txt").write_text(f"{name}\n")
     data.write_text("train: list.txt\nnames: [dog]\n")

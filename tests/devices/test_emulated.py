@@ -55,7 +55,7 @@ def write_lively(run, path):
 
 
 def in_order(detections):
-    """Return rows of results by picture and class, the best first."""
+    """Return rows of results by image and class, the best first."""
     return sorted(detections, key=lambda row: (row["image_id"], row["category_id"], -row["score"]))
 
 

@@ -125,7 +125,7 @@ def test_compiled_weights_are_constants():
     assert torch.equal(outputs(compiled, x), expected)
 
 
-# a map of several pieces with a rest, one that needs no splitting, a last layer that sees its neighbours, no picture
+# a map of several pieces with a rest, one that needs no splitting, a last layer that sees its neighbours, no image
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

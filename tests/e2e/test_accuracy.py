@@ -29,7 +29,7 @@ def test_blood_cells_from_random_weights(recipe, ctnet, shared):
 
 
 @pytest.mark.parametrize("batch", [2, 4, 8])
-def test_eight_pictures_are_learned_by_heart_at_any_batch_size(ctnet, tmp_path, batch):
+def test_eight_images_are_learned_by_heart_at_any_batch_size(ctnet, tmp_path, batch):
     from ctnet.data.demo import write_demo
 
     data = write_demo(tmp_path / "eight", images_train=8, images_val=1, seed=1, size=(128, 160))

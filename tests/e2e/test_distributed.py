@@ -120,9 +120,9 @@ def test_two_launchers_are_one_run(small_set, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broken_picture_on_any_rank_is_told_once_with_its_code(small_set, tmp_path):
-    for picture in (small_set / "images" / "train").iterdir():
-        picture.write_bytes(b"")
+def test_a_broken_image_on_any_rank_is_told_once_with_its_code(small_set, tmp_path):
+    for image in (small_set / "images" / "train").iterdir():
+        image.write_bytes(b"")
     _, err = finish(train("--nproc", 2, "--data", small_set, "--out", tmp_path / "run", *TINY), 3)
     assert err.count("error:") == 1
     assert "Traceback" not in err

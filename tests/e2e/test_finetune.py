@@ -30,7 +30,7 @@ def test_fine_tuning_for_other_classes_says_what_starts_afresh(ctnet, small_set,
     assert yaml.safe_load(config)["data"]["image_size"] == [64, 64]
     assert "lr: 0.002" in config
     assert "classes of the weights by name; kept: " in stderr
-    assert "start afresh" not in stderr  # both are among the six
+    assert "stay random" not in stderr  # both are among the six
     code, _, stderr = ctnet("train", *again, "--out", tmp_path / "third", *TINY, "model.backbone=resnet34")
     assert code == 3
     assert "do not fit the network" in stderr
@@ -57,13 +57,13 @@ def test_training_starts_from_files_of_other_projects(ctnet, small_set, tmp_path
     trained = read_weights(tmp_path / "a" / "checkpoints" / "best.safetensors").tensors
     assert torch.allclose(trained["neck.1.deform.weight"], started["deconv_layers.6.weight"], atol=1e-6)
 
-    trunk = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.bias": torch.ones(1000)})
-    code, _, err = ctnet("train", "--backbone-weights", trunk, "--out", tmp_path / "b", *one)
+    file = original_file("resdcn_18", keep=("conv1", "bn1", "layer"), extra={"fc.bias": torch.ones(1000)})
+    code, _, err = ctnet("train", "--backbone-weights", file, "--out", tmp_path / "b", *one)
     assert code == 0, err
     assert "120 tensors" in err
     assert "data.color_order=rgb" in err
     assert "offset_lr: 0.1" in (tmp_path / "b" / "config.yaml").read_text()  # gentler than the recipe's random weights
     trained = read_weights(tmp_path / "b" / "checkpoints" / "best.safetensors").tensors
     assert torch.allclose(trained["backbone.layer2.1.conv2.weight"], started["layer2.1.conv2.weight"], atol=1e-6)
-    code, _, err = ctnet("train", "centernet_dla34", "--backbone-weights", trunk, *one)
-    assert (code, "another trunk" in err) == (3, True)
+    code, _, err = ctnet("train", "centernet_dla34", "--backbone-weights", file, *one)
+    assert (code, "another backbone" in err) == (3, True)

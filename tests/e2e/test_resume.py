@@ -75,7 +75,7 @@ def test_a_loader_process_out_of_memory_is_told_and_the_run_goes_on(small_set, t
     loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(loaders[0]), signal.SIGKILL)  # as the system does when memory runs out
     _, err = finish(process, 4)
-    assert "a process that reads pictures died" in err
+    assert "a process that reads images died" in err
     assert "killed by signal: Killed" in err
     assert "data.workers" in err
     assert "Traceback" not in err

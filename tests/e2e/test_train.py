@@ -108,7 +108,7 @@ def test_category_ids_and_names_survive_training_evaluation_and_prediction(ctnet
     assert all(names[d["category_id"]] == d["category_name"] for d in found)
 
 
-def test_an_epoch_of_empty_pictures_trains_with_a_finite_loss(ctnet, small_set, tmp_path):
+def test_an_epoch_of_empty_images_trains_with_a_finite_loss(ctnet, small_set, tmp_path):
     edit(train_file(small_set), lambda content: content.update(annotations=[]))
     arguments = ("--data", small_set, "--epochs", 1, "--out", tmp_path / "run", "--json", *TINY)
     code, stdout, stderr = ctnet("train", *arguments)
@@ -171,7 +171,7 @@ def test_the_rules_of_the_targets_reach_the_loss(ctnet, small_set, tmp_path):
         assert code == 0, stderr
         log = (tmp_path / rules / "log.jsonl").read_text().splitlines()
         losses[rules] = next(e for e in map(json.loads, log) if e["event"] == "step")
-    # the same pictures and weights, bit for bit
+    # the same images and weights, bit for bit
     for part in ("heatmap", "size", "offset"):
         assert abs(losses["mmdet"][part] - losses["centernet"][part]) > 1e-4
 
@@ -241,7 +241,7 @@ def test_deployable_weights_can_be_read_by_whom_the_rest_can(ctnet, small_set, t
     assert len(modes) == 1
 
 
-def test_without_an_annotated_picture_there_is_no_ap(ctnet, small_set, tmp_path):
+def test_without_an_annotated_image_there_is_no_ap(ctnet, small_set, tmp_path):
     edit(val_file(small_set), lambda content: content["annotations"].clear())
     arguments = ("train", "--data", small_set, "--max-steps", 1, *TINY)
     code, stdout, stderr = ctnet(*arguments, "--out", tmp_path / "a")

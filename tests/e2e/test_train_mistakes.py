@@ -63,14 +63,14 @@ def test_unusable_data_is_refused_by_name(ctnet, small_set, tmp_path, damage):
     file = train_file(small_set)
     content = json.loads(file.read_text())
     victim = next(i for i in content["images"] if any(a["image_id"] == i["id"] for a in content["annotations"]))
-    picture = next((small_set / "images").rglob(victim["file_name"].split("/")[-1]))
-    named = picture.name
+    image = next((small_set / "images").rglob(victim["file_name"].split("/")[-1]))
+    named = image.name
     if damage == "missing":
-        picture.unlink()
+        image.unlink()
     elif damage == "truncated":
-        picture.write_bytes(picture.read_bytes()[:400])
+        image.write_bytes(image.read_bytes()[:400])
     elif damage == "text":
-        picture.write_text("no picture")
+        image.write_text("no picture")
     elif damage == "no coco":
         file.write_text('{"hello": 1}')
         named = file.name
@@ -147,6 +147,6 @@ def test_a_finished_run_is_left_as_it_is(ctnet, small_set, tmp_path):
     assert ctnet("train", "--data", small_set, "--max-steps", 2, "--out", out, *TINY)[0] == 0
     before = (out / "summary.json").read_text()
     code, stdout, stderr = ctnet("train", "--resume", out, "--json")
-    assert (code, "nothing is left to do" in stderr) == (0, True), stderr
+    assert (code, "already complete at step" in stderr) == (0, True), stderr
     assert json.loads(stdout) == json.loads(before)
     assert (out / "summary.json").read_text() == before

@@ -50,7 +50,7 @@ def words(world) -> dict:
 
 
 def normalise(world) -> dict:
-    """Run a norm over this rank's pictures of a batch of five, of which rank 0 has none and the last rank the rest."""
+    """Run a norm over this rank's images of a batch of five, of which rank 0 has none and the last rank the rest."""
     torch.manual_seed(0)
     x, upstream = torch.randn(2, 5, 3, 7, 4, dtype=torch.float64) + 3
     norm = SyncBatchNorm2d(3).double()

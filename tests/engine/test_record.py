@@ -10,6 +10,8 @@ from ctnet.engine.record import LossSums, Record
 from ctnet.engine.report import RunLog, Silence
 from ctnet.errors import WeightsError
 
+COLUMNS = ("epoch", "step", "lr", "loss")
+
 
 def steps(count):
     draw = random.Random(0)
@@ -63,7 +65,7 @@ def test_a_record_of_wrong_types_is_refused(spoil):
 def test_files_are_cut_to_the_record_and_others_stay(tmp_path):
     record = Record()
     record.begin_row(1, step=1, loss=1.5)
-    log = RunLog(tmp_path, record, 0, Silence())
+    log = RunLog(tmp_path, record, 0, COLUMNS, Silence())
     log.event("step", step=1)
     log.scalars("train", {"loss": 1.0}, 1)
     record.files = log.sizes()
@@ -75,7 +77,7 @@ def test_files_are_cut_to_the_record_and_others_stay(tmp_path):
     (tmp_path / "tensorboard" / "events.out.tfevents.1.later.1.0").write_bytes(b"later")
     (tmp_path / "tensorboard" / "notes.txt").write_text("kept")
     (tmp_path / "metrics.csv").write_text("spoiled")
-    RunLog(tmp_path, Record.restored(record.content()), 1, Silence()).close()
+    RunLog(tmp_path, Record.restored(record.content()), 1, COLUMNS, Silence()).close()
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1].startswith("1,1,,1.5")
     assert {p.name for p in (tmp_path / "tensorboard").iterdir()} >= {"notes.txt"}
@@ -87,7 +89,7 @@ def test_names_in_a_record_lead_to_no_file(tmp_path):
     outside.write_text("kept as it is")
     (tmp_path / "run").mkdir()
     record = Record(files={"../outside.txt": 0, str(outside): 1})
-    RunLog(tmp_path / "run", record, 1, Silence()).close()
+    RunLog(tmp_path / "run", record, 1, COLUMNS, Silence()).close()
     assert outside.read_text() == "kept as it is"
 
 
@@ -95,7 +97,7 @@ def test_rows_of_a_state_without_a_record_are_those_of_the_file(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,loss\n1,3,1.5\n2,6,1.25\n")
     (tmp_path / "log.jsonl").write_text('{"step": 3}\n')
     record = Record.restored(None)
-    RunLog(tmp_path, record, 3, Silence()).close()
+    RunLog(tmp_path, record, 3, COLUMNS, Silence()).close()
     assert [row["epoch"] for row in record.rows] == ["1"]
-    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["1,3,,1.5" + "," * 13]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["1,3,1.5,"]
     assert (tmp_path / "log.jsonl").read_text() == '{"step": 3}\n'

@@ -36,7 +36,7 @@ def found(tmp_path_factory):
     from ctnet.data.demo import write_demo
 
     folder = tmp_path_factory.mktemp("ranks")
-    # 15 pictures in batches of 4: the last batch of an epoch is shared unevenly
+    # 15 images in batches of 4: the last batch of an epoch is shared unevenly
     data = write_demo(folder / "shapes", images_train=15, images_val=1, seed=3, size=(96, 120))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -71,7 +71,7 @@ def test_a_norm_over_two_ranks_is_that_of_the_whole_batch(found):
         assert torch.equal(everything[name], nothing[name])
 
 
-def test_each_picture_is_evaluated_once_with_the_same_bits(found):
+def test_each_image_is_evaluated_once_with_the_same_bits(found):
     alone, first, second = (found[0][place]["detections"] for place in [(0, 1), (0, 2), (1, 2)])
     assert len(first) == 8
     assert len(second) == 7

@@ -43,14 +43,14 @@ def test_batch_size_and_workers_change_no_number(detector, annotations, keep_res
             assert np.allclose(found[key].boxes_xyxy, first[key].boxes_xyxy, atol=1e-2)
 
 
-def test_progress_counts_every_picture_once(detector, annotations):
+def test_progress_counts_every_image_once(detector, annotations):
     seen = []
     evaluate(detector, annotations, Evaluation(), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i + 1, 6) for i in range(6)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_named(detector, annotations, workers):
+def test_a_broken_image_is_named(detector, annotations, workers):
     victim = annotations.images[3].path
     victim.write_bytes(b"")
     with pytest.raises(DataError) as caught:

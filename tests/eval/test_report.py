@@ -31,7 +31,7 @@ def found(boxes, scores, labels):
 
 @pytest.fixture
 def make_set(tmp_path):
-    """Return a function that writes pictures of 201 x 133 with one list of (box, label) each."""
+    """Return a function that writes images of 201 x 133 with one list of (box, label) each."""
 
     def make(objects, names=("cell", "<b>dust</b>")):
         images = []
@@ -112,7 +112,7 @@ def test_the_tables_agree_with_the_metrics(make_set, tmp_path):
     assert np.mean(curve) == pytest.approx(document["per_class"]["cell"]["AP50"], abs=1e-4)
 
 
-def test_the_worst_picture_comes_first_and_shows_what_is_wrong(make_set, tmp_path):
+def test_the_worst_image_comes_first_and_shows_what_is_wrong(make_set, tmp_path):
     annotation_set = make_set([[([10, 10, 60, 60], 0)], [([10, 10, 60, 60], 0), ([80, 20, 180, 120], 1)]])
     page, _ = report(tmp_path / "report", annotation_set, {2: found([[0, 70, 40, 130]], [0.8], [1])})
     text = page.read_text()
@@ -128,7 +128,7 @@ def test_a_second_report_replaces_the_first_and_spares_other_files(make_set, tmp
     report(folder, annotation_set, {})
     (folder / "notes.txt").write_text("mine")
     page, _ = report(folder, annotation_set, {1: found([[10, 10, 60, 60]], [0.9], [0])})
-    assert "No picture has an error" in page.read_text()
+    assert "No image has an error" in page.read_text()
     assert list((folder / "worst").iterdir()) == []
     assert (folder / "notes.txt").read_text() == "mine"
 

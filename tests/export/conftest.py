@@ -43,5 +43,5 @@ NARROW = ("model.neck_channels=[24,16,16]", "model.head_channels=16")
 
 @pytest.fixture(scope="session")
 def narrow(trained_like):
-    """A ctnet file of a narrow deformable network for 64x96 pictures."""
+    """A ctnet file of a narrow deformable network for 64x96 images."""
     return trained_like("centernet_resdcn18", *NARROW)

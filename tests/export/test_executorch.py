@@ -68,7 +68,7 @@ def test_networks_detect_what_torch_detects(recipe, ctnet, trained_like, small_s
     assert all(output["relative"] < 1e-4 for output in json.loads(out)["verification"]["outputs"])
     code, out, err = ctnet("predict", "--weights", file, pictures, "--json", "--score", 0.05)
     assert (code, "ExecuTorch float32" in err) == (0, True), err
-    assert any(picture["detections"] for picture in json.loads(out)["pictures"])
+    assert any(image["detections"] for image in json.loads(out)["pictures"])
 
 
 @needs_executorch

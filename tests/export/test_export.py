@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctnet.data.demo import write_demo
-from ctnet.detect.opening import load_detector, open_detector
+from ctnet.detect.opening import load_detector
 from ctnet.export.formats import format_of
 from ctnet.export.verify import match_detections
 
@@ -18,7 +18,7 @@ OTHERS = ["centernet_dla34", "centernet_res18", "centernet_mobilenetv2", "center
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A folder of little pictures for the proof."""
+    """A folder of little images for the proof."""
     return write_demo(tmp_path_factory.mktemp("demo"), images_train=1, images_val=3, size=(70, 90)) / "images" / "val"
 
 
@@ -37,8 +37,8 @@ def export(ctnet, pictures, tmp_path):
 
 def photo(height, width):
     generator = np.random.default_rng(height)
-    picture = generator.integers(0, 255, (height, width, 3), np.uint8)
-    return cv2.GaussianBlur(picture, (0, 0), 3)
+    image = generator.integers(0, 255, (height, width, 3), np.uint8)
+    return cv2.GaussianBlur(image, (0, 0), 3)
 
 
 def as_outputs(found):
@@ -47,9 +47,9 @@ def as_outputs(found):
 
 
 def assert_same_detections(file, weights, sizes=((64, 96), (51, 133), (200, 40))):
-    """Both detectors see pictures of several sizes, three at a time."""
+    """Both detectors see images of several sizes, three at a time."""
     ours = load_detector(weights, "cpu", "fp32").with_image_size((64, 96))
-    theirs = open_detector(file)
+    theirs = load_detector(file)
     settings = theirs.recipe.evaluation
     images = [photo(*size) for size in sizes]
     for mine, other in zip(ours.detect(images, settings), theirs.detect(images, settings), strict=True):
@@ -80,13 +80,13 @@ def test_raw_decomposed_files_of_a_fixed_batch(export, narrow):
     assert "GridSample" in kinds
     assert "DeformConv" not in kinds
     assert [value.name for value in model.graph.output] == ["heatmap_logits", "size", "offset"]
-    assert_same_detections(file, narrow)  # three pictures in batches of two
+    assert_same_detections(file, narrow)  # three images in batches of two
 
 
-def test_a_graph_of_any_size_takes_pictures_as_they_are(export, narrow, ctnet):
+def test_a_graph_of_any_size_takes_images_as_they_are(export, narrow, ctnet):
     code, report, file = export("onnx", narrow, "--image-size", "dynamic")
     assert (code, report["size"]) == (0, None), report
-    detector = open_detector(file)
+    detector = load_detector(file)
     kept = detector.recipe.evaluation.model_copy(update={"keep_res": True})
     ours = load_detector(narrow, "cpu", "fp32").detect([photo(75, 210)], kept)[0]
     theirs = detector.detect([photo(75, 210)], kept)[0]
@@ -134,7 +134,7 @@ def test_a_file_that_differs_is_not_called_done(export, narrow, monkeypatch, tmp
     assert file.with_name("net.onnx.unverified").is_file()
 
 
-def test_pictures_without_a_detection_prove_nothing(export, narrow, monkeypatch):
+def test_images_without_a_detection_prove_nothing(export, narrow, monkeypatch):
     from ctnet.export import verify
 
     monkeypatch.setattr(verify, "COUNTED", 1.1)

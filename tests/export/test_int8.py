@@ -1,4 +1,4 @@
-"""`ctnet export --precision int8`: eight bits in the file, learned from the pictures given, and what they cost."""
+"""`ctnet export --precision int8`: eight bits in the file, learned from the images given, and what they cost."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ from ctnet.export import onnx_int8
 from ctnet.export.export import about_export
 from ctnet.export.formats import format_named
 from ctnet.export.options import ExportOptions
-from ctnet.export.verify import AgainstFloat32, picture_input
+from ctnet.export.verify import AgainstFloat32, image_input
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
 from ctnet.weights.opening import open_weights
@@ -117,7 +117,7 @@ def test_the_words_name_both_aps_and_the_drop():
     assert len(_against(AgainstFloat32(2.5, 4))) == 1
 
 
-def test_ranges_are_those_of_the_pictures_given(export, weights, scenes, tmp_path):
+def test_ranges_are_those_of_the_images_given(export, weights, scenes, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def test_ranges_are_those_of_the_pictures_given(export, weights, scenes, tmp_pat
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "images")
     scale = next(float(to_array(t)) for t in graph.initializer if t.name == first.input[1])
     about = about_export(open_weights(weights, None), ExportOptions())
-    seen = [picture_input(read_image(folder / f"{index}.png"), about) for index in range(2)]
+    seen = [image_input(read_image(folder / f"{index}.png"), about) for index in range(2)]
     low, high = min(0.0, *(float(x.min()) for x in seen)), max(float(x.max()) for x in seen)
     assert scale == pytest.approx((high - low) / 255, rel=1e-5)
 

@@ -82,7 +82,7 @@ def test_other_sizes_than_the_graph_takes(ctnet, exported, small_set):
         code, _, err = ctnet("eval", "--weights", exported, "--data", small_set, *flags)
         assert (code, "one size" in err) == (2, True), err
     code, _, err = ctnet("predict", "--weights", exported, small_set / "images" / "val", "--device", "cuda")
-    assert (code, "runs on the processor" in err) == (2, True), err
+    assert (code, "runs on the CPU" in err) == (2, True), err
 
 
 def test_files_without_a_description_and_broken_ones(ctnet, exported, small_set, tmp_path):

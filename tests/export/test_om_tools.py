@@ -1,4 +1,4 @@
-"""`ctnet export om` and the tools it drives: atc and npu-smi as real processes, pictures on a card."""
+"""`ctnet export om` and the tools it drives: atc and npu-smi as real processes, images on a card."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ from ctnet.config.schema import Data
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
 from ctnet.data.image import read_image
-from ctnet.detect.opening import open_detector, open_exported
+from ctnet.detect.opening import load_detector, open_exported
 from ctnet.export.atc import aipp_config, find_soc_version
 from ctnet.export.formats import format_named
 from ctnet.export.om_format import prove
@@ -55,7 +55,7 @@ def weights(tmp_path_factory, demo):
 
 @pytest.fixture
 def export(ctnet, weights, demo):
-    """Run `ctnet export om` with the weights and one picture."""
+    """Run `ctnet export om` with the weights and one image."""
     picture = next((demo / "images").rglob("*.png"), None) or next((demo / "images").rglob("*.jpg"))
     return lambda *words: ctnet("export", "om", "--weights", weights, "--pictures", picture, *words)
 
@@ -169,7 +169,7 @@ def test_an_om_gives_the_detections_of_its_graph(export, ascend, demo, tmp_path)
     pictures = [read_image(image.path) for image in open_dataset(demo, "val").images]
     graph = replace(format_named("om"), open=lambda path, _: prove(path), runtime_modules=("onnxruntime",))
     proven = open_exported(tmp_path / "plain.atc.onnx", graph, trust=True)
-    compiled = open_detector(tmp_path / "plain.om")
+    compiled = load_detector(tmp_path / "plain.om")
     expected = [proven.detect([picture])[0] for picture in pictures]  # with its mirror image, batches of two
     for ours, theirs in zip(expected, compiled.detect(pictures), strict=True):
         assert len(ours.scores) == 100
@@ -181,7 +181,7 @@ def test_an_om_gives_the_detections_of_its_graph(export, ascend, demo, tmp_path)
     assert ascend.record()[0] == ((2, 3, 64, 96), "float32")
     assert ascend.record()[-1] == "free"
 
-    pixels = open_detector(tmp_path / "pixels.om")
+    pixels = load_detector(tmp_path / "pixels.om")
     assert pixels.recipe.data.mean == (0, 0, 0)
     for ours, theirs in zip(expected, pixels.detect(pictures), strict=True):
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-3)
@@ -211,7 +211,7 @@ def test_with_atc_but_no_chip_nothing_is_run(export, ascend):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["om", "--image-size", "dynamic"], "an OM takes pictures of one size"),
+        (["om", "--image-size", "dynamic"], "an OM takes images of one size"),
         (["om", "--batch-size", "dynamic"], "an OM takes batches of one size"),
         (["om", "--batch-size", "1,0"], "a batch size is a number above 0"),
         (["om", "--out", "shapes.onnx"], "a file of Ascend OM is named NAME.om"),
@@ -244,4 +244,4 @@ def test_an_om_that_cannot_be_opened(ctnet, ascend, demo, tmp_path):
     assert "does not say what it is" in err
     code, _, err = ctnet(*evaluate, "--device", "cuda")
     assert code == 2
-    assert "runs on an Ascend card" in err
+    assert "runs on an Ascend chip" in err

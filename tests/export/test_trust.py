@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import forged
-from ctnet.detect.opening import open_detector
+from ctnet.detect.opening import load_detector
 from ctnet.errors import WeightsError
 from ctnet.export import pt2_format
 from ctnet.export.pt2_check import check_expression, checked_copy
@@ -41,7 +41,7 @@ def test_no_way_into_a_program_executes_anything(forgeries, tmp_path):
     for what, file in forgeries.items():
         for trust in (False, True):
             with pytest.raises(WeightsError) as caught:
-                open_detector(file, trust=trust)
+                load_detector(file, trust=trust)
             assert caught.value.exit_code == 3
             assert ("not written this one here" in str(caught.value)) != trust, what
         assert not Path("executed").exists(), what
@@ -156,4 +156,4 @@ def test_openvino_refuses_layers_of_strangers_and_numbers_that_are_not_there(ctn
     assert code == 0, err
     for _what, file in forged.forged_openvino(sound, tmp_path):
         with pytest.raises(WeightsError, match="OpenVINO cannot load"):
-            open_detector(file)
+            load_detector(file)

@@ -14,7 +14,7 @@ from ctnet.config import load_recipe
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import read_image
 from ctnet.data.loader import collate
-from ctnet.detect.opening import load_detector, open_detector
+from ctnet.detect.opening import load_detector
 from ctnet.devices import open_device
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
@@ -98,7 +98,7 @@ def test_a_head_of_ones_own_is_trained_exported_and_drawn(orientation, annotatio
     assert exported.verification.detections > 0
     save_weights(tmp_path / "pointing.safetensors", weights)
     [a] = load_detector(tmp_path / "pointing.safetensors", "cpu", "fp32").detect([picture])
-    [b] = open_detector(file).detect([picture])
+    [b] = load_detector(file).detect([picture])
     angles = a.values["orientation"]
     assert angles.shape == a.scores.shape
     assert np.abs(angles).max() <= np.pi

@@ -39,6 +39,11 @@ def _about_in_weights(text: str) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(4)
 
 
+def _one_tensor(*shape: int) -> bytes:
+    header = json.dumps({"t": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
 def _state(**changes: object) -> bytes:
     import io
 
@@ -50,6 +55,10 @@ def _state(**changes: object) -> bytes:
 
 def found() -> Iterator[tuple[Reader, str, bytes]]:
     """Yield reader, what was wrong, and the content."""
+    tiff = readers.picture(".tiff")
+    yield NAMES["other-pictures"], "a width of text in a TIFF", tiff.replace(b"\0\1\3\0", b"\0\1\2\0", 1)
+    yield NAMES["other-pictures"], "a directory beyond 64 bits in a TIFF", b"II+\0\x08\0\0\0" + b"\xff" * 200
+    yield NAMES["safetensors"], "a side beyond 64 bits of a tensor without numbers", _one_tensor(0, 2**63)
     for name, deep in DEEP.items():
         for reader in (
             "coco",

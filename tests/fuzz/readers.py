@@ -27,7 +27,7 @@ from ctnet.engine.record import Record
 from ctnet.engine.report import RunLog, Silence
 from ctnet.engine.train import _read_summary
 from ctnet.errors import CtnetError, DataError, WeightsError
-from ctnet.export.about import About, read_about
+from ctnet.export.about import KEY, About, read_about
 from ctnet.export.pt2_format import ExportedProgram
 from ctnet.types import Category
 from ctnet.weights.containers import read_container
@@ -252,20 +252,23 @@ def _read_last(path: Path) -> None:
     _read_weights(path)
 
 
+class _Scaled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        return (images.flatten(1).sum(1) * self.weight.sum(),)
+
+
+@cache
 def _programs() -> list[bytes]:
-    """Return the layout of torch's exported programs, without a program that would load."""
-    about = _abouts()[0]
-    config = json.dumps(
-        {"config": {"w": {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": {}}}}
-    )
-    entries = {
-        "p/archive_format": b"pt2",
-        "p/models/model.json": b'{"graph_module": {"graph": {"nodes": []}}}',
-        "p/data/weights/model_weights_config.json": config.encode(),
-        "p/extra/ctnet": about,
-        "p/data/sample_inputs/model.pt": saved(_tensors()),
-    }
-    return [mutations.write_zip(list(entries.items()))]
+    """Return a program of torch for a batch of any size."""
+    shapes = ({0: torch.export.Dim("batch", max=8)},)
+    program = torch.export.export(_Scaled(), (torch.zeros(2, 3, 4, 4),), dynamic_shapes=shapes)
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={KEY: _abouts()[0].decode()})
+    return [content.getvalue()]
 
 
 def _program_part(content: bytes, choices: mutations.Choices) -> bytes:
@@ -310,7 +313,7 @@ def _read_text(read: Callable[[str], Any]) -> Callable[[Path], None]:
 
 def _read_metrics(path: Path) -> None:
     record = Record(files=None)
-    log = RunLog(path.parent, record, 3, Silence())
+    log = RunLog(path.parent, record, 3, ("epoch", "step", "loss"), Silence())
     record.begin_row(2, step=9, loss=0.5)
     log.epochs()
     log.close()
@@ -377,7 +380,7 @@ READERS = (
     Reader("safetensors", _safetensors, mutations.safetensors, _read_weights, "a.safetensors", 60),
     Reader("export-about", _abouts, mutations.json_tree,
             _read_text(lambda text: read_about(text, "a.onnx").to_json()), "a", 40),
-    Reader("exported-program", _programs, mutations.zipped(_program_part, ".json"), ExportedProgram, "a.pt2", 10),
+    Reader("exported-program", _programs, mutations.zipped(_program_part, ".json"), ExportedProgram, "a.pt2", 4),
     Reader("jpeg", _jpegs, mutations.jpeg, read_image_size, "a.jpg", 70),
     Reader("png", _pngs, mutations.png, read_image_size, "a.png", 40),
     Reader("other-pictures", _other_pictures, mutations.mutate_bytes, read_image_size, "a.bmp", 30),

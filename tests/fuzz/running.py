@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import resource
 import shutil
 import signal
@@ -77,7 +78,8 @@ class Bench:
 @contextlib.contextmanager
 def bench_for(reader: Reader) -> Iterator[Bench]:
     """Give a bench in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="ctnet-fuzz-"))
+    memory = "/dev/shm"  # files that live for one case
+    folder = Path(tempfile.mkdtemp(prefix="ctnet-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
         yield Bench(reader, folder)
     finally:

@@ -8,7 +8,7 @@ from fuzz.found import NAMES, found
 from fuzz.readers import READERS
 from fuzz.running import Bench, fuzz
 
-CASES = int(40_000 * float(os.environ.get("CTNET_FUZZ", "1")))
+CASES = int(21_000 * float(os.environ.get("CTNET_FUZZ", "1")))
 
 
 @pytest.mark.parametrize("reader", READERS, ids=NAMES)

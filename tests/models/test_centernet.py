@@ -18,7 +18,7 @@ from ctnet.types import FeatureSpec
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "resnet101", "resnet152"])
-def test_deeper_trunks_keep_the_output_stride(backbone):
+def test_deeper_backbones_keep_the_output_stride(backbone):
     network = build_network(CenterNetModel(backbone=backbone), 3).eval()
     with torch.no_grad():
         [heads] = network(torch.zeros(1, 3, 64, 96))
@@ -137,7 +137,7 @@ def test_a_fresh_network_says_a_tenth_everywhere():
         (["model.backbone=hourglass104", "data.image_size=[256,320]"], "multiples of 128 for hourglass104"),
     ],
 )
-def test_settings_that_do_not_fit_the_trunk_are_refused(overrides, message):
+def test_settings_that_do_not_fit_the_backbone_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_recipe(overrides=overrides)
 

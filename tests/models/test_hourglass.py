@@ -21,8 +21,8 @@ CHANNELS = {"heatmap_logits": 3, "size": 2, "offset": 2}
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    trunk = Hourglass((8, 12, 12), (1, 2, 3), 2)
-    network = StackedCenterNet(trunk, [Heads(8, 6, CHANNELS, {"heatmap_logits": -2.19}) for _ in range(2)])
+    backbone = Hourglass((8, 12, 12), (1, 2, 3), 2)
+    network = StackedCenterNet(backbone, [Heads(8, 6, CHANNELS, {"heatmap_logits": -2.19}) for _ in range(2)])
     for name, parameter in network.named_parameters():
         if name.endswith("bn2.weight"):
             torch.nn.init.uniform_(parameter, 0.5, 1.0)  # fresh blocks are their shortcuts
@@ -61,12 +61,12 @@ def test_the_loss_averages_over_stacks_and_reaches_every_weight(network):
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_pictures_are_shown_in_whole_multiples_of_the_coarsest_stride():
+def test_images_are_shown_in_whole_multiples_of_the_coarsest_stride():
     multiple = CenterNetModel(backbone="hourglass104").size_multiple
     assert (multiple, CenterNetModel().size_multiple) == (128, 32)
-    picture = np.zeros((130, 250, 3), np.uint8)
+    image = np.zeros((130, 250, 3), np.uint8)
     shapes = {
-        keep: render_views(picture, (256, 384), multiple, Evaluation(keep_res=keep, test_scale=1.4))[0].pixels.shape[:2]
+        keep: render_views(image, (256, 384), multiple, Evaluation(keep_res=keep, test_scale=1.4))[0].pixels.shape[:2]
         for keep in (True, False)
     }
     assert shapes == {True: (256, 256), False: (384, 512)}
@@ -86,9 +86,9 @@ def test_made_ready_for_inference_the_last_stack_is_the_same(network, precision,
         for name, values in theirs.items():
             assert ours[name].dtype == torch.float32
             assert (ours[name] - values).abs().mean() <= tolerance * values.std(), name
-    picture = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     torch.nn.init.constant_(network.heads[0]["heatmap_logits"][2].bias, -50.0)  # `ready` is a copy
     first_silent = Detector(network, recipe, categories, device)
-    [a], [b] = (detector.detect([picture], Evaluation(top_k=9)) for detector in (ready, first_silent))
+    [a], [b] = (detector.detect([image], Evaluation(top_k=9)) for detector in (ready, first_silent))
     assert len(a) == len(b) == 9
     assert np.allclose(a.scores, b.scores, atol=tolerance)

@@ -31,8 +31,8 @@ def test_merged_detections_equal_the_original(name, golden, golden_cases):
         found = family.decode(family.unflip(head) if case["flip"] else head, 100)
         fixed = case["fix_res_input_hw"]
         view = keep_view((110, 150), scale) if case["keep"] else fixed_view((110, 150), tuple(fixed), scale)
-        in_picture = transform_boxes(found.boxes[0].numpy(), view.from_input())
-        parts.append(Detections(in_picture, found.scores[0].numpy(), found.labels[0].numpy()))
+        in_image = transform_boxes(found.boxes[0].numpy(), view.from_input())
+        parts.append(Detections(in_image, found.scores[0].numpy(), found.labels[0].numpy()))
     settings = Evaluation(nms="soft" if case["nms"] else "none", scales=case["scales"])
     merged = merge_views(parts, settings)
     expected = file[f"{name}/merged"]
@@ -58,7 +58,7 @@ def detector() -> Detector:
 
 
 @pytest.fixture
-def pictures() -> list:
+def images() -> list:
     rng = np.random.default_rng(0)
     return [
         rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 70), (97, 41), (64, 96), (33, 33), (50, 70))
@@ -72,55 +72,55 @@ def assert_close(a: Detections, b: Detections) -> None:
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, (64, 96)), (1.4, (96, 128)), (0.1, (32, 32))])
-def test_the_test_input_may_be_larger_than_the_training_crops(detector, pictures, factor, expected):
+def test_the_test_input_may_be_larger_than_the_training_crops(detector, images, factor, expected):
     settings = Evaluation(test_scale=factor, top_k=3)
-    [view] = render_views(pictures[0], detector.recipe.data.image_size, 32, settings)
+    [view] = render_views(images[0], detector.recipe.data.image_size, 32, settings)
     assert view.pixels.shape[:2] == expected
-    other = detector.with_image_size(expected).detect(pictures[:1], Evaluation(top_k=3))
-    assert_close(detector.detect(pictures[:1], settings)[0], other[0])
+    other = detector.with_image_size(expected).detect(images[:1], Evaluation(top_k=3))
+    assert_close(detector.detect(images[:1], settings)[0], other[0])
 
 
 @pytest.mark.parametrize("keep_res", [False, True])
-def test_batch_size_changes_no_detection(detector, pictures, keep_res):
+def test_batch_size_changes_no_detection(detector, images, keep_res):
     settings = Evaluation(keep_res=keep_res, top_k=7, scales=(0.7, 1.0))
-    one = detector.detect(pictures, settings.model_copy(update={"batch_size": 1}))
-    three = detector.detect(pictures, settings.model_copy(update={"batch_size": 3}))
+    one = detector.detect(images, settings.model_copy(update={"batch_size": 1}))
+    three = detector.detect(images, settings.model_copy(update={"batch_size": 3}))
     for a, b in zip(one, three, strict=True):
         assert_close(a, b)
 
 
-def test_where_sizes_must_not_change_batches_are_filled_up_and_nothing_else_changes(detector, pictures, monkeypatch):
+def test_where_sizes_must_not_change_batches_are_filled_up_and_nothing_else_changes(detector, images, monkeypatch):
     settings = Evaluation(batch_size=3, flip=True)
-    expected = detector.detect(pictures, settings)
+    expected = detector.detect(images, settings)
     seen = []
     detector.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     monkeypatch.setattr(detector.device.plugin, "static_shapes", True)
-    for one, other in zip(expected, detector.detect(pictures, settings), strict=True):
+    for one, other in zip(expected, detector.detect(images, settings), strict=True):
         assert_close(one, other)
     assert set(seen) == {(6, 3, 64, 96)}
 
 
-def test_flip_test_of_a_mirrored_picture_is_the_mirrored_result(detector, pictures):
+def test_flip_test_of_a_mirrored_image_is_the_mirrored_result(detector, images):
     # Without an offset the result is symmetric; with it, upstream uses the unflipped picture's.
     recipe = Recipe.model_validate(
         {"data": {"image_size": (64, 96)}, "model": {"predict_offset": False, "neck_channels": (16, 16, 16)}}
     )
     torch.manual_seed(1)
     detector = Detector(build_network(recipe.model, 3), recipe, detector.categories, detector.device)
-    picture = pictures[2]
+    image = images[2]
     settings = Evaluation(flip=True, top_k=5)
-    straight, mirrored = detector.detect([picture, np.ascontiguousarray(picture[:, ::-1])], settings)
+    straight, mirrored = detector.detect([image, np.ascontiguousarray(image[:, ::-1])], settings)
     assert np.allclose(straight.scores, mirrored.scores, atol=1e-5)
     assert np.allclose(straight.boxes_xyxy[:, 0], 96 - mirrored.boxes_xyxy[:, 2], atol=1.1)
 
 
-def test_score_floor_and_no_pictures(detector, pictures):
+def test_score_floor_and_no_images(detector, images):
     assert detector.detect([], Evaluation()) == []
-    found = detector.detect(pictures[:1], Evaluation(score_floor=1.0))
+    found = detector.detect(images[:1], Evaluation(score_floor=1.0))
     assert len(found[0]) == 0
 
 
-def test_a_saved_detector_loads_with_no_further_information(detector, pictures, tmp_path):
+def test_a_saved_detector_loads_with_no_further_information(detector, images, tmp_path):
     file = tmp_path / "weights.safetensors"
     save_weights(file, Weights(detector.model.state_dict(), detector.recipe, detector.categories, {"AP": 0.5}))
     generator = torch.get_rng_state()
@@ -128,16 +128,16 @@ def test_a_saved_detector_loads_with_no_further_information(detector, pictures, 
     assert torch.equal(torch.get_rng_state(), generator)
     assert loaded.categories == detector.categories
     assert loaded.recipe == detector.recipe
-    assert_close(loaded.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
+    assert_close(loaded.detect(images[:1])[0], detector.detect(images[:1])[0])
     [heads] = loaded.model(torch.zeros(1, 3, 64, 96))
     assert set(heads) == {"heatmap_logits", "size", "offset"}
 
 
-def test_another_image_size_shares_the_network(detector, pictures):
+def test_another_image_size_shares_the_network(detector, images):
     larger = detector.with_image_size((128, 128))
     assert larger.model is detector.model
     assert larger.recipe.data.image_size == (128, 128)
-    assert len(larger.detect(pictures[:1])[0]) > 0
+    assert len(larger.detect(images[:1])[0]) > 0
 
 
 def test_weights_of_another_architecture_are_refused(detector, tmp_path):
@@ -149,7 +149,7 @@ def test_weights_of_another_architecture_are_refused(detector, tmp_path):
     assert str(file) in str(caught.value)
 
 
-def test_networks_with_stacks_are_read_from_the_last(detector, pictures):
+def test_networks_with_stacks_are_read_from_the_last(detector, images):
     class Stacked(nn.Module):
         def __init__(self, network):
             super().__init__()
@@ -160,7 +160,7 @@ def test_networks_with_stacks_are_read_from_the_last(detector, pictures):
             return [{k: torch.zeros_like(v) for k, v in heads.items()}, heads]
 
     stacked = Detector(Stacked(detector.model), detector.recipe, detector.categories, detector.device)
-    assert_close(stacked.detect(pictures[:1])[0], detector.detect(pictures[:1])[0])
+    assert_close(stacked.detect(images[:1])[0], detector.detect(images[:1])[0])
 
 
 FIRST_DETECTION = """

@@ -132,7 +132,7 @@ def test_layout_and_strides_of_the_input_do_not_matter():
         assert torch.equal(call({**t, "x": x}), expected)
 
 
-def test_a_batch_in_several_chunks_equals_one_picture_at_a_time(monkeypatch):
+def test_a_batch_in_several_chunks_equals_one_image_at_a_time(monkeypatch):
     t = tensors(images=5)
     whole = call(t)
     whole.sum().backward()

@@ -12,7 +12,7 @@ from ctnet.types import Category, Detections
 
 
 class Brightness:
-    """A detector that finds the whole picture, as sure as it is bright, and a weak box beside it."""
+    """A detector that finds the whole image, as sure as it is bright, and a weak box beside it."""
 
     recipe = Recipe(name="bright")
     family = family_of(recipe)
@@ -32,7 +32,7 @@ class Brightness:
         return results
 
 
-def write_picture(path, value=200, shape=(37, 61, 3)):
+def write_image(path, value=200, shape=(37, 61, 3)):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full(shape, value, np.uint8))
     return path
@@ -61,8 +61,8 @@ def file_names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_picture_is_drawn_under_its_name_and_listed(tmp_path):
-    source = write_picture(tmp_path / "in/cell.png")
+def test_an_image_is_drawn_under_its_name_and_listed(tmp_path):
+    source = write_image(tmp_path / "in/cell.png")
     out = tmp_path / "out"
     document = predict([source], out)
     assert file_names(out) == ["cell.png", "predictions.json"]
@@ -98,7 +98,7 @@ def test_a_picture_is_drawn_under_its_name_and_listed(tmp_path):
 
 def test_same_names_from_two_folders_both_survive(tmp_path):
     for name in ("a/x.png", "b/X.png", "c/x-2.png", "d/x.tif"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     document = predict([tmp_path / "a", tmp_path / "b", tmp_path / "c", tmp_path / "d"], tmp_path / "out")
     assert [p["drawn"] for p in document["pictures"]] == ["x.png", "X-2.png", "x-2-2.png", "x-3.png"]
     assert len(file_names(tmp_path / "out")) == 5
@@ -107,7 +107,7 @@ def test_same_names_from_two_folders_both_survive(tmp_path):
 @pytest.mark.parametrize("size", [(64, 48), (63, 47)], ids=["64x48", "63x47"])
 def test_a_video_becomes_a_drawn_video_of_the_same_length(tmp_path, size):
     videos = [write_video(tmp_path / "in/v.avi", size=size), write_video(tmp_path / "in/w.avi", 3, size)]
-    document = predict([*videos, write_picture(tmp_path / "in/p.jpg")], tmp_path / "out", batch_size=2)
+    document = predict([*videos, write_image(tmp_path / "in/p.jpg")], tmp_path / "out", batch_size=2)
     assert file_names(tmp_path / "out") == ["p.jpg", "predictions.json", "v.mp4", "w.mp4"]
     assert [p.get("frame") for p in document["pictures"]] == [0, 1, 2, 3, 4, 0, 1, 2, None]
     capture = cv2.VideoCapture(str(tmp_path / "out/v.mp4"))
@@ -121,7 +121,7 @@ def test_a_video_becomes_a_drawn_video_of_the_same_length(tmp_path, size):
 @pytest.mark.parametrize("batch_size", [1, 3, 100, None])
 def test_the_batch_size_changes_nothing_but_the_batches(tmp_path, batch_size):
     for i in range(7):
-        write_picture(tmp_path / f"{i}.png", value=40 * i, shape=(20 + i, 31, 3))
+        write_image(tmp_path / f"{i}.png", value=40 * i, shape=(20 + i, 31, 3))
     detector, done = Brightness(), []
     frames = open_sources([str(tmp_path)])
     settings = batches_of(batch_size)
@@ -137,7 +137,7 @@ def test_the_batch_size_changes_nothing_but_the_batches(tmp_path, batch_size):
 
 
 def test_without_drawing_only_the_document_is_written_and_without_a_folder_nothing(tmp_path):
-    source = write_picture(tmp_path / "in/cell.png")
+    source = write_image(tmp_path / "in/cell.png")
     document = predict([source], tmp_path / "out", draw=False)
     assert file_names(tmp_path / "out") == ["predictions.json"]
     assert "drawn" not in document["pictures"][0]

@@ -6,7 +6,7 @@ from ctnet.errors import DataError
 from ctnet.predict.sources import open_sources
 
 
-def write_picture(path, shape=(13, 21, 3), value=90):
+def write_image(path, shape=(13, 21, 3), value=90):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full(shape, value, np.uint8))
     return path
@@ -24,9 +24,9 @@ def names(sources):
     return [frame.path.name for frame in sources]
 
 
-def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path):
+def test_a_folder_gives_its_images_sorted_and_nothing_else(tmp_path):
     for name in ("b.png", "a.JPG", "c.webp", "sub/d.png", "._a.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("x")
     sources = open_sources([str(tmp_path)])
     assert sources.count_frames() == 3
@@ -36,7 +36,7 @@ def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path):
 
 def test_globs_reach_into_subfolders_and_keep_their_order(tmp_path, monkeypatch):
     for name in ("x/2.png", "x/y/1.png", "0.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "x/3.txt").write_text("x")
     assert names(open_sources([f"{tmp_path}/**/*"])) == ["0.png", "2.png", "1.png"]
     monkeypatch.chdir(tmp_path)
@@ -44,29 +44,29 @@ def test_globs_reach_into_subfolders_and_keep_their_order(tmp_path, monkeypatch)
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path):
-    path = write_picture(tmp_path / "cell[1].png")
+    path = write_image(tmp_path / "cell[1].png")
     assert names(open_sources([str(path)])) == ["cell[1].png"]
 
 
 def test_a_file_named_twice_is_read_once(tmp_path):
-    path = write_picture(tmp_path / "a.png")
-    write_picture(tmp_path / "b.png")
+    path = write_image(tmp_path / "a.png")
+    write_image(tmp_path / "b.png")
     assert names(open_sources([str(tmp_path / "b.png"), str(tmp_path), str(path)])) == ["b.png", "a.png"]
 
 
 @pytest.mark.parametrize("argument", ["none.png", "*.png", "empty"])
 def test_an_argument_with_nothing_behind_it_is_named(tmp_path, argument):
     (tmp_path / "empty").mkdir()
-    write_picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     with pytest.raises(DataError) as caught:
         open_sources([str(tmp_path / "a.jpg"), str(tmp_path / argument)])
     assert str(tmp_path / argument) in str(caught.value)
 
 
-def test_a_broken_picture_is_kept_as_a_failure_and_the_others_are_read(tmp_path):
-    write_picture(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"not a picture")
-    write_picture(tmp_path / "c.png")
+def test_a_broken_image_is_kept_as_a_failure_and_the_others_are_read(tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"not an image")
+    write_image(tmp_path / "c.png")
     sources = open_sources([str(tmp_path)])
     assert [(frame.path.name, frame.index) for frame in sources] == [("a.png", 0), ("c.png", 1)]
     (failure,) = sources.failures
@@ -74,9 +74,9 @@ def test_a_broken_picture_is_kept_as_a_failure_and_the_others_are_read(tmp_path)
 
 
 def test_a_video_gives_its_frames_with_number_and_rate(tmp_path):
-    picture = write_picture(tmp_path / "a.png")
+    image = write_image(tmp_path / "a.png")
     video = write_video(tmp_path / "v.avi")
-    sources = open_sources([str(picture), str(video)])
+    sources = open_sources([str(image), str(video)])
     frames = list(sources)
     assert sources.count_frames() == len(frames) == 6
     assert [frame.frame_number for frame in frames] == [None, 0, 1, 2, 3, 4]

@@ -34,7 +34,7 @@ def test_rows_follow_the_names(names):
             wanted = given[tensor][known.index(name)] if name in known else before[tensor][label]
             assert torch.equal(tensors[tensor][label], wanted), (tensor, name)
     assert {k for k in tensors if tensors[k] is not given[k]} == set(NAMES)
-    assert all((f"start afresh: {name}" in sentence or f", {name}" in sentence) for name in names if name not in known)
+    assert all((f"stay random: {name}" in sentence or f", {name}" in sentence) for name in names if name not in known)
 
 
 def test_sizes_of_their_own_go_with_their_class():

@@ -117,7 +117,7 @@ def test_tensors_that_are_not_ordinary(tmp_path):
 def test_zips(save, put, tmp_path):
     whole = save("torch", {"w": torch.zeros(5000)})
     entries = zipfile.ZipFile(whole)
-    for compression, text in ((zipfile.ZIP_DEFLATED, "more than itself"), (zipfile.ZIP_STORED, None)):
+    for compression, text in ((zipfile.ZIP_DEFLATED, "more than its size"), (zipfile.ZIP_STORED, None)):
         with zipfile.ZipFile(tmp_path / "again.zip", "w", compression) as again:
             for name in entries.namelist():
                 again.writestr(name, entries.read(name))

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
+from ctnet import __version__
 from ctnet.config import CenterNetModel, Recipe
 from ctnet.data.image import write_image
 from ctnet.errors import StorageError, WeightsError
@@ -36,6 +37,18 @@ def test_round_trip(weights, tmp_path):
     back = read_weights(file)
     assert torch.equal(back.tensors["a"], weights.tensors["a"])
     assert (back.recipe, back.categories, back.info) == (weights.recipe, weights.categories, weights.info)
+
+
+def test_heads_that_this_version_cannot_join_are_named_with_their_writer(weights, tmp_path):
+    file = tmp_path / "w.safetensors"
+    heads = ("heatmap", "size", "log_size")
+    save_weights(file, replace(weights, recipe=Recipe(model=CenterNetModel(heads=heads))))
+    with pytest.raises(WeightsError, match="does not suit") as caught:
+        read_weights(file)
+    assert caught.value.facts["written_by"] == f"ctnet {__version__}"
+    assert caught.value.facts["got"] == (
+        "these heads do not fit together: got heatmap, size, log_size, reason 2 heads for one size: size, log_size"
+    )
 
 
 class _Bomb:
@@ -105,7 +118,7 @@ def test_other_classes_start_afresh_by_name():
     assert len(report.loaded) == len(old.state_dict()) - 2
 
 
-def test_fine_tuning_refuses_another_trunk():
+def test_fine_tuning_refuses_another_backbone():
     tensors = build_network(CenterNetModel(backbone="resnet34"), 3).state_dict()
     with pytest.raises(WeightsError, match="do not fit the network") as caught:
         load_for_finetuning(build_network(CenterNetModel(), 3), tensors, "deep.safetensors")

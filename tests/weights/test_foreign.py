@@ -27,15 +27,15 @@ def to_mindspore(tensors):
         if f"{module}.running_mean" in tensors:
             leaf = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"}.get(leaf, "moving_variance")
         module = re.sub(r"^(hm|wh|reg)\b", r"\1_fn", module).replace("conv_offset_mask", "conv_offset")
-        trunk = "" if module.startswith(("hm_", "wh_", "reg_", "deconv")) else "backbone."
-        renamed[f"network.{trunk}{module}.{leaf}"] = tensor
+        prefix = "" if module.startswith(("hm_", "wh_", "reg_", "deconv")) else "backbone."
+        renamed[f"network.{prefix}{module}.{leaf}"] = tensor
     return renamed
 
 
-def assert_outputs(detector, golden_file, name, picture, heads=("hm", "wh", "reg")):
+def assert_outputs(detector, golden_file, name, image, heads=("hm", "wh", "reg")):
     """Compare with the original's float64 outputs as closely as float32 computes."""
     with torch.inference_mode():
-        outputs = detector.model(picture)[-1]
+        outputs = detector.model(image)[-1]
     for ours, theirs in zip(("heatmap_logits", "size", "offset"), heads, strict=True):
         expected = golden_file[f"{name}/{theirs}"]
         got = outputs[ours].numpy()[:, :: 10 if ours == "heatmap_logits" else 1]
@@ -43,10 +43,10 @@ def assert_outputs(detector, golden_file, name, picture, heads=("hm", "wh", "reg
 
 
 @pytest.mark.parametrize("network", ["res_18", "resdcn_18", "dla_34", "dlav0_34"])
-def test_files_of_the_original_give_its_outputs(network, original_tensors, golden, picture, tmp_path):
+def test_files_of_the_original_give_its_outputs(network, original_tensors, golden, image, tmp_path):
     file = save(tmp_path / "model_best.pth", original_tensors(network))
     detector = load_detector(file, "cpu", "fp32")
-    assert_outputs(detector, golden("models"), network, picture)
+    assert_outputs(detector, golden("models"), network, image)
     assert [c.name for c in detector.categories][:2] == ["person", "bicycle"]
     assert detector.categories[-1].id == 90
     assert detector.recipe.data.color_order == "bgr"
@@ -54,25 +54,25 @@ def test_files_of_the_original_give_its_outputs(network, original_tensors, golde
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "module.module.", "_orig_mod.module."])
-def test_wrapped_names_and_old_files_load_the_same(wrapper, original_tensors, golden, picture, tmp_path):
+def test_wrapped_names_and_old_files_load_the_same(wrapper, original_tensors, golden, image, tmp_path):
     state = {wrapper + k: v for k, v in original_tensors("resdcn_18").items() if not k.endswith("tracked")}
     detector = load_detector(save(tmp_path / "a.pth", state), "cpu", "fp32")
-    assert_outputs(detector, golden("models"), "resdcn_18", picture)
+    assert_outputs(detector, golden("models"), "resdcn_18", image)
 
 
-def test_half_precision_files_become_float32(original_tensors, golden, picture, tmp_path):
+def test_half_precision_files_become_float32(original_tensors, golden, image, tmp_path):
     state = {k: v.half() if v.is_floating_point() else v for k, v in original_tensors("resdcn_18").items()}
     detector = load_detector(save(tmp_path / "a.pth", state), "cpu", "fp32")
     assert "float16 became float32" in detector.notes
     with torch.inference_mode():
-        logits = detector.model(picture)[-1]["heatmap_logits"]
+        logits = detector.model(image)[-1]["heatmap_logits"]
     assert logits.dtype == torch.float32
     expected = golden("models")["resdcn_18/hm"]
     assert np.abs(logits.numpy()[:, ::10] - expected).max() < 0.05 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_files_of_mmdet(old, original_tensors, golden, picture, tmp_path):
+def test_files_of_mmdet(old, original_tensors, golden, image, tmp_path):
     names = [f"thing {i}" for i in range(80)]
     tensors = original_tensors("mmdet_centernet_r18-dcnv2")
     if old:  # mmdet 2 with mmcv's first deformable convolution, and an average beside the weights
@@ -85,7 +85,7 @@ def test_files_of_mmdet(old, original_tensors, golden, picture, tmp_path):
     torch.save(file, tmp_path / "epoch_28.pth")
     detector = load_detector(tmp_path / "epoch_28.pth", "cpu", "fp32")
     with torch.inference_mode():
-        outputs = detector.model(picture)[-1]
+        outputs = detector.model(image)[-1]
     outputs["heatmap_logits"] = outputs["heatmap_logits"].sigmoid()
     expected = golden("models")
     for ours, theirs in (("heatmap_logits", "center_heatmap_sigmoid"), ("size", "wh"), ("offset", "offset")):
@@ -97,7 +97,7 @@ def test_files_of_mmdet(old, original_tensors, golden, picture, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["network.", ""])
-def test_files_of_mindspore(prefix, original_tensors, picture, write_mindspore, tmp_path):
+def test_files_of_mindspore(prefix, original_tensors, image, write_mindspore, tmp_path):
     tensors = original_tensors("resdcn_18")
     renamed = {prefix + k.removeprefix("network."): v for k, v in to_mindspore(tensors).items()}
     renamed |= {f"moment1.{k}": v for k, v in list(renamed.items())[:5]}
@@ -107,7 +107,7 @@ def test_files_of_mindspore(prefix, original_tensors, picture, write_mindspore, 
     no_bias = {k: v * 0 if re.fullmatch(r"deconv_layers\.(0|6|12)\.bias", k) else v for k, v in tensors.items()}
     same = load_detector(save(tmp_path / "a.pth", no_bias), "cpu", "fp32")
     with torch.inference_mode():
-        [ours], [theirs] = detector.model(picture), same.model(picture)
+        [ours], [theirs] = detector.model(image), same.model(image)
     for head in ours:
         assert torch.allclose(ours[head], theirs[head], rtol=1e-5, atol=1e-5)
     assert detector.recipe.evaluation.nms == "soft"

@@ -125,7 +125,7 @@ def test_splits_of_a_yaml_never_lead_out_of_the_folder(name, ctnet, small_set, t
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_only_pictures_are_copied_from_outside_of_a_data_set(ctnet, small_set, tmp_path):
+def test_only_images_are_copied_from_outside_of_a_data_set(ctnet, small_set, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("nobody's business")
     file = small_set / "annotations" / "instances_val.json"
@@ -145,7 +145,7 @@ def test_only_pictures_are_copied_from_outside_of_a_data_set(ctnet, small_set, t
         assert not list(out.rglob("secret*"))
 
 
-def test_names_of_pictures_with_nul_are_told(ctnet, small_set, tmp_path):
+def test_names_of_images_with_nul_are_told(ctnet, small_set, tmp_path):
     file = small_set / "annotations" / "instances_val.json"
     content = json.loads(file.read_text())
     content["images"][0]["file_name"] = "a\0.png"

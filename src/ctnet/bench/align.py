@@ -116,9 +116,9 @@ def peak_rate(recipe: Recipe) -> float:
     return peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate)[0]
 
 
-def rates(recipe: Recipe, pictures: int, steps: int) -> list[float]:
+def rates(recipe: Recipe, images: int, steps: int) -> list[float]:
     """Return the learning rate of each step: that of the recipe's schedule; after its end, the last one."""
-    per_epoch = math.ceil(math.ceil(pictures / recipe.train.batch_size) / recipe.train.accumulate)
+    per_epoch = math.ceil(math.ceil(images / recipe.train.batch_size) / recipe.train.accumulate)
     planned = per_epoch * recipe.schedule.epochs
     return [peak_rate(recipe) * lr_factor(recipe.schedule, step, per_epoch, planned) for step in range(steps)]
 

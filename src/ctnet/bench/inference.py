@@ -57,7 +57,7 @@ class Measured:
 
 
 def measure_inference(
-    subject: Subject, plan: InferencePlan, device: OpenDevice, pictures: Sequence[Path], tell: Tell
+    subject: Subject, plan: InferencePlan, device: OpenDevice, images: Sequence[Path], tell: Tell
 ) -> Measured:
     """Return how fast each runtime is over the images, which are repeated to fill a batch.
 
@@ -69,9 +69,9 @@ def measure_inference(
             tell(f"{runtime}: opening")
             contestant = Contestant(runtime)
             stack.callback(contestant.close)
-            contestant.open(partial(_entry, subject, runtime, plan.precision, device, pictures, Path(folder)))
+            contestant.open(partial(_entry, subject, runtime, plan.precision, device, images, Path(folder)))
             contestants.append(contestant)
-        _check(contestants, subject, device, pictures)
+        _check(contestants, subject, device, images)
         tell("matmul rate")
         rates = matmul_rates({c.precision for c in contestants if c.precision in DTYPES}, device)
         rows: list[Row] = []
@@ -125,7 +125,7 @@ def _entry(
     runtime: str,
     precision: PrecisionName,
     device: OpenDevice,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     folder: Path,
 ) -> Entry:
     """Return how the runtime is opened, after writing the file that it opens into the folder."""
@@ -133,7 +133,7 @@ def _entry(
         file, format = subject.exported
         if runtime != runtime_of(format):
             raise ConfigError(f"{file.name} is run by {runtime_of(format)} alone", got=runtime)
-        return Entry(runtime, file, "cpu", precision, subject.recipe, tuple(pictures), subject.trust)
+        return Entry(runtime, file, "cpu", precision, subject.recipe, tuple(images), subject.trust)
     assert subject.weights is not None
     assert subject.network is not None
     target = format_for(runtime)
@@ -142,22 +142,22 @@ def _entry(
         file = folder / "network.safetensors"
         if not file.exists():
             save_weights(file, subject.weights)
-        return Entry(runtime, file, str(device.torch_device), chosen, subject.recipe, tuple(pictures))
+        return Entry(runtime, file, str(device.torch_device), chosen, subject.recipe, tuple(images))
     if device.torch_device.type != "cpu":
         raise ConfigError(f"{target.title} runs on the CPU", got=f"--device {device.torch_device}")
     file = folder / f"network{target.suffix}"
     options = ExportOptions("raw", subject.recipe.data.image_size)
     export(subject.network, subject.weights, target, file, options, [])
-    return Entry(runtime, file, "cpu", chosen, subject.recipe, tuple(pictures), trust=True)
+    return Entry(runtime, file, "cpu", chosen, subject.recipe, tuple(images), trust=True)
 
 
-def _check(contestants: Sequence[Contestant], subject: Subject, device: OpenDevice, pictures: Sequence[Path]) -> None:
+def _check(contestants: Sequence[Contestant], subject: Subject, device: OpenDevice, images: Sequence[Path]) -> None:
     """Fail every contestant whose outputs differ from those of torch in float32."""
     if subject.network is None:
         return
-    expected = _reference_outputs(subject, pictures[:CHECKED])
+    expected = _reference_outputs(subject, images[:CHECKED])
     for contestant in contestants:
-        got = contestant.ask("outputs", min(CHECKED, len(pictures)))
+        got = contestant.ask("outputs", min(CHECKED, len(images)))
         if got is None:
             continue
         contestant.deviation = deviation(expected, got)

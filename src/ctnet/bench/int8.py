@@ -13,13 +13,13 @@ from ctnet.eval.evaluate import score
 from ctnet.eval.scorer import COCO
 from ctnet.export.formats import format_of
 from ctnet.export.runtime import RuntimeNetwork
-from ctnet.export.verify import AgainstFloat32, picture_input
+from ctnet.export.verify import AgainstFloat32, image_input
 from ctnet.types import AnnotationSet
 
 ITERATIONS = Iterations(timed=20, rounds=5)
 
 
-def compare_int8(plain: Path, quantized: Path, picture: Image, annotations: AnnotationSet | None) -> AgainstFloat32:
+def compare_int8(plain: Path, quantized: Path, image: Image, annotations: AnnotationSet | None) -> AgainstFloat32:
     """Return the speed-up on one image, the two files taking turns in this process, and both APs on a set.
 
     Raises DataError for a set that cannot be scored.
@@ -30,7 +30,7 @@ def compare_int8(plain: Path, quantized: Path, picture: Image, annotations: Anno
     network = detectors["int8"].model
     assert isinstance(network, RuntimeNetwork)
     batch = network.runtime.about.batch or 1
-    images = picture_input(picture, network.runtime.about).repeat(batch, 1, 1, 1)
+    images = image_input(image, network.runtime.about).repeat(batch, 1, 1, 1)
     found = take_turns(
         {name: partial(durations, partial(d.model, images)) for name, d in detectors.items()}, ITERATIONS
     )

@@ -45,12 +45,12 @@ def _row(
     batches = raising(training_loader(samples, order, workers, pin_memory=False))
     for _ in islice(batches, untimed):
         pass
-    seconds, pictures = [], 0
+    seconds, images = [], 0
     for _ in range(iterations.timed):
         start = time.perf_counter()
-        pictures += len(next(batches).images)
+        images += len(next(batches).images)
         seconds.append(time.perf_counter() - start)
-    return Row(_words(workers), batch, images_per_s=pictures / sum(seconds), latency=latency(seconds))
+    return Row(_words(workers), batch, images_per_s=images / sum(seconds), latency=latency(seconds))
 
 
 def _words(workers: int) -> str:

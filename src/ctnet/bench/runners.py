@@ -47,7 +47,7 @@ class Entry:
     device: str
     precision: PrecisionName
     recipe: Recipe
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     trust: bool = False
 
 
@@ -56,7 +56,7 @@ class InferenceRunner:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.pictures = [read_image(file) for file in entry.pictures]
+        self.images = [read_image(file) for file in entry.images]
         self.before = resident_bytes()
         self.detector = _open(entry)
 
@@ -65,9 +65,9 @@ class InferenceRunner:
         return next(short for name, short in NAMES.items() if name in self.detector.precision)
 
     @torch.inference_mode()
-    def outputs(self, pictures: int) -> dict[str, NDArray[np.float32]]:
+    def outputs(self, count: int) -> dict[str, NDArray[np.float32]]:
         """Return the raw outputs of the best stack for the first images."""
-        preprocess, forward, _ = self._stages(pictures)
+        preprocess, forward, _ = self._stages(count)
         outputs = forward(preprocess(None))[1]
         heads = outputs.named() if isinstance(outputs, Instances) else outputs
         return {name: values.float().cpu().numpy() for name, values in heads.items()}
@@ -96,10 +96,10 @@ class InferenceRunner:
         recipe, device = self.entry.recipe, self.detector.device.torch_device
         family, network = self.detector.family, self.detector.model
         settings, multiple = recipe.evaluation, recipe.model.size_multiple
-        pictures = list(islice(cycle(self.pictures), batch))
+        images = list(islice(cycle(self.images), batch))
 
         def preprocess(_: object) -> Any:
-            views = [render_views(picture, recipe.data.image_size, multiple, settings)[0] for picture in pictures]
+            views = [render_views(image, recipe.data.image_size, multiple, settings)[0] for image in images]
             return views, network_input(views, recipe.data, device)
 
         def forward(given: Any) -> tuple[Any, Outputs | Instances]:

@@ -120,7 +120,7 @@ def _measure_inference(
     from ctnet.bench.runtimes import DEFAULT_RUNTIMES, runtime_of
     from ctnet.bench.subject import open_subject
     from ctnet.devices import open_device
-    from ctnet.predict.sources import some_pictures
+    from ctnet.predict.sources import some_images
 
     opened = open_device(device)
     subject = open_subject(config, weights, image_size, **loading)
@@ -128,7 +128,7 @@ def _measure_inference(
     for note in subject.notes:
         tell(note)
     names = requested or ((runtime_of(subject.exported[1]),) if subject.exported else DEFAULT_RUNTIMES)
-    images = some_pictures(data, IMAGES)
+    images = some_images(data, IMAGES)
     found = measure_inference(subject, InferencePlan(names, batches, precision, runs), opened, images, tell)
     measured = {row.runtime for row in found.rows if row.images_per_s}
     if len(names) == 1 and len(found.failures) == 1 and not measured:

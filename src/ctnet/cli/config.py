@@ -38,6 +38,10 @@ def show(arguments: Arguments = None, as_json: AsJson = False) -> None:
 
     name, overrides = split_arguments(arguments)
     loaded = load_recipe(name, overrides)
+    if loaded.sources.get("model.heads", "default") != "default":  # else without importing torch
+        from ctnet.families import family_of
+
+        family_of(loaded.recipe)  # refuses heads that do not fit together
     if as_json:
         recipe = loaded.recipe.model_dump(mode="json")
         print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))

@@ -135,9 +135,9 @@ def _score_other(
     settings: Evaluation, workers: int, **loading: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the metrics of another file, on the same images at the same size."""
-    from ctnet.detect.opening import open_detector
+    from ctnet.detect.opening import load_detector
 
-    other = open_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
+    other = load_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
 

@@ -165,7 +165,7 @@ def _calibration(
 
     Raises ConfigError when there are none, and for int8 options with another precision.
     """
-    from ctnet.predict.sources import some_pictures
+    from ctnet.predict.sources import some_images
 
     if precision != "int8":
         given = {"--calibrate": path, "--calibrate-count": count, "--data": data}
@@ -176,7 +176,7 @@ def _calibration(
     source = path or data or _trained_on(recipe)
     if source is None:
         raise ConfigError("int8 needs images to calibrate the ranges of activations", hint="--calibrate PATH")
-    return tuple(some_pictures(source, count or CALIBRATED, recipe.data.train_split))
+    return tuple(some_images(source, count or CALIBRATED, recipe.data.train_split))
 
 
 def _comparison(
@@ -194,7 +194,7 @@ def _comparison(
     annotations = open_dataset(data, recipe.data.val_split) if data else None
     if annotations:
         check_usable(annotations)
-    return partial(compare_int8, picture=pictures[0], annotations=annotations)
+    return partial(compare_int8, image=pictures[0], annotations=annotations)
 
 
 def _trained_on(recipe: Recipe) -> Path | None:
@@ -204,11 +204,11 @@ def _trained_on(recipe: Recipe) -> Path | None:
 def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
     """Return a few real images: those given, else of the recipe's data set where it exists, else of the demo set."""
     from ctnet.data.image import read_image
-    from ctnet.predict.sources import some_pictures
+    from ctnet.predict.sources import some_images
 
     trained_on = _trained_on(recipe)
     split = recipe.data.val_split if trained_on and not path else "val"
-    return [read_image(file) for file in some_pictures(path or trained_on, PICTURES, split)]
+    return [read_image(file) for file in some_images(path or trained_on, PICTURES, split)]
 
 
 def _sentences(result: Exported) -> list[str]:

@@ -32,12 +32,12 @@ def open_for_test(
 ) -> tuple[Detector, Evaluation]:
     """Return the detector of a file and its test settings, in which the options replace those of the weights.
 
-    `loading` holds further arguments of `open_detector`. Notes on the weights and on how they run go to stderr. Raises
+    `loading` holds further arguments of `load_detector`. Notes on the weights and on how they run go to stderr. Raises
     ConfigError, WeightsError, DeviceUnavailable.
     """
-    from ctnet.detect.opening import open_detector
+    from ctnet.detect.opening import load_detector
 
-    detector = open_detector(weights, device, precision, **loading)
+    detector = load_detector(weights, device, precision, **loading)
     for note in (*detector.notes, detector.how_it_runs()):
         say(note, err=True)
     return with_test_settings(detector, requested)

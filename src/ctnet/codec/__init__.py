@@ -1,1 +1,1 @@
-"""Geometry between picture pixels, input pixels and heatmap cells, in both directions."""
+"""Geometry between image pixels, input pixels and heatmap cells, in both directions."""

@@ -1,6 +1,6 @@
-"""The one affine map between a picture and the network's input, and its inverse.
+"""The one affine map between an image and the network's input, and its inverse.
 
-A view of a picture is a centre and a scale, both in picture pixels: the scale is the length that becomes the width
+A view of an image is a centre and a scale, both in image pixels: the scale is the length that becomes the width
 of the output. The matrix follows from three point pairs (CenterNet's definition), computed as there in float32, so
 that boxes land on the same cells.
 """
@@ -33,9 +33,9 @@ def affine_matrix(
     rotate_deg: float = 0.0,
     inverse: bool = False,
 ) -> Matrix:
-    """Return the (2,3) float64 map from picture to output pixels, or back when `inverse`.
+    """Return the (2,3) float64 map from image to output pixels, or back when `inverse`.
 
-    `scale` picture pixels become `out_wh[0]` output pixels.
+    `scale` image pixels become `out_wh[0]` output pixels.
     """
     angle = np.pi * rotate_deg / 180
     up = scale * -0.5
@@ -66,10 +66,10 @@ def transform_boxes(boxes_xyxy: NDArray[np.floating], matrix: Matrix) -> Float32
 
 @dataclass(frozen=True)
 class View:
-    """How a picture is shown to the network: resized to `resized_hw`, then mapped onto `input_hw`.
+    """The mapping of an image onto the network input: resized to `resized_hw`, then mapped onto `input_hw`.
 
-    `center` and `scale` are in pixels of the resized picture; `test_scale` is the resizing factor that boxes are
-    divided by on the way back.
+    `center` and `scale` are in pixels of the resized image; `test_scale` is the resizing factor that boxes are
+    divided by when they are mapped back.
     """
 
     resized_hw: Size
@@ -79,7 +79,7 @@ class View:
     test_scale: float
 
     def to_input(self) -> Matrix:
-        """Return the matrix from the resized picture to input pixels."""
+        """Return the matrix from the resized image to input pixels."""
         return affine_matrix(self.center, self.scale, self.input_hw[::-1])
 
     def from_input(self) -> Matrix:
@@ -88,9 +88,9 @@ class View:
 
 
 def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
-    """Return the view that letterboxes a picture into a fixed input (upstream's fix_res).
+    """Return the view that letterboxes an image into a fixed input (upstream's fix_res).
 
-    The longer side becomes the input's width. As upstream, other test scales keep that length: a smaller picture
+    The longer side becomes the input's width. As upstream, other test scales keep that length: a smaller image
     leaves a margin, a larger one is cut, so several scales make sense with `keep_view` only.
     """
     height, width = image_hw
@@ -114,7 +114,7 @@ def keep_view(image_hw: Size, test_scale: float = 1.0, pad: int = 31) -> View:
 
 
 def render_view(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """Return the picture (H,W,3) as the network sees it, `input_hw` large, black outside."""
+    """Return the rendered view (H,W,3) of size `input_hw`, black outside the image."""
     if image.shape[:2] != view.resized_hw:
         image = np.asarray(cv2.resize(image, view.resized_hw[::-1]), np.uint8)
     return warp(image, view.to_input(), view.input_hw)
@@ -126,7 +126,7 @@ def magnification(matrix: Matrix) -> float:
 
 
 def after_enlarging(matrix: Matrix, across: float, down: float | None = None) -> Matrix:
-    """Return the map for a picture decoded to 1/factor of its sides: enlarge it, then map as `matrix` does.
+    """Return the map for an image decoded to 1/factor of its sides: enlarge it, then map as `matrix` does.
 
     The factors are those of the width and the height, equal unless the second is given. A small pixel's middle is the
     middle of the pixels that it stands for.
@@ -137,7 +137,7 @@ def after_enlarging(matrix: Matrix, across: float, down: float | None = None) ->
 
 
 def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
-    """Return the picture (H,W,3) mapped by `matrix` onto a black canvas, bilinear.
+    """Return the image (H,W,3) mapped by `matrix` onto a black canvas, bilinear.
 
     An image beyond what OpenCV warps, by sides or bytes, is made smaller by a whole factor first; an output of long
     sides is made of tiles.

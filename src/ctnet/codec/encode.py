@@ -1,4 +1,4 @@
-"""Objects get places on a map ("Objects as Points", section 3); what is taught there is the heads' business."""
+"""Objects become positions on a map ("Objects as Points", section 3); the heads compute targets from them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Centers:
     """The objects of one image on a map; row n of the arrays belongs to object n.
 
     `objects` are in cells, their boxes clipped. `size` (N,2) float32 is width and height and `center` (N,2) float32
-    the middle, x then y, in cells; `cell_xy` (N,2) int64 is its cell, `cell` (N,) int64 the same as row * W + column, 0
-    for objects that are not drawn, and `radii` (N,) int64 that of the gaussian.
-    `drawn` (N,) bool says which objects are in the heatmap, `valid` (N,) bool which are compared at their centre.
+    the middle, x then y, in cells; `cell_xy` (N,2) int64 is its cell, `cell` (N,) int64 the
+    same as row * W + column, 0 for objects that are not drawn, and `radii` (N,) int64 that of the gaussian.
+    `drawn` (N,) bool marks objects in the heatmap, `valid` (N,) bool those whose regression counts.
     """
 
     objects: Objects

@@ -18,7 +18,7 @@ def gaussian_radius(
 ) -> NDArray[np.float64]:
     """Return how far (in cells, float) a corner may move for boxes of these sizes, element by element.
 
-    With `exact` roots the overlap is what it says (mmdet); otherwise they are CenterNet's.
+    With `exact` roots the overlap is the stated one (mmdet); otherwise they are CenterNet's.
     """
     height, width = np.asarray(height, np.float64), np.asarray(width, np.float64)
     total, area = height + width, height * width

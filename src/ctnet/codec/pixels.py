@@ -1,4 +1,4 @@
-"""Eight-bit pictures become the network's normalised input, on whatever device they are."""
+"""Eight-bit images become the network's normalised input, on the device they are on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def normalise(
     color_order: Literal["bgr", "rgb"] = "bgr",
     lighting: Tensor | None = None,
 ) -> Tensor:
-    """Return float32 (N,3,H,W) of BGR pictures (N,H,W,3) uint8, stored channels-last where the device can.
+    """Return float32 (N,3,H,W) of BGR images (N,H,W,3) uint8, stored channels-last where the device can.
 
     `(value / 255 + lighting - mean) / std`, with mean and std in `color_order`; `lighting` (N,3) is a BGR colour
     shift in units of 0..1.
     """
-    # every step keeps the order in memory that the pictures come in, which is channels-last
+    # every step keeps the memory format of the images, channels-last
     x = images.permute(0, 3, 1, 2).float() / 255
     if lighting is not None:
         x = x + lighting[:, :, None, None]

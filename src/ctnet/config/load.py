@@ -205,7 +205,8 @@ def _read_chain(name_or_path: str) -> list[tuple[str, dict[str, Any]]]:
         return [(source, content)]
     base_source, base_content = _read_one(str(base), Path(source).parent)
     if "extends" in base_content:
-        raise ConfigError("a recipe may extend one that extends nothing", file=source, got=f"extends: {base}")
+        hint = f"extend {base_content['extends']} or another recipe without extends"
+        raise ConfigError(f"{base} extends another recipe", file=source, hint=hint)
     return [(base_source, base_content), (source, content)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,6 +12,7 @@ from ctnet.config.load import recipe_from_dict
 from ctnet.config.ranges import LONGEST_TEXT, MOST_CATEGORIES, Count, ImageSize, Text
 from ctnet.config.schema import Recipe
 from ctnet.errors import ConfigError, WeightsError
+from ctnet.limits import parse_json
 from ctnet.types import Category
 
 Updates = Annotated[StrictInt, Field(ge=0, le=10**12)]
@@ -79,8 +79,8 @@ Metadata = TypeVar("Metadata", bound=NetworkMetadata)
 def parse_metadata(text: str | None) -> Any:
     """Return the content of JSON, None where there is none."""
     try:
-        return json.loads(text or "null")
-    except (ValueError, RecursionError):
+        return parse_json(text or "null")
+    except ValueError:
         return None
 
 

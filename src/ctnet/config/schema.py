@@ -29,7 +29,7 @@ RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 
 
 class Data(Section):
-    """Where pictures come from and how they enter the network."""
+    """Where images come from and how they enter the network."""
 
     path: Text | None = None
     """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
@@ -46,23 +46,23 @@ class Data(Section):
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
     max_objects: Count = 128
-    """objects of one picture that are trained on; further ones are left out, in file order"""
+    """objects of one image that are trained on; further ones are left out, in file order"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
 
 class Augment(Section):
-    """Random changes of the training pictures."""
+    """Random changes of the training images."""
 
     crop: Literal["random", "inside", "shift", "none"] = "random"
-    """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the picture as far as it fits;
-    shift: centre and scale jittered; none: whole picture"""
+    """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
+    shift: centre and scale jittered; none: whole image"""
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
-    """range of the crop's side relative to the picture's longer side; for crop=random in steps of 0.1"""
+    """range of the crop's side relative to the image's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
-    """the random centre keeps this many pixels from the picture's edge (halved until it fits)"""
+    """the random centre keeps this many pixels from the image's edge (halved until it fits)"""
     shift: NonNegative = 0.1
-    """crop=shift: standard deviation of the centre, relative to the picture"""
+    """crop=shift: standard deviation of the centre, relative to the image"""
     scale_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """crop=shift: standard deviation of the scale"""
     rotate: NonNegative = 0.0
@@ -70,10 +70,10 @@ class Augment(Section):
     flip: Fraction = 0.5
     """probability of a horizontal mirror image"""
     flip_vertical: Fraction = 0.0
-    """probability of a vertical mirror image; for pictures without an up, such as microscopy"""
+    """probability of a vertical mirror image; for images without an up, such as microscopy"""
     transpose: Fraction = 0.0
     """probability of swapping rows and columns; with both mirror images these are all quarter turns, for the same
-    pictures"""
+    images"""
     photometric: NonNegative = 0.4
     """strength of random brightness, contrast and saturation"""
     lighting: NonNegative = 0.1
@@ -86,7 +86,7 @@ class Optimizer(Section):
     name: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     """algorithm; muon is AdamW with orthogonal steps for the kernels of hidden layers"""
     lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
-    """learning rate at `lr_batch` pictures a step"""
+    """learning rate at `lr_batch` images a step"""
     lr_batch: Positive = 8
     """batch that `lr` is meant for"""
     lr_scaling: Literal["sqrt", "linear", "none"] = "sqrt"
@@ -108,7 +108,7 @@ class Schedule(Section):
     """How long to train and how the learning rate moves."""
 
     epochs: Positive = 60
-    """passes over the training pictures"""
+    """passes over the training images"""
     name: Literal["onecycle", "cosine", "multistep", "poly", "constant"] = "onecycle"
     """shape after the warm-up"""
     warmup: NonNegative = 3.0
@@ -129,7 +129,7 @@ class Train(Section):
     """The loop: batches, precision, state on disk."""
 
     batch_size: Count = 8
-    """pictures per process and micro-step"""
+    """images per process and micro-step"""
     accumulate: Count = 1
     """micro-steps per update; the effective batch is batch_size x accumulate x processes"""
     sync_bn: bool = False
@@ -138,7 +138,7 @@ class Train(Section):
     amp: Precision = "auto"
     """precision of forward and backward passes; auto takes what the device runs fast, off is another word for fp32"""
     channels_last: bool = True
-    """memory format of weights and pictures"""
+    """memory format of weights and images"""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """decay of the averaged weights that are evaluated and saved; 0 keeps the raw weights"""
     max_steps: Positive | None = None
@@ -161,24 +161,24 @@ class Evaluation(Section):
     """How predictions are decoded and scored."""
 
     top_k: Detected = 100
-    """peaks taken from the heatmap of one picture"""
+    """peaks taken from the heatmap of one image"""
     max_detections: Detected = 100
-    """detections kept per picture after merging scales"""
+    """detections kept per image after merging scales"""
     score_floor: Fraction = 0.0
     """detections below are dropped before scoring; 0 for AP"""
     batch_size: Count = 8
-    """pictures per forward pass; changes no result"""
+    """images per forward pass; affects speed only"""
     keep_res: bool = False
-    """keep each picture's resolution and pad it, instead of warping it to image_size"""
+    """keep resolution and pad; otherwise scale, keeping aspect, into image_size"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
-    larger than a whole picture would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
+    larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
     flip: bool = False
-    """average with the mirrored picture"""
+    """average with the mirrored image"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)
     """test scales; several are merged by soft-NMS"""
     nms: Literal["none", "soft", "hard"] = "none"
-    """suppression after decoding; upstream uses soft with several scales"""
+    """NMS after decoding; upstream uses soft with several scales"""
 
 
 class Recipe(Section):

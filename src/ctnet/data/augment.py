@@ -116,7 +116,7 @@ def jitter_colors(rng: np.random.Generator, image_bgr: NDArray[np.uint8], streng
 
 @lru_cache(maxsize=4)
 def _color_jitter(strength: float) -> Any:
-    # albumentations looks for a newer release on import unless told not to; ctnet opens no connection by itself
+    # albumentations looks for a newer release on import unless disabled; ctnet opens no connection unasked
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 

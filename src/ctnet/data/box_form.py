@@ -21,11 +21,6 @@ def to_xywh(boxes_xyxy: Boxes) -> Boxes:
     return np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
 
 
-def to_xyxy(boxes_xywh: Boxes) -> Boxes:
-    """Return boxes (N,4) x, y, width, height as corners."""
-    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
-
-
 def from_centres(boxes: Float32, size_hw: tuple[int, int]) -> Float32:
     """Return boxes (N,4) of fractions centre x, centre y, width, height as corners in pixels of (height, width)."""
     scale = np.array(size_hw[::-1], np.float32)

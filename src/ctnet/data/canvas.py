@@ -1,4 +1,4 @@
-"""What plots are drawn with: colours, lines and text on a white image, BGR uint8."""
+"""Drawing of plots: colours, lines and text on a white image, BGR uint8."""
 
 from __future__ import annotations
 

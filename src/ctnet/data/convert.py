@@ -1,4 +1,4 @@
-"""Any layout that ctnet reads, written in another one."""
+"""Convert a data set from any layout to another."""
 
 from __future__ import annotations
 

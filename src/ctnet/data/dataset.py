@@ -1,4 +1,4 @@
-"""One door for every layout of data, and the checks that cost nothing before training."""
+"""Open a data set of any layout, and check it quickly before training."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
         where = _where(annotation_set, int(np.argmax(outside)))
         warnings.append(f"{_count(outside.sum(), 'box', 'boxes')} clipped to the image, first: {where}")
     if without:
-        warnings.append(f"{_count(without, 'image', 'images')} of {len(images)} without objects")
+        warnings.append(f"{without} of {len(images)} images have no boxes (used as background)")
     return warnings
 
 

@@ -1,4 +1,4 @@
-"""A seeded set of drawn shapes with exact boxes: something to train on before any data is at hand."""
+"""A seeded set of drawn shapes with exact boxes: training data for a first run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OBJECTS = np.array([0.05, 0.05, 0.15, 0.25, 0.25, 0.15, 0.1])
 _TURN = 0.3
 """largest angle by which a shape is turned, in radians; the box of a turned square is no measure of its side"""
 _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(CATEGORIES)}
-"""degrees; colours of one kind stay within `_HUE_SPREAD` of it, so that minutes on a CPU teach the kinds"""
+"""degrees; colours of one kind stay within `_HUE_SPREAD` of it, so that minutes on a CPU suffice to learn the kinds"""
 _HUE_SPREAD = 24
 
 Mask = NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Boxes drawn on images and images laid out on sheets, for eyes only."""
+"""Draw boxes on images, and images on contact sheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images between disk and arrays: BGR uint8 (H,W,3) here, any format that OpenCV knows there."""
+"""Read and write images: BGR uint8 (H,W,3) arrays, files in any format that OpenCV knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ctnet.data.image_header import Header, read_header
 from ctnet.errors import DataError, StorageError
-from ctnet.files import read_file, write_file
+from ctnet.files import POINTER, read_file, write_file
 from ctnet.limits import IMAGE_SIDE, JPEG_WORK, PIXELS_VARIABLE, Limit, TooMuch, image_pixels
 
 Image = NDArray[np.uint8]
@@ -89,6 +89,8 @@ def decode_image(content: bytes, path: Path, reduce: int = 1) -> Image:
     """Return the image in `content` as `read_image` does; `path` names it in errors."""
     if not content:
         raise DataError("the image has zero bytes", file=path)
+    if content.startswith(POINTER):
+        raise DataError("the image is a git-lfs pointer, not the file itself", file=path, hint="run `git lfs pull`")
     if _is_cut_short(content):
         raise DataError("the image is cut short", file=path, got=f"{len(content)} bytes without an end marker")
     header = read_header(content)

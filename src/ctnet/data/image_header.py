@@ -1,4 +1,4 @@
-"""What an image file says of its size before anything is decoded, for every format that OpenCV decodes here."""
+"""Image sizes from file headers, for every format that OpenCV decodes here."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Header(NamedTuple):
 
 
 def read_header(content: Content) -> Header | None:
-    """Return what the first bytes say, or None for what is no image of a known format."""
+    """Return the size in the first bytes, or None for a file that is no image of a known format."""
     for start, read in _FORMATS:
         if re.match(start, content, re.DOTALL):
             try:
                 return read(content)
-            except (struct.error, ValueError, IndexError):
+            except (struct.error, ValueError, LookupError, OverflowError):
                 return None
     return None
 
@@ -51,7 +51,7 @@ def _jpeg(content: Content) -> Header | None:
         if kind == 0 or kind in _WITHOUT_LENGTH:
             continue
         (length,) = struct.unpack_from(">H", content, at)
-        if length < 2 or kind in (0xD9, 0xDA):  # the pixels, before anything said how many
+        if length < 2 or kind in (0xD9, 0xDA):  # the pixels, before any size
             return None
         if 0xC0 <= kind <= 0xCF and kind not in _NOT_FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 3)
@@ -62,7 +62,7 @@ def _jpeg(content: Content) -> Header | None:
 
 
 def _exif_turns(tiff: bytes) -> bool | None:
-    """Say whether an orientation exchanges height and width, None where the tag is not exactly as it must be."""
+    """Return whether an orientation exchanges height and width, None where the tag is not exactly as it must be."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     try:
         if order is None:

@@ -23,7 +23,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         raise DataError("the image is missing", file=path) from None
     except (OSError, ValueError):
-        header = None  # read_image below finds the words for it
+        header = None  # read_image below raises the error
     if header is None or header.turned is None or not (header.height and header.width):
         image = read_image(path)
         return image.shape[0], image.shape[1]

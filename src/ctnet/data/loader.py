@@ -25,7 +25,7 @@ from ctnet.types import Targets
 
 
 class Batch(NamedTuple):
-    """Pictures (B,H,W,3) BGR uint8, colour shifts (B,3) float32, targets and record ids (B,)."""
+    """Images (B,H,W,3) BGR uint8, colour shifts (B,3) float32, targets and record ids (B,)."""
 
     images: Tensor
     lighting: Tensor
@@ -46,7 +46,7 @@ class EpochOrder:
     """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
 
     Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. `ranks` processes share
-    each batch of `batch_size` pictures; this is the part of one of them. The last batch of an epoch may be smaller: it
+    each batch of `batch_size` images; this is the part of one of them. The last batch of an epoch may be smaller: it
     is shared as evenly as can be, and a rank may get nothing. With `fill` it is made up to size by the epoch's first
     samples, for devices on which another size costs a compilation.
     """
@@ -68,7 +68,7 @@ class EpochOrder:
 
     @property
     def last_batch(self) -> int:
-        """Pictures in the last batch of an epoch, over all ranks."""
+        """Images in the last batch of an epoch, over all ranks."""
         return self.batch_size if self.fill else self.samples - (self.batches_per_epoch - 1) * self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -87,10 +87,10 @@ class EpochOrder:
 
 @dataclass(frozen=True)
 class Mapped(Dataset[Any]):
-    """What torch's loader calls a data set: applies a function to keys.
+    """A map-style data set of torch's loader: applies a function to keys.
 
     A user's error is returned, not raised: torch would wrap it in the traceback of the worker process. `raising` raises
-    it on the other side.
+    it in the training process.
     """
 
     function: Callable[[Any], Any]
@@ -119,7 +119,7 @@ def explaining_deaths() -> Iterator[None]:
     """Raise LoaderDied where a loader process is killed during the block.
 
     Torch raises that wherever the program happens to be, in a signal handler, so the block is all of the work that the
-    pictures are for.
+    images are for.
     """
     try:
         yield
@@ -127,7 +127,7 @@ def explaining_deaths() -> Iterator[None]:
         if "DataLoader worker (pid" not in str(error):
             raise
         raise LoaderDied(
-            "a process that reads pictures died",
+            "a process that reads images died",
             got=str(error).partition("\n")[0],
             hint="most often the machine, or /dev/shm, ran out of memory: take fewer loader processes (data.workers, "
             "--workers) or smaller batches; a training goes on with --resume",
@@ -139,7 +139,7 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Return a loader over all epochs of the order, to be read through `raising`; its processes live until the end.
 
-    Targets have room for `objects` a picture, or for as many as the batch needs.
+    Targets have room for `objects` an image, or for as many as the batch needs.
     """
     return DataLoader(
         Mapped(samples.__getitem__),
@@ -190,7 +190,7 @@ def _collate_or_error(
 
 
 def _empty_batch(samples: TrainingSamples) -> Batch | CtnetError:
-    """Return a batch of no pictures, otherwise shaped like any."""
+    """Return a batch of no images, otherwise shaped like any."""
     try:
         like = collate([samples[0, 0]])
     except CtnetError as error:

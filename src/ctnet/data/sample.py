@@ -1,4 +1,4 @@
-"""One training sample: a picture, warped and coloured, with its targets."""
+"""One training sample: an image, warped and coloured, with its targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Encoder(Protocol):
 
 
 class Sample(NamedTuple):
-    """A picture (H,W,3) BGR uint8, its colour shift (3,), its targets and the id of its record."""
+    """An image (H,W,3) BGR uint8, its colour shift (3,), its targets and the id of its record."""
 
     image: NDArray[np.uint8]
     lighting: Float32
@@ -85,7 +85,7 @@ class TrainingSamples:
         return warp_objects(objects, matrix, self.annotations.keypoints)
 
     def _view(self, record: ImageRecord, matrix: Matrix) -> NDArray[np.uint8]:
-        """Return the picture mapped by `matrix`, decoded no larger than it is shown."""
+        """Return the image mapped by `matrix`, decoded no larger than it is shown."""
         reduce = next((factor for factor in (4, 2) if factor * magnification(matrix) <= 1), 1)
         try:
             image = read_image(record.path, reduce)

@@ -1,1 +1,1 @@
-"""Networks in use: images in, detections out."""
+"""Inference: images in, detections out."""

@@ -1,18 +1,18 @@
-"""A network together with all that is needed to use it: recipe, categories, device."""
+"""A network with its recipe, categories and device."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ctnet.config import Evaluation, Recipe, changed
+from ctnet.detect.inputs import ColorOrder, Shown, each_image
 from ctnet.detect.stream import detect_stream, view_detections
 from ctnet.detect.views import RenderedView, network_input, render_views
 from ctnet.devices import OpenDevice
@@ -24,11 +24,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Detector:
-    """Images in, detections out.
+    """Detects objects in images.
 
     `model` is the network alone: `model(x)` takes a normalised (N,3,H,W) float32 batch on the detector's device and
     returns a list of dicts of raw head outputs, the best last; `family` decodes them. `precision` is what it computes
-    in, `precision_reason` why; `notes` is what a user should know about the weights.
+    in, `precision_reason` why; `notes` are remarks on the weights for the user.
     """
 
     def __init__(
@@ -51,17 +51,27 @@ class Detector:
         self.categories = tuple(categories)
         self.device = device
 
-    def detect(self, images_bgr: Sequence[NDArray[np.uint8]], settings: Evaluation | None = None) -> list[Detections]:
-        """Return the detections of each picture (H,W,3) BGR uint8, boxes in its pixels, strongest first.
+    def detect(
+        self, images: Any, settings: Evaluation | None = None, *, color_order: ColorOrder | None = None
+    ) -> list[Detections]:
+        """Return the detections of each image, boxes in its pixels, strongest first.
 
-        `settings` default to the recipe's; pictures of any sizes may be mixed, and the batch size in `settings`
-        changes speed only.
+        `images` is one image or many, in a list, a generator or a batch: paths, PIL images, arrays (H,W), (H,W,1),
+        (H,W,3) or (H,W,4), BGR unless `color_order` says RGB, of uint8, uint16 or floating numbers in 0..1 or 0..255,
+        and tensors (C,H,W), for which `color_order` must be stated. Images of any sizes may be mixed.
+        `settings` default to the recipe's; their batch size changes speed only. Raises DataError for anything else.
         """
         settings = settings or self.recipe.evaluation
         size, multiple = self.recipe.data.image_size, self.recipe.model.size_multiple
-        rendered = ((i, render_views(image, size, multiple, settings)) for i, image in enumerate(images_bgr))
-        found = dict(self.stream(rendered, settings))
-        return [found[i] for i in range(len(images_bgr))]
+        shown: list[Shown] = []
+
+        def rendered() -> Iterator[tuple[int, list[RenderedView]]]:
+            for image in each_image(images):
+                shown.append(Shown(image, color_order, self.categories, self.family))
+                yield len(shown) - 1, render_views(shown[-1].image(), size, multiple, settings)
+
+        found = dict(self.stream(rendered(), settings))
+        return [replace(found[i], origin=origin) for i, origin in enumerate(shown)]
 
     def stream(
         self, images: Iterable[tuple[Key, list[RenderedView]]], settings: Evaluation
@@ -71,7 +81,7 @@ class Detector:
 
     @torch.inference_mode()
     def _detect_views(self, settings: Evaluation, views: Sequence[RenderedView]) -> list[Detections]:
-        # where another size costs a compilation, the rest of a smaller batch is black
+        # with static shapes, smaller batches are padded with black images
         count = settings.batch_size if self.device.plugin.static_shapes else len(views)
         x = network_input(views, self.recipe.data, self.device.torch_device, count)
         if settings.flip:
@@ -79,12 +89,12 @@ class Detector:
         return view_detections(self.family, self.family.detect(self.model, x), views, settings)
 
     def how_it_runs(self) -> str:
-        """Return device and precision, and why these, in a line."""
+        """Return a line with the device, the precision and the reason for it."""
         device = f"{self.device.torch_device} ({self.device.reason})"
         return f"on {device}, {self.precision} ({self.precision_reason})"
 
     def with_image_size(self, image_size: tuple[int, int]) -> Detector:
-        """Return a detector over the same network that shows it pictures at another (height, width)."""
+        """Return a detector over the same network with another input size (height, width)."""
         recipe = changed(self.recipe, {"data.image_size": image_size})
         return Detector(
             self.model, recipe, self.categories, self.device, self.precision, self.precision_reason,

@@ -1,4 +1,4 @@
-"""The detections of several views of an image as one list, by suppression ("Objects as Points", section 5)."""
+"""The detections of several views of an image as one list, by NMS ("Objects as Points", section 5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctnet.types import Detections
 
 
 def merge_views(parts: Sequence[Detections], settings: Evaluation) -> Detections:
-    """Return the detections of one image from those of its views: suppressed if asked for, strongest first.
+    """Return the detections of one image from those of its views, after NMS if set, strongest first.
 
     As upstream, several views are merged by soft-NMS per class unless `nms` is hard, and ties at the last place
     are all kept.

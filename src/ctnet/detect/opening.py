@@ -1,8 +1,10 @@
-"""Files as detectors: weights of ctnet and of other projects, and exported graphs."""
+"""Detectors from files: weights of ctnet and of other projects, and exported graphs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import torch
 
 from ctnet.detect.detector import Detector, prepare_detector
 from ctnet.devices import open_device
@@ -17,34 +19,7 @@ from ctnet.weights.opening import load_network, open_weights
 
 def load_detector(
     file: str | Path,
-    device: str = "auto",
-    precision: PrecisionName = "auto",
-    *,
-    compile: bool = False,
-    config: str | None = None,
-    allow_partial: bool = False,
-    verify: bool = True,
-) -> Detector:
-    """Return the detector in a file of weights, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
-
-    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose pictures
-    and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
-    makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
-    Without `verify` the checksum of ctnet's files is not compared.
-    Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device.
-    """
-    weights = open_weights(Path(file), config, verify=verify)
-    opened = open_device(device)
-    network, notes = load_network(weights, file, allow_partial=allow_partial)
-    family = family_of(weights.recipe)
-    detector = prepare_detector(network, family, weights.categories, opened, precision, compile=compile)
-    detector.notes = tuple(notes)
-    return detector
-
-
-def open_detector(
-    file: Path,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: PrecisionName = "auto",
     *,
     compile: bool = False,
@@ -53,25 +28,34 @@ def open_detector(
     trust: bool = False,
     verify: bool = True,
 ) -> Detector:
-    """Return the detector in a file of weights or an exported file, told apart by suffix.
+    """Return the detector in a file of weights or an exported file, ready on a device (`auto`, `cpu`, `cuda:1`, ...).
 
-    `trust` loads exported programs that ctnet did not write here. Raises what `load_detector` raises, MissingExtra when
-    the runtime is not installed, and ConfigError for options that an exported file has no use for.
+    The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose images
+    and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
+    makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
+    Without `verify` the checksum of ctnet's files is not compared. Exported files are told apart by suffix; `trust`
+    loads exported programs that ctnet did not write here.
+    Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device, MissingExtra without
+    the runtime, and ConfigError for options that an exported file has no use for.
     """
-    format = format_of(file)
-    if format is None:
-        return load_detector(
-            file, device, precision, compile=compile, config=config, allow_partial=allow_partial, verify=verify
-        )
-    useless = {"--compile": compile, "--config": config, "--allow-partial": allow_partial}
-    given = [flag for flag, value in useless.items() if value]
-    if given or device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"an exported file is what it is, and runs on {format.runs_on}",
-            got=" ".join(given) or f"--device {device}",
-            hint="export the weights again with other settings",
-        )
-    return open_exported(file, format, precision, trust=trust)
+    file, device = Path(file), str(device)
+    if format := format_of(file):
+        useless = {"--compile": compile, "--config": config, "--allow-partial": allow_partial}
+        given = [flag for flag, value in useless.items() if value]
+        if given or device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"an exported file has a fixed precision and runs on {format.runs_on}",
+                got=" ".join(given) or f"--device {device}",
+                hint="export the weights again with other settings",
+            )
+        return open_exported(file, format, precision, trust=trust)
+    weights = open_weights(file, config, verify=verify)
+    opened = open_device(device)
+    network, notes = load_network(weights, file, allow_partial=allow_partial)
+    family = family_of(weights.recipe)
+    detector = prepare_detector(network, family, weights.categories, opened, precision, compile=compile)
+    detector.notes = tuple(notes)
+    return detector
 
 
 def open_exported(
@@ -79,7 +63,7 @@ def open_exported(
 ) -> Detector:
     """Return the detector in an exported file, run by the format's runtime.
 
-    Raises WeightsError for a program that ctnet did not write here, unless it is to be trusted.
+    Raises WeightsError for a program that ctnet did not write here, unless `trust` is set.
     """
     format.require_runtime()
     if not file.is_file():

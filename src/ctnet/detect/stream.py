@@ -1,4 +1,4 @@
-"""From rendered views to detections: batches of equal views, decoding, the way back to image pixels.
+"""From rendered views to detections: batches of equal views, decoding, mapping to image pixels.
 
 This is CenterNet's test procedure ("Objects as Points", section 5, and its published evaluation code): keep-res or
 fixed-res views, several scales, flip test, soft-NMS, the strongest detections per image.
@@ -67,9 +67,7 @@ def view_detections(
     """
     if isinstance(outputs, Instances):
         if settings.flip:
-            raise ConfigError(
-                "this network decodes by itself, so mirrored pictures cannot be averaged", hint="--no-flip"
-            )
+            raise ConfigError("flip test needs raw outputs, and this network returns decoded boxes", hint="--no-flip")
         instances = outputs
     else:
         instances = family.decode(family.unflip(outputs) if settings.flip else outputs, settings.top_k)

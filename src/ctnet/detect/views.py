@@ -1,4 +1,4 @@
-"""Views of an image: what the network sees of it, and batches of views."""
+"""Views of an image: rendered network inputs, and batches of them."""
 
 from __future__ import annotations
 

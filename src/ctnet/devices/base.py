@@ -104,7 +104,7 @@ class Device(Protocol):
         """Return the network in the memory format that trains well on this device, on the host."""
 
     def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
-        """Return the network made ready for inference on `where`; the network itself is left as it is.
+        """Return the network made ready for inference on `where`; the original is not changed.
 
         Raises ConfigError for a precision that the device lacks.
         """

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    """Say whether a norm can be folded into this layer's `weight` and `bias`.
+    """Return whether a norm can be folded into this layer's `weight` and `bias`.
 
     Layers that torch does not know say so by an attribute `is_convolution`.
     """

@@ -35,7 +35,7 @@ def usable_cores() -> int:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return what Linux says about the first CPU; empty elsewhere."""
+    """Return the facts of the first CPU from /proc/cpuinfo; empty elsewhere."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:

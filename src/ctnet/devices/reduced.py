@@ -28,7 +28,7 @@ class _Float32(nn.Module):
 
 
 def _cell_by_cell(layer: nn.Module) -> bool:
-    """Say whether an output cell depends on the input cell at its place only, so that rows can go one by one."""
+    """Return whether an output cell depends on the input cell at its place only, so that rows can go one by one."""
     if not isinstance(layer, nn.Conv2d):
         return False
     return layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)

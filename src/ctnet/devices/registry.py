@@ -14,6 +14,7 @@ from ctnet.devices.vendor import first_line
 from ctnet.errors import ConfigError, DeviceUnavailable, nearest
 
 GROUP = "ctnet.devices"
+_ALSO_CALLED = {"gpu": "cuda", "nvidia": "cuda", "ascend": "npu", "tecorigin": "sdaa", "host": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def load_plugin(name: str) -> Device:
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=name))
     if not points:
         names = device_names()
-        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=nearest(name, names))
+        close = _ALSO_CALLED.get(name.casefold()) or (f"cuda:{name}" if name.isdecimal() else nearest(name, names, 0.5))
+        raise ConfigError(f"unknown device {name!r}", known=", ".join(names), nearest=close)
     if len({point.value for point in points}) > 1:
         claims = ", ".join(sorted(f"{_package(point)} ({point.value})" for point in points))
         raise ConfigError(f"two plug-ins are called {name!r}", packages=claims, hint="uninstall one of them")

@@ -103,7 +103,7 @@ class TorchDevice:
         """Do nothing: the generator of the CPU serves."""
 
 
-class Card(TorchDevice):
+class Accelerator(TorchDevice):
     """An accelerator that torch offers as a module of its name: `torch.cuda`, `torch.npu`, `torch.sdaa`."""
 
     pinned_memory = True

@@ -13,7 +13,7 @@ from ctnet.devices.base import Probe
 
 
 def probe_vendor(package: str, load: Callable[[], Any], torch_type: str, install: str) -> Probe:
-    """Return what a vendor's package finds; `load` imports it, `install` says where it comes from. Never raises."""
+    """Return what a vendor's package finds; `load` imports it, `install` names its source. Never raises."""
     versions = {}
     try:
         if find_spec(package) is None:
@@ -29,9 +29,9 @@ def probe_vendor(package: str, load: Callable[[], Any], torch_type: str, install
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's kind and the first line of what it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    """Return an error's class and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _version(package: str) -> str:

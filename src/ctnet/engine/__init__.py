@@ -1,1 +1,1 @@
-"""Training: the loop, its state on disk, and what it tells people and programs."""
+"""Training: the loop, its state on disk, and its reports and logs."""

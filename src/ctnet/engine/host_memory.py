@@ -9,9 +9,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Keep what is freed for the next step instead of handing it back to the system. Returns whether the C library can.
+    """Keep freed memory for the next step instead of returning it to the system. Returns whether the C library can.
 
-    A step on a processor frees its gradients and activations; handed back, every page of theirs is cleared and mapped
+    A step on a CPU frees its gradients and activations; handed back, every page of theirs is cleared and mapped
     again in the next step. The setting is the process's and lasts. Its peak stays that of a step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before they move the kernels of convolutions."""
+"""Muon: momentum orthogonalised before it updates the kernels of convolutions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctnet.nn import DeformConv2d
 ROWS = 64
 """rows made orthogonal together: a fraction of the work of whole kernels, and BCCD was no worse for it"""
 SMALLEST = 32
-"""rows or columns below which a kernel is left to AdamW: a depthwise one has no matrix to speak of"""
+"""rows or columns below which a kernel is left to AdamW: depthwise kernels are too thin"""
 _ITERATIONS = 5
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -31,7 +31,7 @@ def hidden_kernels(network: nn.Module) -> list[Tensor]:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the groups that say `orthogonal`, AdamW for all others, at rates of the same meaning.
+    """Muon for the groups marked `orthogonal`, AdamW for all others, at rates of the same meaning.
 
     Momentum with Nesterov's correction, made orthogonal by five quintic Newton-Schulz iterations (Jordan et al. 2024),
     scaled so that its root mean square is that of AdamW's steps (Liu et al. 2025, arXiv 2502.16982, section 2.2).
@@ -49,7 +49,7 @@ class Muon(torch.optim.AdamW):
     ) -> None:
         super().__init__(groups, lr=lr, betas=betas, fused=fused)
         self._momentum = momentum
-        # a fused AdamW looks for infinities itself; the scaler has to, since it knows nothing of the other groups
+        # the scaler must find infinities for all groups; a fused AdamW would check its own only
         self._step_supports_amp_scaling = False
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -76,7 +76,7 @@ class Muon(torch.optim.AdamW):
             self.state[weight]["step"] += 1
         gradients, momenta = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
-        torch._foreach_lerp_(gradients, momenta, self._momentum)  # now the directions: a gradient serves one step
+        torch._foreach_lerp_(gradients, momenta, self._momentum)  # free each gradient after use
         for weight, direction in zip(weights, gradients, strict=True):
             _move(weight, direction, lr=group["lr"], decay=group["weight_decay"])
 

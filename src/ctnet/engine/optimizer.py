@@ -44,7 +44,7 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load a `state_dict`, also another kind of device's: its averages and rate; how weights are updated is ours.
+    """Load a `state_dict`, also one from another kind of device; flags such as `fused` keep their values here.
 
     Raises ValueError, KeyError or TypeError for averages that are not of these weights.
     """
@@ -67,7 +67,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
 
 
 _STATES = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, {"step", "momentum"})
-"""what Adam, SGD and Muon remember of a weight"""
+"""state of Adam, SGD and Muon per weight"""
 
 
 class WeightAverage:

@@ -46,7 +46,7 @@ class StepProfiler:
         (self._folder / "operators.txt").write_text(table, encoding="utf-8")
 
     def close(self, reporter: Reporter) -> None:
-        """Stop and say where the trace is, or that the run was too short for one."""
+        """Stop and report where the trace is, or that the run was too short for one."""
         if self._profiler is None:
             return
         self._profiler.stop()

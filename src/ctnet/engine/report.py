@@ -1,4 +1,4 @@
-"""What training tells people (a reporter) and programs (files in the run folder)."""
+"""Training output: a reporter for people, files in the run folder for programs."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctnet.distribution import install_command
 from ctnet.engine.record import Record
-from ctnet.files import write_file, writing
+from ctnet.errors import DataError
+from ctnet.files import read_file, write_file, writing
+from ctnet.limits import TEXT_BYTES
 
 
 class Reporter(Protocol):
-    """Someone watching: a terminal, a log, a test."""
+    """Receives messages and progress: a terminal, a log, a test."""
 
     def message(self, text: str) -> None:
-        """Tell something once."""
+        """Report a message."""
 
     def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
-        """Tell how far a task (`train`, `evaluate`) is, with its latest values."""
+        """Report the progress of a task (`train`, `evaluate`) and its latest values."""
 
 
 class Silence:
-    """A reporter that tells nobody: that of every rank but 0."""
+    """A reporter without output, for every rank but 0."""
 
     def message(self, text: str) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
     def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
 
 class Log(Protocol):
-    """Where numbers of a run go."""
+    """Records the numbers of a run."""
 
     def event(self, kind: str, **values: Any) -> None:
         """Record that something happened."""
@@ -58,19 +61,19 @@ class Log(Protocol):
 
 
 class NoLog:
-    """A log that keeps nothing: that of every rank but 0."""
+    """A log without output, for every rank but 0."""
 
     def event(self, kind: str, **values: Any) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
     def epochs(self) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
     def sizes(self) -> dict[str, int]:
-        """Return nothing."""
+        """Return no files."""
         return {}
 
     def close(self) -> None:
@@ -80,7 +83,7 @@ class NoLog:
 class RunLog:
     """`log.jsonl`, `metrics.csv` and TensorBoard events of a run folder.
 
-    They begin as the record says: what was written after the state was saved is cut off, since those steps are taken
+    On resume they are cut to the sizes in the record, since later steps run
     again. After a resume the files hold what they would hold without the interruption.
     """
 
@@ -90,11 +93,13 @@ class RunLog:
         self._folder, self._record = folder, record
         self._csv, self._log = folder / "metrics.csv", folder / "log.jsonl"
         if record.files is None:
-            record.rows = [row for row in _read_rows(self._csv) if int(row["step"]) <= start_step]
+            record.rows = [row for row in _read_rows(self._csv) if row["step"] <= start_step]
         else:
             self._cut(record.files)
         # a run that an earlier version began keeps its columns first
-        earlier = next(iter(_read_rows(self._csv)), {})
+        earlier: Mapping[str, Any] = {}
+        with suppress(DataError):  # the rows are in the record
+            earlier = next(iter(_read_rows(self._csv)), {})
         self._columns = list(dict.fromkeys([*earlier, *columns]))
         self.epochs()
         with writing(self._log):
@@ -168,7 +173,7 @@ class RunLog:
 
 
 class _Board:
-    """The file of this process among TensorBoard's, written at once: what the disk refuses is an error here."""
+    """The file of this process among TensorBoard's, written unbuffered, so that a full disk raises an error here."""
 
     def __init__(self, folder: Path, start_step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -176,7 +181,7 @@ class _Board:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary = Event, Summary
-        # readers take the files in the order of their names, which begin with the second of their making
+        # TensorBoard reads files in the order of their names, which begin with the time of creation in seconds
         seconds = [int(second) for path in folder.glob("*") for second in re.findall(r"tfevents\.(\d+)", path.name)]
         second = max(int(time.time()), max(seconds, default=0) + 1)
         self._path = folder / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
@@ -185,7 +190,7 @@ class _Board:
             self._file = self._path.open("wb")
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
-        if start_step:  # makes readers that are running forget what they saw of later steps
+        if start_step:  # running TensorBoard readers drop later steps on this event
             self._write(step=start_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -208,7 +213,14 @@ def _short(value: Any) -> Any:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
+    try:
+        text = io.StringIO(read_file(path, TEXT_BYTES).decode(), newline="")
+        rows = [{name: value for name, value in row.items() if name is not None} for row in csv.DictReader(text)]
+        return [{**row, "epoch": row["epoch"], "step": int(row["step"])} for row in rows]
+    except FileNotFoundError:
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(
+            "the rows of the run cannot be read", file=path, expected="columns epoch and step, numbers of steps",
+            got=repr(error)[:200], hint="move the file away, and the run goes on with a new one",
+        ) from None  # fmt: skip

@@ -1,4 +1,4 @@
-"""The folder of a run: a fresh one, or one to go on with; what ran and where, written before the first step."""
+"""The folder of a run, new or resumed, and the facts written into it before the first step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
 from ctnet.devices.survey import package_versions
 from ctnet.errors import ConfigError, CtnetError, DataError
-from ctnet.files import cache_folder, is_file, new_numbered_folder, remove_leftovers, write_file
+from ctnet.files import cache_folder, is_file, new_numbered_folder, read_file, remove_leftovers, write_file
+from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.lock import only_writer
 from ctnet.types import AnnotationSet
 
@@ -60,7 +61,7 @@ def new_run_folder(name: str, out: Path | None, *, reuse: bool = False) -> Itera
                     write_file(_note(), os.fsencode(folder.absolute()))
             yield folder
     except CtnetError:
-        with suppress(OSError):  # a mistake leaves no empty folder behind
+        with suppress(OSError):  # leave no empty folder after an error
             folder.rmdir()
         raise
 
@@ -77,17 +78,32 @@ def _require_free(out: Path) -> None:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Be the only writer of the folder, freed of what killed processes left."""
+    _require_inside(folder)
     with only_writer(folder):
         remove_leftovers(folder)
         yield
 
 
+def _require_inside(folder: Path) -> None:
+    """Raise DataError for links that lead out of a folder that may come from elsewhere, and for pipes and devices.
+
+    What is written, cut or removed in the folder would be done to something else.
+    """
+    inside = Path(os.path.realpath(folder))
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(inside):
+            raise DataError(
+                "a link in the run folder leads out of it", file=path, got=target,
+                hint="put what it leads to into the folder; the folder itself may be a link",
+            )  # fmt: skip
+        if not (is_file(target) or target.is_dir()):
+            raise DataError("the run folder holds something that is no file", file=path)
+
+
 def _began_a_run(folder: Path) -> bool:
-    """Say whether a run began there that has saved nothing: all but its checkpoints can be written again."""
-    try:
-        began = json.loads((folder / "env.json").read_text(encoding="utf-8"))["schema"] == _ENVIRONMENT
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    """Return whether a run without checkpoints is in the folder, which may then be reused."""
+    began = _read_environment(folder).get("schema") == _ENVIRONMENT
     return began and not any(path.is_file() for path in (folder / "checkpoints").glob("[!.]*"))
 
 
@@ -124,7 +140,7 @@ def _newest_run() -> Path:
 
 def write_run_facts(folder: Path, recipe: Recipe, device: OpenDevice, sets: dict[str, AnnotationSet]) -> None:
     """Write `env.json` and `config.yaml`, the resolved recipe."""
-    # first what shows that a run began here: the folder of a run that is killed now can be used again
+    # env.json first: it marks the folder as a run, so that it can be reused if the run is killed now
     write_file(folder / "env.json", json.dumps(_environment(device, sets), indent=2).encode())
     write_recipe(folder, recipe)
 
@@ -172,11 +188,13 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
     Raises DataError when they differ, unless that is accepted: then `env.json` is rewritten and the differences come
     back in words. Images are compared by name and size, not by content.
     """
-    try:
-        environment = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-        known = {split: facts for split, facts in environment["data"].items() if "annotations_sha256" in facts}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    environment = _read_environment(folder)
+    data = environment.get("data")
+    known = {
+        split: facts
+        for split, facts in (data.items() if isinstance(data, dict) else ())
+        if isinstance(facts, dict) and "annotations_sha256" in facts
+    }
     now = {split: _facts(annotations) for split, annotations in sets.items()}
     changed = {
         split: f"{_count(facts)} when the run began, now {_count(now[split])}"
@@ -190,10 +208,19 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
             "the data set has changed since the run began",
             run=folder,
             **changed,
-            hint="--accept-changed-data goes on with it; the result is then that of no single run",
+            hint="--accept-changed-data continues with the changed data",
         )
     write_file(folder / "env.json", json.dumps({**environment, "data": now}, indent=2).encode())
     return "; ".join(f"{split}: {words}" for split, words in changed.items())
+
+
+def _read_environment(folder: Path) -> dict[str, Any]:
+    """Return what the folder's `env.json` says, nothing where there is none that can be read."""
+    with suppress(OSError, ValueError):
+        environment = parse_json(read_file(folder / "env.json", TEXT_BYTES))
+        if isinstance(environment, dict):
+            return environment
+    return {}
 
 
 def _count(facts: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of what the network is taught and what it answers: the first place to look when it does not learn."""
+"""Images of targets and predictions during training."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def write_prediction_sheet(
     score: float = 0.3,
     count: int = 9,
 ) -> None:
-    """Write pictures spread evenly over the set with the detections of at least `score`."""
+    """Write images spread evenly over the set with the detections of at least `score`."""
     step = max(1, len(annotations.images) // count)
-    pictures = []
+    drawn = []
     for record in annotations.images[::step][:count]:
         strong = detections[record.id].above(score)
         image = read_image(record.path)
-        pictures.append(draw_boxes(image, strong.boxes_xyxy, strong.labels, categories, strong.scores))
-    write_image(path, contact_sheet(pictures))
+        drawn.append(draw_boxes(image, strong.boxes_xyxy, strong.labels, categories, strong.scores))
+    write_image(path, contact_sheet(drawn))

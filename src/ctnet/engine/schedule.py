@@ -30,7 +30,7 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: 
 
 
 def peak_lr(optimizer: Optimizer, effective_batch: int) -> tuple[float, str]:
-    """Return the learning rate for this batch and the sentence that explains it."""
+    """Return the learning rate for this batch and a sentence that explains it."""
     ratio = effective_batch / optimizer.lr_batch
     factor = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[optimizer.lr_scaling]
     lr = optimizer.lr * factor

@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of the time it waits for data."""
+"""Training throughput, and the share of time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# The first steps pay for memory, caches and worker start; the reference implementations exclude them too.
+# The first steps include allocation, caches and worker start; the reference implementations exclude them too.
 WARMUP_STEPS = 5
 
 
 class Speed:
-    """Counts pictures and seconds; evaluation and saving do not count."""
+    """Counts images and seconds; evaluation and saving do not count."""
 
     def __init__(self) -> None:
         self._steps = 0
@@ -31,7 +31,7 @@ class Speed:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the time inside out of all figures."""
+        """Exclude the time inside from all figures."""
         start = time.perf_counter()
         try:
             yield
@@ -39,7 +39,7 @@ class Speed:
             self._pause += time.perf_counter() - start
 
     def step(self, images: int) -> None:
-        """Count an update over this many pictures."""
+        """Count an update over this many images."""
         self._steps += 1
         self._images += images
         if self._steps == WARMUP_STEPS:

@@ -1,4 +1,4 @@
-"""Everything that changes while training, and how it survives on disk."""
+"""The state of training, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ctnet.weights.ctnet_file import STATE_SCHEMA
 
 @dataclass
 class TrainingState:
-    """The network, what kind it is, what updates it, and how far it has come.
+    """The network, its family, its optimizer and its progress.
 
     `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
     """
@@ -55,7 +55,7 @@ class TrainingState:
     def running_statistics(self) -> list[Tensor]:
         """Return the batch norms' running means and variances, of the average as well: views, not copies.
 
-        All else is the same on all ranks.
+        Everything else is equal on all ranks without communication.
         """
         networks = [self.network] + ([] if self.average is None else [self.average.network])
         return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
@@ -83,7 +83,7 @@ def new_state(
 ) -> TrainingState:
     """Return the state of a training that has not begun: random weights on the device, ready to be updated.
 
-    `synchronised` makes norms see the batches of all processes.
+    `synchronised` computes norms over the batches of all processes.
     """
     recipe = family.recipe
     network = family.build(num_classes)
@@ -186,7 +186,7 @@ def _restore_scaler(saved: dict[str, Any], scaler: torch.amp.GradScaler) -> None
 def _restore_generators(rng: dict[str, Any], device: OpenDevice) -> None:
     torch.set_rng_state(rng["torch"])
     kind, keys, position, has_gauss, cached = rng["numpy"]
-    if not 0 <= position <= len(keys):  # numpy itself would read beyond them
+    if not 0 <= position <= len(keys):  # numpy would read out of bounds
         raise ValueError(f"a position of {position} among {len(keys)} numbers")
     np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
     version, internal, gauss = rng["python"]

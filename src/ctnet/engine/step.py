@@ -22,14 +22,14 @@ from ctnet.types import Targets
 
 
 class StepResult(NamedTuple):
-    """What an update yielded, still on the device: nothing here has waited for it."""
+    """The results of an update, still on the device, without synchronisation."""
 
-    losses: dict[str, Tensor]  # total and parts, means over the micro-steps, of all ranks' pictures
+    losses: dict[str, Tensor]  # total and parts, means over the micro-steps, of all ranks' images
     finite: Tensor  # bool
 
 
 class TrainingStep(nn.Module):
-    """From a batch to the parts of the loss: one module, so that what wraps it sees all of the network's work."""
+    """Maps a batch to the parts of the loss: one module, so that DDP wraps the network and the loss."""
 
     def __init__(self, family: Family, network: nn.Module, precision: Precision) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Updater:
         finite = sums["loss"].isfinite()
         state.scaler.unscale_(optimizer)
         norm = self._clip()
-        if not state.scaler.is_enabled():  # the scaler looks for itself, skips the update and lowers its scale
+        if not state.scaler.is_enabled():  # an enabled scaler skips such updates and lowers its scale
             finite = finite & norm.isfinite()
         state.scaler.step(optimizer)
         state.scaler.update()

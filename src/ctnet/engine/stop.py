@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 
 
 class Stopped(Exception):
-    """Work was left because of a stop request."""
+    """Training stopped on request."""
 
 
 class StopRequest:
@@ -36,6 +36,6 @@ class StopRequest:
         self.number = number
 
     def check(self) -> None:
-        """Raise Stopped when told to stop."""
+        """Raise Stopped after a stop request."""
         if self.number:
             raise Stopped

@@ -33,7 +33,8 @@ from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
 from ctnet.families import family_of
-from ctnet.files import write_file
+from ctnet.files import read_file, write_file
+from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
 from ctnet.weights.class_rows import rows_by_class
@@ -57,7 +58,7 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     """Run a new training and return its summary, also written to `summary.json`.
 
     A launcher that starts the processes again, after one died, continues the run in `options.out`. Raises CtnetError
-    for everything a user can mend; see `Trainer.run` for stops.
+    for everything a user can correct; see `Trainer.run` for stops.
     """
     out = options.out
     if world.rank_info.restart and out and world.broadcast_from_rank0(lambda: (out / LAST).is_file()):
@@ -97,7 +98,7 @@ def _fetch(backbone: str | None, world: World) -> None:
 
 
 def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train_set: AnnotationSet) -> list[str]:
-    """Fill the network from the data and from the files that the options name; return what went in."""
+    """Initialise the network from the data and from the files that the options name; return sentences about it."""
     fresh = start_from_data(state.family, state.network, training_samples(train_set, recipe))
     sentences = fresh if options.weights is None else []
     if options.backbone_weights is not None:
@@ -128,10 +129,9 @@ def resume(
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
-    Everything comes from the run, so that it ends as if it had never stopped; `data` says where its images are now,
-    `epochs` and `max_steps` give it another length. Annotations that are not those it began with are refused unless
-    they are accepted.
-    Another number of processes share the same batches.
+    All settings come from the run, so that the result equals an uninterrupted one, but for the length that `epochs` and
+    `max_steps` give it; `data` is the new path of its
+    images. Changed annotations are refused unless accepted. Another number of processes share the same batches.
     """
     with _shared(run_to_resume(run), world) as folder:
         content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
@@ -183,28 +183,28 @@ def _take_length(trainer: Trainer, epochs_before: int) -> None:
 
 
 def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
-    """Return the summary if it is that of this step; an earlier end of the run may have left one."""
+    """Return the summary if it is of this step, not of an earlier end of the run."""
     with suppress(OSError, ValueError):
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = parse_json(read_file(folder / "summary.json", TEXT_BYTES))
         if isinstance(summary, dict) and summary.get("steps") == step:
             return summary
     return None
 
 
 def _rebatched(recipe: Recipe, before: int, now: int) -> int:
-    """Return the pictures per process with which `now` processes take the batches that `before` processes took."""
-    pictures = recipe.train.batch_size * before
-    if pictures % now:
+    """Return the images per process with which `now` processes take the batches that `before` processes took."""
+    images = recipe.train.batch_size * before
+    if images % now:
         raise ConfigError(
-            f"{now} processes cannot share the run's batches of {pictures} pictures evenly",
+            f"{now} processes cannot share the run's batches of {images} images evenly",
             began_with=f"{before} processes",
-            hint=f"--nproc {before}, or any number that divides {pictures}",
+            hint=f"--nproc {before}, or any number that divides {images}",
         )
-    return pictures // now
+    return images // now
 
 
 def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
-    """Return where the recipe's pictures are, those to train on, and those to evaluate on if there are any.
+    """Return the path of the data set, its training split, and its evaluation split if there is one.
 
     Raises DataError when they cannot be used.
     """
@@ -221,7 +221,7 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     if crowded:
         most = max(crowded, key=lambda image: len(image.labels))
         reporter.message(
-            f"warning: {len(crowded)} pictures have more than {cap} objects, first {cap} are used "
+            f"warning: {len(crowded)} images have more than {cap} objects, first {cap} are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
     val_split = recipe.data.val_split
@@ -261,7 +261,7 @@ def _build(
         f"{precision.sentence()}, {workers} loader processes"
     )
     reporter.message(
-        f"data: {len(train_set.images)} pictures with {train_set.num_boxes} boxes of "
+        f"data: {len(train_set.images)} images with {train_set.num_boxes} boxes of "
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
@@ -278,7 +278,7 @@ def _sharing_sentence(trainer: Trainer) -> str:
     norms = "over all processes" if train.sync_bn else "within each process (train.sync_bn=true: over all)"
     shares = sorted({last // world.size, -(-last // world.size)}, reverse=True)
     return (
-        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} pictures each; an "
+        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} images each; an "
         f"epoch's last batch of {last} is shared as {' or '.join(map(str, shares))}; norms {norms}"
     )
 

@@ -54,7 +54,7 @@ def updates(batches: Iterator[Batch], order: EpochOrder, accumulate: int) -> Gen
 
 @dataclass
 class Trainer:
-    """Takes a state from its step to the end of the schedule, leaving a trail in the run folder.
+    """Trains a state from its step to the end of the schedule and writes the run folder.
 
     All ranks go through it in step; rank 0 alone writes.
     """
@@ -97,17 +97,17 @@ class Trainer:
     def run(self) -> None:
         """Train to the end.
 
-        Raises Interrupted after saving when told to stop, Diverged when a loss or gradient is not finite, LoaderDied
-        when a process that reads pictures was killed.
+        Raises Interrupted after saving on a stop request, Diverged when a loss or gradient is not finite, LoaderDied
+        when a process that reads images was killed.
         """
         self.started -= self.state.record.wall_s
         self.saved_step = self.state.step or -1
         if self.world.leads:
-            if self.state.step:  # the kill may have come between the state and its copy
+            if self.state.step:  # the run may have been killed between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
             self.log = RunLog(self.folder, self.state.record, self.state.step, self.columns, self.reporter)
         profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
-        # closed at once: loader processes that outlive the loop would be ended, and complain, at the exit
+        # close at once: loader processes alive at exit are killed, with warnings
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
                 self._loop(profiler, stop, steps)
@@ -125,17 +125,17 @@ class Trainer:
             with self.speed.waiting():
                 batches = next(steps)
             self._draw_first(batches)
-            pictures = self._pictures()
+            images = self._images()
             lr = self.peak_lr * lr_factor(
                 self.recipe.schedule, self.state.step, self.steps_per_epoch, self.planned_steps
             )
             result = self.updater.update(batches, lr)
-            # Looking at the step before this one lets the device work ahead of the host.
+            # Checking the previous step lets the device run ahead of the host.
             if previous is not None:
                 self._refuse_non_finite(*previous, step=self.state.step)
             previous = (result, batches)
             self.state.step += 1
-            self.speed.step(pictures)
+            self.speed.step(images)
             profiler.step()
             self.state.record.add_step(result.losses)
             at_end = self.state.step == self.total_steps
@@ -162,8 +162,8 @@ class Trainer:
         loader = training_loader(samples, order, workers, pin_memory=plugin.pinned_memory, objects=objects)
         yield from updates(raising(loader), order, accumulate)
 
-    def _pictures(self) -> int:
-        """Return the number of pictures of the next update, over all ranks."""
+    def _images(self) -> int:
+        """Return the number of images of the next update, over all ranks."""
         whole = self.order.batch_size * self.recipe.train.accumulate
         return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
 
@@ -192,7 +192,7 @@ class Trainer:
         return -(-self.state.step // self.steps_per_epoch)
 
     def _finish_epoch(self, stop: StopRequest, lr: float) -> None:
-        """Add the epoch's row to the metrics, save, and evaluate if it is time to."""
+        """Add the epoch's row to the metrics, save, and evaluate if due."""
         epoch, step, record = self._epoch, self.state.step, self.state.record
         record.collect()
         overall = self.speed.overall()
@@ -214,7 +214,7 @@ class Trainer:
         with self.speed.paused():
             try:
                 with self._averaged_statistics():
-                    numbers = self.validation.run(self.state, self.folder, epoch, on_picture=stop.check)
+                    numbers = self.validation.run(self.state, self.folder, epoch, on_image=stop.check)
             except Stopped:
                 self._stop_if_told(stop, None, saved=True)
                 raise
@@ -314,7 +314,7 @@ class Trainer:
             Diverged(
                 f"step {step}: the loss or its gradient is not finite",
                 losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
-                pictures=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
+                images=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
                 batch=path,
                 last_state=self.folder / "checkpoints" / "last.pt",
                 hint="lower --lr, lengthen schedule.warmup, or use --precision fp32",
@@ -322,7 +322,7 @@ class Trainer:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return what the run amounted to, for `summary.json`."""
+        """Return the content of `summary.json`."""
         overall = self.speed.overall()
         train = self.recipe.train
         return {

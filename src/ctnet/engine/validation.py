@@ -29,7 +29,7 @@ from ctnet.weights.fit import load_exactly
 class Validation:
     """Evaluates on one set; without a set it keeps the latest weights as the best.
 
-    All ranks take part in every call: each detects on its share of the pictures, rank 0 scores and writes.
+    All ranks take part in every call: each detects on its share of the images, rank 0 scores and writes.
     """
 
     recipe: Recipe
@@ -51,18 +51,18 @@ class Validation:
                 self.reporter.message(f"warning: {warning}")
 
     def run(
-        self, state: TrainingState, folder: Path, epoch: int, on_picture: Callable[[], None]
+        self, state: TrainingState, folder: Path, epoch: int, on_image: Callable[[], None]
     ) -> dict[str, float | None]:
-        """Return the numbers of the state's weights, saving these when the primary one was never higher.
+        """Return the numbers of the state's weights, saving these when the primary one is the best so far.
 
-        `on_picture` is called now and then and may raise Stopped on some ranks; then it is raised on all. Empty
+        `on_image` is called regularly and may raise Stopped on some ranks; then it is raised on all. Empty
         without a validation set.
         """
         if self.annotations is None:
             state.best = {"step": state.step}
             self._save(state, folder, {})
             return {}
-        numbers = self._measure(state, on_picture)
+        numbers = self._measure(state, on_image)
         primary = self.scorer.primary
         is_best = not state.best or (numbers[primary] or 0.0) >= (state.best.get(primary) or 0.0)
         if is_best:
@@ -79,9 +79,9 @@ class Validation:
         sheet = folder / "samples" / f"val_epoch_{epoch:03d}.jpg"
         write_prediction_sheet(sheet, self.annotations, found, self.annotations.categories)
 
-    def _measure(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[str, float | None]:
+    def _measure(self, state: TrainingState, on_image: Callable[[], None]) -> dict[str, float | None]:
         """Return the numbers, on every rank."""
-        found = self._detect(state, on_picture)
+        found = self._detect(state, on_image)
 
         def score() -> dict[str, float | None]:
             assert self.annotations is not None
@@ -91,8 +91,8 @@ class Validation:
 
         return self.world.broadcast_from_rank0(score)
 
-    def _detect(self, state: TrainingState, on_picture: Callable[[], None]) -> dict[int, Detections]:
-        """Return the detections of all ranks' pictures, in the data set's labels and order. Raises Stopped."""
+    def _detect(self, state: TrainingState, on_image: Callable[[], None]) -> dict[int, Detections]:
+        """Return the detections of all ranks' images, in the data set's labels and order. Raises Stopped."""
         assert self.annotations is not None
         annotations = self.annotations
         precision = self.recipe.train.amp
@@ -101,7 +101,7 @@ class Validation:
 
         def progress(done: int, total: int) -> None:
             self.reporter.progress("evaluate", done, total, {})
-            on_picture()
+            on_image()
 
         def detect() -> dict[int, Detections] | None:
             rank_info, settings = self.world.rank_info, self.recipe.evaluation
@@ -137,7 +137,7 @@ class Validation:
         if self.world.broadcast_from_rank0(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
             tensors = self.world.broadcast_from_rank0(lambda: dict(read_weights(best_file).tensors))
             load_exactly(state.evaluated_network, tensors, best_file)
-            self._measure(state, on_picture=lambda: None)
+            self._measure(state, on_image=lambda: None)
         if self._latest is None:
             return None
         _, found, metrics = self._latest

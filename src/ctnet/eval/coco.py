@@ -72,7 +72,7 @@ def coco_metrics(
     """Return COCO's metrics of detections by image id, whose labels are those of the annotation set.
 
     Boxes and scores are rounded as `results_list` does, so a saved results file scores exactly the same. At
-    most `max_detections` of each picture and class count, also for the number named AR100.
+    most `max_detections` of each image and class count, also for the number named AR100.
     """
     truth = _index(coco_dict(annotation_set))
     found = _index(_results_dict(detections, annotation_set))
@@ -166,7 +166,7 @@ def write_results(path: Path, detections: Mapping[int, Detections], categories: 
 
 
 def percent(value: float | None) -> str:
-    """Return a number of 0..1 as people read it, times 100 with one decimal; a dash for none."""
+    """Return a number of 0..1 for tables, times 100 with one decimal; a dash for none."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 

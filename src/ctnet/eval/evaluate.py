@@ -1,4 +1,4 @@
-"""Running a detector over an annotated set; pictures are read and rendered in loader processes."""
+"""Run a detector over an annotated set; images are read and rendered in loader processes."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def evaluate(
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[int, Detections]:
-    """Return the detections of every picture, by image id; labels are the detector's.
+    """Return the detections of every image, by image id; labels are the detector's.
 
-    Of several `ranks`, one does its part of the pictures; the parts make up the whole. `progress` is told (pictures
-    done, pictures in all). Batch size and number of workers change no result. Raises DataError for a picture that
+    Of several `ranks`, one does its part of the images; the parts make up the whole. `progress` gets (images
+    done, images in all). Batch size and number of workers change no result. Raises DataError for an image that
     cannot be read, LoaderDied for a process that was killed.
     """
     recipe = detector.recipe
     render = partial(_render, annotations, recipe.data.image_size, recipe.model.size_multiple, settings)
-    pictures = Mapped(render, len(annotations.images))
-    mine = _dealt(len(pictures), settings.batch_size, rank, ranks)
+    views = Mapped(render, len(annotations.images))
+    mine = _dealt(len(views), settings.batch_size, rank, ranks)
     loader = DataLoader(
-        pictures,
+        views,
         batch_size=1,
         sampler=mine,
         num_workers=workers,
@@ -81,7 +81,7 @@ def score(
     progress: Progress | None = None,
     scorer: Scorer = COCO,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return the metrics, the detections in the set's labels, and what is to be said about the classes.
+    """Return the metrics, the detections in the set's labels, and notes on the classes.
 
     Raises what `align_categories` raises for a set that shares no class with the detector.
     """

@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that needs nothing but the pictures beside it."""
+"""The report's page: one HTML file with the images beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctnet.terminal import printable
 
 
 def escape(text: str) -> str:
-    """Return the text as it is to be read, whatever is in it."""
+    """Return the text escaped for HTML, control characters written out."""
     return escape_html(printable(text))
 
 
@@ -64,7 +64,7 @@ figcaption {{ margin-bottom: .3rem; overflow-wrap: anywhere; }}
 class; its last cell counts missed objects. The last row counts detections where nothing is.
 <a href="confusion.csv">confusion.csv</a></p>
 <p><img src="confusion.png" alt="confusion matrix"></p>
-<h2>Pictures with most errors</h2>
+<h2>Images with most errors</h2>
 {worst}
 </body>
 </html>
@@ -79,7 +79,7 @@ def page(
 ) -> str:
     """Return the page of an evaluation document.
 
-    `matching` has the confusion matrix's `iou` and `score`, `worst` lists (picture, caption).
+    `matching` has the confusion matrix's `iou` and `score`, `worst` lists (image, caption).
     """
     data, metrics = document["data"], document["metrics"]
     figures = [
@@ -94,7 +94,7 @@ def page(
     ]
     return PAGE.format(
         title=escape(title),
-        data=escape(f"{data['path']}, split {data['split']}: {data['images']} pictures, {data['boxes']} boxes"),
+        data=escape(f"{data['path']}, split {data['split']}: {data['images']} images, {data['boxes']} boxes"),
         metrics_title=escape(COCO.title),
         protocol=escape(sentence(document["protocol"])),
         warnings="\n".join(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"]),
@@ -102,6 +102,6 @@ def page(
         number_names="".join(f"<th>{name}</th>" for name in metrics),
         numbers="".join(f"<td>{percent(value)}</td>" for value in metrics.values()),
         classes="\n".join(classes),
-        worst="\n".join(figures) or "<p>No picture has an error.</p>",
+        worst="\n".join(figures) or "<p>No image has an error.</p>",
         **matching,
     )

@@ -1,4 +1,4 @@
-"""Which detection found which object: the bookkeeping behind the confusion matrix and the worst pictures."""
+"""Which detection found which object: the bookkeeping behind the confusion matrix and the worst images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCORE = 0.3
 
 
 class Match(NamedTuple):
-    """One picture's detections against its objects, crowds left out of both.
+    """One image's detections against its objects, crowds left out of both.
 
     `truth_boxes` (N,4) and `truth_labels` (N,) are the objects; `found` the D detections that count;
     `truth_of` (D,) int64 is the object of each detection, -1 for none.
@@ -47,7 +47,7 @@ def match(image: ImageRecord, detections: Detections, iou: float = IOU, score: f
     """Return detections of at least `score` matched to objects, best overlap first, whatever their classes.
 
     Each side is used once. Equal overlaps go to the same class, then to the higher score. Unmatched
-    detections that lie in a crowd by at least `iou` of their own area are neither right nor wrong: left out.
+    detections that lie in a crowd by at least `iou` of their own area are ignored.
     """
     found = detections.above(score)
     boxes, labels = image.boxes_xyxy[~image.crowd], image.labels[~image.crowd]
@@ -71,7 +71,7 @@ def match_all(
     iou: float = IOU,
     score: float = SCORE,
 ) -> dict[int, Match]:
-    """Return the match of every picture by image id; without detections all its objects are missed."""
+    """Return the match of every image by image id; without detections all its objects are missed."""
     return {
         image.id: match(image, detections.get(image.id, Detections()), iou, score) for image in annotation_set.images
     }

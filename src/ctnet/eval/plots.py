@@ -1,4 +1,4 @@
-"""The pictures of the report: precision-recall curves, the confusion matrix, one picture's errors."""
+"""The plots of the report: precision-recall curves, the confusion matrix, one image's errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def precision_recall_plot(metrics: CocoMetrics, categories: Sequence[Category]) 
 
 
 def confusion_plot(counts: Int64, categories: Sequence[Category]) -> Image:
-    """Return the confusion matrix as a picture: shade is the share of its row, the number is the count."""
+    """Return the confusion matrix as an image: shade is the share of its row, the number is the count."""
     names = [*(_name(category, 20) for category in categories), "background"]
     cell = int(np.clip(900 // len(names), 13, 64))
     scale = 0.42 if cell >= 24 else 0.32
@@ -86,9 +86,9 @@ def confusion_plot(counts: Int64, categories: Sequence[Category]) -> Image:
 
 
 def match_plot(image_bgr: Image, match: Match, categories: Sequence[Category]) -> Image:
-    """Return the picture with objects solid, detections dashed, and what is wrong bold and named.
+    """Return the image with objects solid, detections dashed, and what is wrong bold and named.
 
-    The picture is scaled to a longer side of 800 to 1600 pixels; a line above it explains the colours.
+    The image is scaled to a longer side of 800 to 1600 pixels; a line above it explains the colours.
     """
     longest = max(image_bgr.shape[:2])
     scale = float(np.clip(longest, 800, 1600)) / longest

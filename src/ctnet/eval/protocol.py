@@ -28,7 +28,7 @@ def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision
 
 
 def sentence(protocol: dict[str, Any]) -> str:
-    """Return the protocol in a line for people."""
+    """Return the protocol as one readable line."""
     size = protocol["image_size"]
     parts = [
         f"{protocol['images']} images",

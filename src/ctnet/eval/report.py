@@ -1,4 +1,4 @@
-"""The evaluation as one JSON document, and as a folder of numbers and pictures to look at."""
+"""The evaluation as one JSON document, and as a folder of tables and plots."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def write_report(
 def _write_worst(
     folder: Path, annotation_set: AnnotationSet, matches: Mapping[int, matching.Match]
 ) -> list[tuple[str, str]]:
-    """Return (picture, caption) of the images with most errors, after drawing them."""
+    """Return (image, caption) of the images with most errors, after drawing them."""
     ranked = sorted(annotation_set.images, key=lambda image: -matches[image.id].num_errors)
     written = []
     for number, image in enumerate(ranked[:WORST], start=1):

@@ -1,4 +1,4 @@
-"""How detections are scored: which numbers there are, which one chooses the best weights, and which are shown."""
+"""Scoring protocols: their numbers, the one that selects the best weights, and those shown."""
 
 from __future__ import annotations
 

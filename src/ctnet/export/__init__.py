@@ -1,1 +1,1 @@
-"""Networks as files for other runtimes, proven against torch, and used like any weights."""
+"""Networks as files for other runtimes, verified against torch, and usable like any weights."""

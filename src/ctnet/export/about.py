@@ -1,4 +1,4 @@
-"""What an exported file says about itself, so that no flag is needed to use it."""
+"""The metadata of an exported file, so that no flag is needed to use it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class About:
 
 
 def read_about(text: str | None, source: object) -> About:
-    """Return what a file says about itself. Raises WeightsError for a file that ctnet did not export."""
+    """Return the metadata of a file. Raises WeightsError for a file that ctnet did not export."""
     content = parse_metadata(text)
     if not isinstance(content, dict) or not str(content.get("schema")).startswith(SCHEMAS):
         raise WeightsError(

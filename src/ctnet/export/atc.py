@@ -1,4 +1,4 @@
-"""ATC, the compiler of Ascend's chips: which chip, the command, the script that holds it, and running that.
+"""ATC, the compiler of Ascend's chips: which chip, the command, the script that holds it, and how to run it.
 
 Flags are those of the ATC manual of CANN 5.0 to 9.0; ATC itself was never run here.
 """
@@ -25,7 +25,7 @@ LAST_LINES = 12
 
 
 def find_soc_version() -> str | None:
-    """Return what ATC calls the chip that `npu-smi info` shows, such as Ascend310P3; None without one or a clear one.
+    """Return ATC's name of the chip that `npu-smi info` shows, such as Ascend310P3; None without one or a clear one.
 
     The name is the second word of a chip's first row. Newer drivers say Ascend910 to several chips, which names none.
     """
@@ -82,7 +82,7 @@ def output_nodes(model: Any) -> dict[str, bool]:
 def aipp_config(data: Data, size: tuple[int, int]) -> str:
     """Return the configuration by which the chip turns BGR pixels (N,H,W,3) uint8 into the network's input.
 
-    It takes the first byte as channel 0, swaps channels 0 and 2 if told to, then computes
+    It takes the first byte as channel 0, swaps channels 0 and 2 if configured, then computes
     `(value - min_chn) * var_reci_chn`; both numbers are kept in float16 there.
     """
     lines = [
@@ -121,13 +121,13 @@ def why_not(soc_version: str | None) -> str | None:
 
 
 def run_script(file: Path) -> None:
-    """Run the script to its end. Raises ToolFailed with the last lines of what it said."""
+    """Run the script to its end. Raises ToolFailed with the last lines of its output."""
     done = subprocess.run(
         ["sh", file.name], cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode:
-        said = [line for line in done.stdout.splitlines() if line.strip()][-LAST_LINES:]
+        last = [line for line in done.stdout.splitlines() if line.strip()][-LAST_LINES:]
         raise ToolFailed(
-            "atc failed", script=file, status=done.returncode, output=said,
+            "atc failed", script=file, status=done.returncode, output=last,
             hint="the files it was given are kept beside the script",
         )  # fmt: skip

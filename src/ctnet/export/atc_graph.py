@@ -28,7 +28,7 @@ OLD_NODE = "DeformableConv2D"
 
 
 class NpuDeformConv2d(nn.Module):
-    """A `DeformConv2d` that becomes the vendor's node when exported. It yields no numbers in torch.
+    """A `DeformConv2d` that becomes the vendor's node when exported. It computes nothing in torch.
 
     The node takes positions as all dx, then all dy, then all masks. The side convolution gives them in that order,
     its filters being put so once and for all.
@@ -109,7 +109,7 @@ def known_operators() -> frozenset[str]:
 def _to_one_domain(model: Any) -> None:
     """Make it opset 11, with the old node.
 
-    ONNX's checker says whether the others are nodes of that opset. One that meant something else there would fail the
+    ONNX's checker tests that the others are nodes of that opset. One with another meaning there would fail the
     proof, for which ONNX's converter raises the opset again.
     """
     import onnx

@@ -19,7 +19,7 @@ from ctnet.export.options import ExportOptions
 
 
 def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
-    """Write the program and return the file; what it says about itself is a method of it that returns text."""
+    """Write the program and return the file; its metadata is a method that returns text."""
     with _quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -34,7 +34,7 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
         try:
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
             lowered = edge.to_executorch()
-        except Exception as error:  # its passes raise what they are made of
+        except Exception as error:  # its passes raise exceptions of many classes
             raise ToolFailed("ExecuTorch cannot lower this network", output=str(error)[:300].splitlines()) from None
         with path.open("wb") as file:
             lowered.write_to_file(file)
@@ -55,7 +55,7 @@ def _norm(
 
 
 class ExecuTorchRuntime:
-    """A program in ExecuTorch's own runtime on the processor."""
+    """A program in ExecuTorch's own runtime on the CPU."""
 
     def __init__(self, path: Path) -> None:
         with _quiet():
@@ -68,7 +68,7 @@ class ExecuTorchRuntime:
                 self.forward = program.load_method("forward")
             except (RuntimeError, ValueError) as error:
                 raise WeightsError("ExecuTorch cannot load the file", file=path, got=str(error)[:300]) from None
-        self.program = program  # its methods live in it
+        self.program = program  # keep it alive: its methods live in it
         self.about = read_about(text, path)
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
@@ -80,7 +80,7 @@ class ExecuTorchRuntime:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to stderr, and to errors, what these packages say while they are imported and used."""
+    """Send messages of these packages to stderr and show errors only."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""From weights to a proven file."""
+"""Export weights to a verified file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ctnet.export.graph import ExportedGraph, trace
 from ctnet.export.options import Dialect, ExportOptions, OmOptions, parse_batch, parse_batches
 from ctnet.export.runtime import RuntimeNetwork
 from ctnet.export.trust import remember
-from ctnet.export.verify import AgainstFloat32, Verification, picture_input, verify
+from ctnet.export.verify import AgainstFloat32, Verification, image_input, verify
 from ctnet.weights.ctnet_file import Weights
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The files of an export, seconds it took, the proof (None where it was not asked for), and what is to be said."""
+    """The files of an export, seconds it took, the proof (None where it was not asked for), and notes."""
 
     files: tuple[Path, ...]
     about: About
@@ -60,12 +60,12 @@ def export(
     format: ExportFormat,
     path: Path,
     options: ExportOptions,
-    pictures: Sequence[Image],
+    images: Sequence[Image],
     compare: Callable[[Path, Path], AgainstFloat32] | None = None,
 ) -> Exported:
-    """Write the network as a file of the format and compare it with torch on the pictures (none: no comparison).
+    """Write the network as a file of the format and compare it with torch on the images (none: no comparison).
 
-    An int8 file is also shown to `compare`, behind the float32 file it was made of. Each file appears whole or not at
+    `compare` gets the float32 file and the int8 file made of it. Each file appears whole or not at
     all; those that fail the comparison are kept as `NAME.unverified`.
 
     Raises MissingExtra, ConfigError for a size the network does not take, WeightsError for a network that the format
@@ -79,9 +79,9 @@ def export(
         written = _write(network, about, format, options, draft, plain)
         seconds = time.monotonic() - started
         proof = None
-        if pictures:
+        if images:
             exported = RuntimeNetwork(format.prove(written[0]) if format.prove else format.open(draft, None))
-            proof = verify(_Reference(network, about), exported.named, about, pictures)
+            proof = verify(_Reference(network, about), exported.named, about, images)
             del exported
             if compare and plain.is_file():
                 proof = replace(proof, against_float32=compare(plain, draft))
@@ -89,7 +89,7 @@ def export(
         files = [file.replace(path.with_name(file.name + suffix)) for file in written]
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
     if weights.recipe.evaluation.flip and not about.recipe.evaluation.flip:
-        notes = [*notes, "the weights average mirrored pictures, which a file that decodes by itself cannot; --raw can"]
+        notes = [*notes, "flip test is off in this file; --raw allows it"]
     if format.is_program and not suffix and not remember(made or files):
         notes = [*notes, "the file could not be noted in CTNET_HOME as one of ctnet's own: loading it takes --trust"]
     return Exported((*files, *made), about, seconds, proof, tuple(notes))
@@ -110,9 +110,9 @@ def _write(
 
 
 def _calibration_inputs(files: Sequence[Path], about: About) -> Iterator[Tensor]:
-    """Yield each picture as a batch of the number that the graph takes."""
+    """Yield each image as a batch of the number that the graph takes."""
     for file in files:
-        yield picture_input(read_image(file), about).repeat(about.batch or 1, 1, 1, 1)
+        yield image_input(read_image(file), about).repeat(about.batch or 1, 1, 1, 1)
 
 
 def choose_options(
@@ -128,7 +128,7 @@ def choose_options(
     dialect: Dialect | None,
     aipp: bool,
 ) -> ExportOptions:
-    """Return what is asked for, None standing for what the format is by itself.
+    """Return the options, None replaced by the defaults of the format.
 
     Raises ConfigError for what the format cannot be.
     """
@@ -141,7 +141,7 @@ def choose_options(
         count = parse_batch(batch or "dynamic")
         return ExportOptions(output, size, count, precision or "fp32", dcn, calibration=calibration)
     if size is None:
-        raise ConfigError("an OM takes pictures of one size", got="--image-size dynamic", hint="--image-size 512")
+        raise ConfigError("an OM takes images of one size", got="--image-size dynamic", hint="--image-size 512")
     batches = parse_batches(batch or "1")
     om = OmOptions(
         batches, soc_version or find_soc_version(), dialect or "npu", "fp32" if precision == "fp32" else "fp16", aipp
@@ -150,7 +150,7 @@ def choose_options(
 
 
 def about_export(weights: Weights, options: ExportOptions) -> About:
-    """Return what the file will say about itself: the recipe, adapted to what the graph can do."""
+    """Return the metadata of the file: the recipe, adapted to the graph."""
     recipe = weights.recipe
     size = options.size
     if size == "recipe":
@@ -182,7 +182,7 @@ class _Reference(nn.Module):
 
 
 class _beside:
-    """A folder beside a path, gone with all that is in it when the block ends."""
+    """A temporary folder beside a path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctnet.distribution import install_command
-from ctnet.errors import ConfigError, MissingExtra
+from ctnet.errors import ConfigError, MissingExtra, nearest
 from ctnet.export import (
     executorch_format,
     om_format,
@@ -28,7 +28,7 @@ from ctnet.export.options import ExportOptions
 
 
 class Runtime(Protocol):
-    """A loaded file: float32 pictures (N,3,H,W) on the cpu in, outputs by name out."""
+    """A loaded file: float32 images (N,3,H,W) on the CPU in, outputs by name out."""
 
     about: About
 
@@ -52,7 +52,7 @@ class ExportFormat:
 
     A format with `compile` is made in two steps. What `write` returns first is a graph in another format, of any batch
     size, which `prove` opens to be compared with torch; `compile(path, options)` then makes `path` of it and returns
-    the new files and what there is to say. Its pictures have one size, its batches some sizes.
+    the new files and notes. Its images have one size, its batches some sizes.
     """
 
     name: str
@@ -65,13 +65,13 @@ class ExportFormat:
     precisions: tuple[str, ...] = ("fp32",)
     written_in: tuple[Precision, ...] = ("fp32", "fp16")
     also: Mapping[str, Needs] = field(default_factory=dict)
-    """what a precision of `written_in` needs besides"""
+    """further packages that a precision of `written_in` needs"""
     quantize: Callable[[Path, Path, About, Iterable[Tensor]], list[Path]] | None = None
     """`quantize(plain, path, about, inputs)` makes an int8 file of a float32 one, whose numbers' ranges it learns from
     the inputs, and returns all files"""
-    runs_on: str = "the processor"
+    runs_on: str = "the CPU"
     output: Literal["decoded", "raw"] = "decoded"
-    """what files return unless asked otherwise"""
+    """default output of files"""
     dcn: DeformForm = "native"
     """what `--dcn native` means"""
     runtime_modules: tuple[str, ...] = ()
@@ -80,12 +80,12 @@ class ExportFormat:
     prove: Callable[[Path], Runtime] | None = None
     compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
     is_program: bool = False
-    """its runtime executes what a file says, so that a file must be one of ctnet's own or trusted by the user"""
+    """its runtime executes code in a file, which must therefore be written by ctnet or trusted by the user"""
 
     def new_file(self, weights: Path, out: Path | None, precision: Precision | None = None) -> Path:
         """Return where the file goes: `out`, else one named as the weights and the precision that was asked for.
 
-        Raises ConfigError for a folder and for another suffix, by which nobody would know the file again.
+        Raises ConfigError for a folder and for another suffix, which would hide its format.
         """
         kind = f"-{precision}" if precision not in (None, "fp32") else ""
         name = f"{weights.stem}{kind}{self.suffix}"
@@ -139,16 +139,16 @@ FORMATS = (
     ExportFormat(
         "executorch", "ExecuTorch", ".pte", ("executorch",), "executorch",
         executorch_format.write, executorch_format.load, written_in=("fp32",),
-        dcn="decompose",  # its runtime knows no operator of ours
+        dcn="decompose",  # its runtime lacks ctnet's operators
         is_program=True,
     ),
     ExportFormat(
         "om", "Ascend OM", ".om", ("onnx", "onnxscript", "onnxruntime"), "onnx", om_format.write, om_format.load, (),
         runtime_modules=("ais_bench", "aclruntime"),
         runtime_hint="both are wheels of Ascend's ais_bench tool (Ascend/tools, ais-bench_workload), not on PyPI",
-        runs_on="an Ascend card", dcn="npu", prove=om_format.prove, compile=om_format.compile_graph, is_program=True,
+        runs_on="an Ascend chip", dcn="npu", prove=om_format.prove, compile=om_format.compile_graph, is_program=True,
         # The chip computes in float16, which has no quarter pixels above 512, and the peaks of all classes at once
-        # take a TopK over a million values: boxes are the host's work, as in the port to the 310P.
+        # take a TopK over a million values: boxes are computed on the host, as in the port to the 310P.
         output="raw",
     ),
 )  # fmt: skip
@@ -159,7 +159,8 @@ def format_named(name: str) -> ExportFormat:
     for candidate in FORMATS:
         if candidate.name == name:
             return candidate
-    raise ConfigError("unknown export format", got=name, expected=", ".join(f.name for f in FORMATS))
+    names = [candidate.name for candidate in FORMATS]
+    raise ConfigError("unknown export format", got=name, expected=", ".join(names), nearest=nearest(name, names))
 
 
 def format_of(path: Path) -> ExportFormat | None:

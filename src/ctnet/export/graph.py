@@ -17,7 +17,7 @@ from ctnet.export.atc_graph import NpuDeformConv2d
 from ctnet.nn import DeformConv2d
 from ctnet.ops import Peaks
 
-LARGEST = 8192  # side of a picture, where the graph takes any
+LARGEST = 8192  # side of an image, where the graph takes any
 DeformForm = Literal["native", "decompose", "npu"]
 """`ctnet::deform_conv2d`, ordinary operators, or the node of Ascend's compiler"""
 

@@ -25,11 +25,11 @@ from ctnet.export.atc_graph import atc_model, standard_model
 from ctnet.export.onnx_format import OnnxRuntime
 from ctnet.export.options import ExportOptions, OmOptions
 
-CARD = 0  # ASCEND_RT_VISIBLE_DEVICES says which that is
+DEVICE = 0  # the first of ASCEND_RT_VISIBLE_DEVICES
 
 
 def write(program: torch.export.ExportedProgram, about: About, path: Path, options: ExportOptions) -> list[Path]:
-    """Write the graph, the script that makes OM files of it, and what these say about themselves; return the files."""
+    """Write the graph, the script that makes OM files of it, and its metadata; return the files."""
     assert about.size is not None
     om = options.om
     model = atc_model(program, about, om.dialect)
@@ -60,7 +60,7 @@ def om_names(path: Path, options: OmOptions) -> dict[str, int]:
 
 
 def om_about(about: About, options: OmOptions, batch: int) -> About:
-    """Return what an OM says about itself; with AIPP its pictures are pixels, which nothing is left to be done to."""
+    """Return the metadata of an OM; with AIPP it takes pixels, without preprocessing."""
     if options.aipp:
         pixels = {"data.color_order": "bgr", "data.mean": (0.0, 0.0, 0.0), "data.std": (1 / 255, 1 / 255, 1 / 255)}
         about = replace(about, recipe=changed(about.recipe, pixels), pixels=True)
@@ -75,7 +75,7 @@ def prove(path: Path) -> OnnxRuntime:
 
 
 def compile_graph(path: Path, options: ExportOptions) -> tuple[list[Path], list[str]]:
-    """Run the script that `write` left, if ATC is here, and return the OM files and what there is to say.
+    """Run the script that `write` left, if ATC is here, and return the OM files and notes.
 
     Raises ToolFailed when ATC does.
     """
@@ -88,12 +88,12 @@ def compile_graph(path: Path, options: ExportOptions) -> tuple[list[Path], list[
     made = [path.with_name(name) for name in om_names(path, options.om)]
     for file in made:
         if not file.is_file():
-            raise ToolFailed("atc ended well but made no file", script=script, expected=file.name)
+            raise ToolFailed("atc exited with 0 but made no file", script=script, expected=file.name)
     return made, [where]
 
 
 class OmRuntime:
-    """A session of `ais_bench` on one card."""
+    """A session of `ais_bench` on one device."""
 
     def __init__(self, path: Path) -> None:
         from ais_bench.infer.interface import InferSession
@@ -106,8 +106,8 @@ class OmRuntime:
             )  # fmt: skip
         self.about = read_about(side.read_text(encoding="utf-8"), side)
         try:
-            self.session = InferSession(CARD, str(path))
-        except Exception as error:  # ais_bench raises what its C++ part raises
+            self.session = InferSession(DEVICE, str(path))
+        except Exception as error:  # ais_bench raises exceptions of its C++ part
             raise WeightsError("ais_bench cannot load the file", file=path, got=str(error)[:300]) from None
         self._end = weakref.finalize(self, _free, self.session)
 
@@ -124,10 +124,10 @@ def _pixels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def _free(session: Any) -> None:
-    """Give the card back, by the name that this version of ais_bench has for it."""
+    """Free the device; versions of ais_bench name the method differently."""
     (getattr(session, "free_resource", None) or session.finalize)()
 
 
 def load(path: Path, precision: str | None) -> OmRuntime:
-    """Return the file on a card, which computes in the precision the file was made for."""
+    """Return the file on a device, which computes in the precision the file was made for."""
     return OmRuntime(path)

@@ -1,4 +1,4 @@
-"""What of an ONNX file a runtime may see: standard operators alone, and numbers that lie in the file itself."""
+"""Checks of an ONNX file before a runtime loads it: standard operators only, and all tensors inside the file."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
 
 
 class OnnxRuntime:
-    """A session of onnxruntime on the processor, of the file or of the `model` that stands for it."""
+    """A session of onnxruntime on the CPU, of the file or of the `model` that stands for it."""
 
     def __init__(self, path: Path, model: bytes | None = None) -> None:
         import onnxruntime
@@ -61,7 +61,7 @@ class OnnxRuntime:
 def load(path: Path, precision: str | None) -> OnnxRuntime | OpenVinoRuntime:
     """Return the file in onnxruntime, which computes in the precision the file was written in.
 
-    A bf16 file, of which onnxruntime runs nothing on a processor, is run by OpenVINO.
+    A bf16 file, which onnxruntime cannot run on a CPU, is run by OpenVINO.
     """
     if _described_precision(path) != "bf16":
         return OnnxRuntime(path)
@@ -74,12 +74,12 @@ def load(path: Path, precision: str | None) -> OnnxRuntime | OpenVinoRuntime:
 
 
 def _described_precision(path: Path) -> str | None:
-    """Return what the file says its numbers are, None for one that says nothing."""
+    """Return the precision in the metadata of the file, None without one."""
     import onnx
 
     try:
         entries = onnx.load(path, load_external_data=False).metadata_props
-    except Exception:  # what is wrong with it is onnxruntime's to say
+    except Exception:  # onnxruntime reports a damaged file
         return None
     text = next((entry.value for entry in entries if entry.key == KEY), None)
     return None if text is None else read_about(text, path).precision

@@ -23,7 +23,7 @@ def onnx_model(program: torch.export.ExportedProgram, about: About, *, opset: in
     }
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # what it says of packages that nobody here needs
+    logger.setLevel(logging.ERROR)  # no warnings about packages that are not needed here
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

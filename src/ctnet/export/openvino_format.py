@@ -58,7 +58,7 @@ def _deform_conv(node: Any) -> list[Any]:
 
 
 class OpenVinoRuntime:
-    """A compiled IR or ONNX file on the processor, in float32 unless bf16 is asked for."""
+    """A compiled IR or ONNX file on the CPU, in float32 unless bf16 is asked for."""
 
     def __init__(self, path: Path, precision: str | None) -> None:
         settings = {

@@ -20,12 +20,12 @@ CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "DeformableConvolution
 def quantize(plain: Path, path: Path, about: About, inputs: Iterable[Tensor]) -> list[Path]:
     """Write the IR of `plain` with the convolutions in int8, and return both files.
 
-    What makes boxes of the heads' maps stays float32, as eight bits do not count pixels; so does the depthwise
+    The layers after the heads' maps stay float32, as eight bits cannot resolve pixels; so does the depthwise
     up-sampling, where they cost more accuracy than they save time, and the deformable layers, which have no 8-bit form.
     """
     import openvino
 
-    os.environ["NNCF_CI"] = "1"  # else it reports its use to its makers
+    os.environ["NNCF_CI"] = "1"  # turn off telemetry
     with contextlib.redirect_stdout(sys.stderr):  # progress
         import nncf
 

@@ -1,4 +1,4 @@
-"""What an exported file is to be, as asked for."""
+"""Options of an exported file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Dialect = Literal["npu", "ai.onnx"]
 
 @dataclass(frozen=True)
 class OmOptions:
-    """What ATC is to make of the graph: one OM for each of `batches`, for the chip `soc_version` (None: not known).
+    """Options of ATC: one OM for each of `batches`, for the chip `soc_version` (None: not known).
 
-    `precision` is what the chip computes in; with `aipp` the OM takes pixels and normalises them itself.
+    `precision` is that of the chip's computation; with `aipp` the OM takes pixels and normalises them.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -28,9 +28,9 @@ class OmOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the file is to be. `size` and `batch` are None where it takes any; an empty size follows the recipe.
+    """Options of a file. `size` and `batch` are None where it takes any; an empty size follows the recipe.
 
-    `calibration` are the pictures that show what range each number of an int8 file has.
+    `calibration` are the images that show what range each number of an int8 file has.
     """
 
     output: Literal["decoded", "raw"] = "decoded"

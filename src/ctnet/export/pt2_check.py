@@ -22,7 +22,9 @@ import torch
 
 from ctnet.errors import WeightsError
 from ctnet.export.about import KEY
+from ctnet.limits import parse_json
 from ctnet.weights.containers.torch_file import load_torch_zip
+from ctnet.weights.containers.zip_file import open_zip
 
 _PROGRAM = "models/model.json"
 _INPUTS = "data/sample_inputs/model.pt"
@@ -58,19 +60,19 @@ _DEEPEST_EXPRESSION = 40
 
 
 def checked_copy(path: Path) -> tuple[io.BytesIO, str | None]:
-    """Return an archive of the file's known parts for torch, and what the file says about itself.
+    """Return an archive of the file's known parts for torch, and the metadata of the file.
 
     torch reads the copy, so that no second reading of the archive can find what this one did not. Raises WeightsError
     for anything that torch would execute, ValueError, KeyError, OSError and others for a damaged file.
     """
     parts = _parts(path)
-    program = json.loads(parts[_PROGRAM])
+    program = parse_json(parts[_PROGRAM])
     for node in _nodes(program):
         node["metadata"] = {}  # stack traces and the like, of no use here
     try:
         _check_strings(program, "")
         for name in _CONFIGS:
-            _check_numbers(json.loads(parts[name]), name, parts)
+            _check_numbers(parse_json(parts[name]), name, parts)
     except ValueError as error:
         raise _refused(path, error) from None
     parts[_PROGRAM] = json.dumps(program).encode()
@@ -139,9 +141,9 @@ def _check_call(node: ast.Call, depth: int) -> None:
 def _parts(path: Path) -> dict[str, bytes]:
     """Return the content of the archive's entries by their names below its folder. Raises WeightsError."""
     parts: dict[str, bytes] = {}
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise _refused(path, "an archive that would unpack to more than itself")
+            raise _refused(path, "an archive that unpacks to more than its size")
         for entry in archive.infolist():
             name = entry.filename.partition("/")[2]
             known = {_PROGRAM, _INPUTS, _ABOUT, *_CONFIGS, *_PLAIN}
@@ -182,7 +184,7 @@ def _check_string(text: str, key: str) -> None:
         if not (plain or _OPERATOR.fullmatch(text)) or text.startswith(_OPENS_FILES):
             raise ValueError(f"the operator {text[:80]!r}")
     elif key in ("in_spec", "out_spec"):
-        _check_spec(json.loads(text)[1])
+        _check_spec(parse_json(text)[1])
     elif not (_DOTTED if key in ("fqn", "parameter_name", "buffer_name") else _NAME).fullmatch(text):
         raise ValueError(f"{key}: {text[:80]!r}")
 

@@ -1,4 +1,4 @@
-"""Exported files as networks, whatever runs the graph."""
+"""Exported files as networks, for every runtime."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class RuntimeNetwork(nn.Module):
         return Instances.of(outputs) if self.runtime.about.output == "decoded" else [outputs]
 
     def named(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the outputs of (N,3,H,W) pictures by name. Raises ConfigError for a size that the graph lacks."""
+        """Return the outputs of (N,3,H,W) images by name. Raises ConfigError for a size that the graph lacks."""
         about, (height, width) = self.runtime.about, images.shape[2:]
         if about.size is not None and about.size != (height, width):
             raise ConfigError(
-                "the exported graph takes pictures of one size",
+                "the exported graph takes images of one size",
                 expected="x".join(map(str, about.size)),
                 got=f"{height}x{width}",
                 hint="leave --image-size, --scales and --keep-res alone, or export with --image-size dynamic",
@@ -38,7 +38,7 @@ class RuntimeNetwork(nn.Module):
             parts = [self._fixed(part, about.batch) for part in torch.split(images, about.batch)]
         except (CtnetError, MemoryError):
             raise
-        except Exception as error:  # of a class of the runtime's own: the graph is not what the file says it is
+        except Exception as error:  # classes differ by runtime: the graph does not match the metadata
             raise WeightsError("the exported graph fails", got=str(error)[:300] or type(error).__name__) from None
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

@@ -7,6 +7,7 @@ already, so that a secret key beside it would prove nothing more.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +29,12 @@ def remember(files: Iterable[Path]) -> bool:
 
 
 def require_trusted(file: Path, title: str, *, trust: bool) -> None:
-    """Raise WeightsError unless ctnet wrote the file on this machine, or the user says that it may be run."""
+    """Raise WeightsError unless ctnet wrote the file on this machine, or the user trusts it."""
     if trust:
         return
     with suppress(OSError):
         folder = _folder()
-        if _is_private(folder) and (folder / sha256_of(file)).is_file():
+        if _is_private(folder) and _is_ours((folder / sha256_of(file)).lstat()):
             return
     raise WeightsError(
         f"a file of {title} is a program, and ctnet has not written this one here", file=file,
@@ -48,8 +49,12 @@ def _folder() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    """Say whether the folder is the user's and nobody else can write to it."""
+    """Return whether the folder belongs to the user and nobody else can write to it."""
     if not hasattr(os, "getuid"):
         return folder.is_dir()
     status = folder.lstat()
-    return folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and _is_ours(status) and not status.st_mode & 0o022
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or status.st_uid == os.getuid()

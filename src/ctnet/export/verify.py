@@ -1,4 +1,4 @@
-"""Is the file the network? Both see the same pictures, and every output is compared."""
+"""Verify an exported file: every output is compared with torch's on the same images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTED = 0.05  # weaker detections are noise
 
 @dataclass(frozen=True)
 class OutputError:
-    """The largest deviation of one output: absolute, and relative to the largest value that torch gave."""
+    """The largest deviation of one output: absolute, and relative to the largest value of torch."""
 
     name: str
     absolute: float
@@ -34,9 +34,9 @@ class OutputError:
 
 @dataclass(frozen=True)
 class AgainstFloat32:
-    """What 8 bits bring and cost beside the float32 file of the same format.
+    """Speed and accuracy of an int8 file against the float32 file of the same format.
 
-    `speedup` is the ratio of medians for a batch of `batch`; the APs, 0 to 1, are those of annotated pictures, None
+    `speedup` is the ratio of medians for a batch of `batch`; the APs, 0 to 1, are those of annotated images, None
     where none were given or none of their classes has a box.
     """
 
@@ -47,15 +47,15 @@ class AgainstFloat32:
 
     @property
     def ap_drop(self) -> float | None:
-        """How much AP the float32 file is ahead."""
+        """AP of the float32 file minus that of the int8 file."""
         return None if self.ap is None or self.ap_float32 is None else self.ap_float32 - self.ap
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What the comparison over `pictures` found; `matched` of `detections` have the same class, box and score.
+    """The result of a comparison over `pictures` images; `matched` of `detections` have the same class, box and score.
 
-    Pictures in which nothing is detected prove nothing, so they do not pass.
+    Without any detection the verification does not pass.
     """
 
     pictures: int
@@ -67,42 +67,42 @@ class Verification:
     against_float32: AgainstFloat32 | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return a JSON-ready dictionary."""
         return asdict(self)
 
 
 Network = Callable[[Tensor], Mapping[str, Tensor]]
 
 
-def verify(reference: Network, exported: Network, about: About, pictures: Sequence[Image]) -> Verification:
+def verify(reference: Network, exported: Network, about: About, images: Sequence[Image]) -> Verification:
     """Return how far the exported network is from torch's in float32, both mapping a batch to outputs by name."""
     worst: dict[str, list[tuple[float, float]]] = {}
     matched = detections = 0
-    for picture in pictures:
-        images = picture_input(picture, about)
+    for image in images:
+        batch = image_input(image, about)
         with torch.inference_mode():
-            ours, theirs = reference(images), exported(images)
+            ours, theirs = reference(batch), exported(batch)
         if about.output == "decoded":
             found, score_error, box_error, total = match_detections(ours, theirs, SCORE_TOLERANCE[about.precision])
             matched, detections = matched + found, detections + total
             worst.setdefault("scores", []).append((score_error, score_error))
-            worst.setdefault("boxes", []).append((box_error, box_error / max(images.shape[2:])))
+            worst.setdefault("boxes", []).append((box_error, box_error / max(batch.shape[2:])))
         else:
             for name in about.output_names:
                 worst.setdefault(name, []).append(_deviation(ours[name], theirs[name]))
     outputs = tuple(OutputError(name, *np.max(errors, axis=0).tolist()) for name, errors in worst.items())
-    tolerance, count = TOLERANCE[about.precision], len(pictures)
+    tolerance, count = TOLERANCE[about.precision], len(images)
     if about.output == "raw":
         return Verification(count, outputs, None, None, tolerance, all(o.relative <= tolerance for o in outputs))
     passed = detections > 0 and matched >= LEAST_MATCHED[about.precision] * detections
     return Verification(count, outputs, matched, detections, tolerance, passed)
 
 
-def picture_input(picture: Image, about: About) -> Tensor:
-    """Return a picture as the graph takes it, (1,3,H,W) float32: at its size, else padded to a multiple."""
-    data, hw = about.recipe.data, (picture.shape[0], picture.shape[1])
+def image_input(image: Image, about: About) -> Tensor:
+    """Return an image as the graph takes it, (1,3,H,W) float32: at its size, else padded to a multiple."""
+    data, hw = about.recipe.data, (image.shape[0], image.shape[1])
     view = fixed_view(hw, about.size) if about.size else keep_view(hw, pad=about.recipe.model.size_multiple - 1)
-    pixels = torch.from_numpy(render_view(picture, view))[None]
+    pixels = torch.from_numpy(render_view(image, view))[None]
     return normalise(pixels, data.mean, data.std, color_order=data.color_order)
 
 
@@ -117,10 +117,10 @@ def _deviation(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
 def match_detections(
     ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float
 ) -> tuple[int, float, float, int]:
-    """Return how many of our detections of one picture are among theirs, and how many there are to find.
+    """Return how many of our detections of one image are among theirs, and how many there are to find.
 
     Between them: the largest deviation of a score and of a box corner in pixels over those found. Detections weaker
-    than `COUNTED`, or as weak as the last one kept, where rounding decides who is in, are not looked for.
+    than `COUNTED`, or as weak as the last one kept, where rounding decides who is in, are not compared.
     """
     mine, other = ({name: values[0].numpy() for name, values in outputs.items()} for outputs in (ours, theirs))
     boxes, scores, labels = (mine[name] for name in ("boxes", "scores", "labels"))
@@ -147,7 +147,7 @@ def match_detections(
 def _alike(
     ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]], ours_at: Any, theirs_at: Any, tolerance: float
 ) -> bool:
-    """Say whether two detections have the same key points and other values, relative to the largest of each."""
+    """Return whether two detections have the same key points and other values, relative to the largest of each."""
     for name in ours.keys() - {"boxes", "scores", "labels"}:
         expected = ours[name][ours_at]
         size = max(1.0, float(np.abs(expected).max(initial=0)))

@@ -1,4 +1,4 @@
-"""One-stage detectors that speak at object centres ("Objects as Points"), by the rules of the original or mmdet's."""
+"""One-stage detectors with outputs at object centres ("Objects as Points"), by the rules of the original or mmdet's."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class CenterNetFamily(Family):
         self.loss_weights = weights | ({"giou": loss.giou} if loss.giou > 0 else {})
 
     def _adapted(self, head: Head) -> Head:
-        """Return the row as the recipe's rules have it."""
+        """Return the row adapted to the recipe's rules."""
         if head.role == "heatmap":
             head = replace(head, loss=self.rules.heatmap_loss)
         if head.role == "size" and self.loss.size_targets == "dense":
@@ -160,7 +160,7 @@ class CenterNetFamily(Family):
         return CenterEncoder(self.heads, self.rules, num_classes, self.strides[0], self.keypoints)
 
     def start_from(self, network: nn.Module, rows: Mapping[str, Tensor]) -> list[str]:
-        """Let fresh heads that ask for it start at the median of the data."""
+        """Initialise heads marked for it at the median of the data."""
         valid = rows["valid"]
         if not bool(valid.any()):
             return []
@@ -171,7 +171,8 @@ class CenterNetFamily(Family):
                 module.start_at_median(head.output, taught[head.name], taught["label"])
         size = self.by_role["size"]
         width, height = size.decode(taught[size.name].median(0).values, Place(torch.zeros(2))).tolist()
-        return [f"fresh sizes are {width:.1f} x {height:.1f} cells, the median of the objects"]
+        cells = f"{width:.1f} x {height:.1f} cells (1 cell = {self.strides[0]} px)"
+        return [f"size head starts from the median box: {cells}"]
 
     def normalisers(self, targets: Targets) -> dict[str, Tensor]:
         """Return the centres, the objects, and what heads count themselves."""
@@ -227,7 +228,7 @@ class CenterNetFamily(Family):
         )
 
     def _giou(self, maps: Outputs, targets: Targets, normalisers: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of the boxes which size and offset make together."""
+        """Return the loss of the boxes from size and offset."""
         rows, size, offset = targets.rows, self.by_role["size"], self.by_role.get("offset")
         here = Place(rows["valid"])  # sizes do not depend on it
         return box_giou_loss(

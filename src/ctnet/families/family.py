@@ -1,4 +1,4 @@
-"""What every kind of detector is to the rest of ctnet: one object that owns targets, network, loss and decoding."""
+"""The contract of a detector family: one object that owns targets, network, loss and decoding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FindPeaks = Callable[[Tensor, int], Peaks]
 
 
 class Family(ABC):
-    """A recipe's kind of detector. `keypoints` says what the key points of its objects are, if it has any."""
+    """A recipe's kind of detector. `keypoints` describes the key points of its objects, if any."""
 
     strides: tuple[int, ...]
     """input pixels from cell to cell of each map that is decoded"""
@@ -94,7 +94,7 @@ class Family(ABC):
         return torch.stack([self.loss_weights[name] * part for name, part in parts.items()]).sum()
 
     def detect(self, network: nn.Module, images: Tensor) -> Outputs | Instances:
-        """Return the raw maps of a normalised batch, or instances where the network decodes itself."""
+        """Return the raw maps of a normalised batch, or instances where the network decodes."""
         outputs = network(images)
         return outputs if isinstance(outputs, Instances) else outputs[-1]  # type: ignore[no-any-return]
 
@@ -111,10 +111,10 @@ class Family(ABC):
         """Return, for each image of a batch, the objects that its targets stand for and where heat is, (H,W)."""
 
     def draw(self, image_bgr: NDArray[np.uint8], found: Detections) -> None:
-        """Draw what is more than boxes into an image."""
+        """Draw everything except boxes into an image."""
         for draw in self.drawers:
             draw(image_bgr, found)
 
     def traceable(self, network: nn.Module) -> tuple[str, ...]:
-        """Return the names of the modules that devices fold, cast and compile; "" is the network itself."""
+        """Return the names of the modules that devices fold, cast and compile; "" is the whole network."""
         return ("",)

@@ -21,9 +21,9 @@ Schema = KeypointSchema | None
 
 
 class Rows(NamedTuple):
-    """What a head is taught about the objects of an image, a row for each: `values` (N,...) float32.
+    """Training targets of a head, a row per object of an image: `values` (N,...) float32.
 
-    `mask` (N,) or (N,D) says what of it counts; without it, all of the objects that are `Centers.valid`. `cell`
+    `mask` (N,) or (N,D) selects what counts; without it, all objects that are `Centers.valid`. `cell`
     (N,...) int64 are the flat cells where the head is read; without it, those of the centres.
     """
 
@@ -106,7 +106,7 @@ def average_probability(first: Tensor, mirrored: Tensor, schema: Schema) -> Tens
 
 
 def take_first(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
-    """Return the output of the image itself."""
+    """Return the output of the unflipped image."""
     return first
 
 
@@ -117,7 +117,7 @@ def identity(values: Tensor, place: Place) -> Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """One output of a network and all that is done with it.
+    """One output of a network with its targets, loss and decoding.
 
     Functions are those of a module, not lambdas: targets are encoded in other processes.
     """
@@ -164,7 +164,7 @@ class Head:
         return self.channels * times[self.per]
 
     def read(self, output: Tensor, peaks: Peaks, place: Place) -> Tensor:
-        """Return what the map says at the peaks, decoded."""
+        """Return the decoded values of the map at the peaks."""
         values = gather_cells(output.float(), peaks.cells)
         if self.per == "class":
             values = select_class(values, peaks.labels, self.channels)

@@ -18,7 +18,7 @@ def count_centers(heatmap: Tensor) -> Tensor:
 def heatmap_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = None) -> Tensor:
     """Return the scalar loss of (B,C,H,W) logits against a heatmap whose centres are exactly 1.
 
-    The sum over all cells divided by the number of centres in the batch; without any centre, the sum itself.
+    The sum over all cells divided by the number of centres in the batch; without any centre, the sum.
     `centers`, a scalar, replaces that number: a batch may be a part of a larger one. Computed in at least float32.
     """
     probability = _probability(logits).clamp(_MARGIN, 1 - _MARGIN)
@@ -27,7 +27,7 @@ def heatmap_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = 
 
 
 def unclamped_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = None) -> Tensor:
-    """Return mmdet's form of `heatmap_focal_loss`, which does not keep probabilities away from 0 and 1."""
+    """Return mmdet's form of `heatmap_focal_loss`, which does not clamp probabilities."""
     probability = _probability(logits)
     rest = 1 - probability
     return _focal(probability, rest, (probability + _TINY).log(), (rest + _TINY).log(), target, centers)

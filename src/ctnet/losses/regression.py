@@ -29,7 +29,7 @@ def cell_regression_loss(
 ) -> Tensor:
     """Return the scalar loss of a head (B,D,H,W) read at flat cells (B,N), against targets (B,N,D).
 
-    `mask` (B,N) says which rows count, or (B,N,D) which numbers. l1 divides by the number of numbers compared (D an
+    `mask` selects rows (B,N) or numbers (B,N,D). l1 divides by the number of numbers compared (D an
     object), smooth_l1 by the number of objects, both as upstream; `count`, a scalar, replaces the number of objects,
     or that of numbers where the mask is one of numbers. `guard` is added to the divisor. With `labels` (B,N) the head
     holds D channels per class and the object's are compared.

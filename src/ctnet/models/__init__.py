@@ -1,1 +1,1 @@
-"""Detectors: trunks, necks, heads, and how they are put together."""
+"""Detectors: backbones, necks, heads, and how they are put together."""

@@ -1,4 +1,4 @@
-"""CenterNet (Zhou et al., "Objects as Points", 2019): backbone, neck, and heads whose maps speak at object centres."""
+"""CenterNet (Zhou et al., "Objects as Points", 2019): backbone, neck, and heads with outputs at object centres."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctnet.models.upsampling import UpsamplingNeck
 
 
 class CenterNet(nn.Module):
-    """Backbone, neck and heads in a row."""
+    """Backbone, neck and heads in sequence."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, heads: Heads) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class CenterNet(nn.Module):
 
 
 class StackedCenterNet(nn.Module):
-    """A backbone that answers once per stack, with heads of its own for each answer."""
+    """A backbone with one output per stack, and heads for each."""
 
     def __init__(self, backbone: nn.Module, heads: Iterable[Heads]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def build_backbone(model: CenterNetModel) -> Any:
 
 
 def has_neck(model: CenterNetModel) -> bool:
-    """Say whether the backbone's maps are of several strides, which a neck joins; a stack's are of one."""
+    """Return whether the backbone's maps are of several strides, which a neck joins; a stack's are of one."""
     return model.row.specs[0].stride != model.row.specs[-1].stride
 
 

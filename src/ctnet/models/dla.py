@@ -37,7 +37,7 @@ class Leaf(nn.Module):
 class Tree(nn.Module):
     """Two leaves in a row; the second one's root also sees the input, pooled, and the first one's output.
 
-    Original checkpoints hold a `project` here too, which feeds nothing.
+    Original checkpoints hold a `project` here too, which is unused.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -82,7 +82,7 @@ class Dla34(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
+        """Return four maps of a normalised image batch (N,3,H,W), finest first."""
         x = self.level1(self.level0(self.base_layer(x)))
         maps = []
         for level in (self.level2, self.level3, self.level4, self.level5):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Heads(nn.ModuleDict):
     """Branches 3x3 convolution, ReLU, 1x1 convolution; output names are those of the channels given.
 
-    With 0 `hidden` channels a branch is the 1x1 convolution alone. Fresh branches that `logit_bias` names, which are
-    logits, give that value everywhere; the others give zeros, almost.
+    With 0 `hidden` channels a branch is the 1x1 convolution alone. Branches in `logit_bias` start at that logit
+    everywhere, the others near zero.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Heads(nn.ModuleDict):
 
     @torch.no_grad()
     def start_at_median(self, name: str, values: Tensor, labels: Tensor) -> None:
-        """Let a fresh branch give the median of values (N,D), of each class's where classes have their own.
+        """Initialise a branch to output the median of values (N,D), per class where classes have their own channels.
 
         `labels` (N,) are the classes. From zero, boxes need hundreds of steps until they are about as large as objects.
         """

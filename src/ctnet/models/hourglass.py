@@ -46,7 +46,7 @@ def _row(widths: Sequence[int], stride: int = 1) -> nn.Sequential:
 
 
 class Link(nn.Module):
-    """What the next stack sees: the input of the one before and its output, joined."""
+    """Joins the input and the output of a stack into the input of the next."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

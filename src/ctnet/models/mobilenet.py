@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al., "Inverted Residuals and Linear Bottlenecks", 2018), the backbone for little machines."""
+"""MobileNetV2 (Sandler et al., "Inverted Residuals and Linear Bottlenecks", 2018), the backbone for small machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ctnet.types import FeatureSpec
 
 # Per row of blocks, as in the paper's table 2: expansion, width, blocks, stride of the first.
 ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-# The blocks after which a map is handed on, as their places in `features`: the last at strides 4, 8, 16 and 32.
+# Indices in `features` of the blocks whose maps are returned: the last at strides 4, 8, 16 and 32.
 TAPS = (3, 6, 13, 17)
 
 
@@ -60,7 +60,7 @@ class MobileNetV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
+        """Return four maps of a normalised image batch (N,3,H,W), finest first."""
         maps = []
         for i, block in enumerate(self.features):
             x = block(x)

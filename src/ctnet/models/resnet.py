@@ -24,7 +24,7 @@ DEPTHS = {
 class ResNet(nn.Module):
     """The backbone; returns the maps that `specs` describe, at strides 4, 8, 16 and 32.
 
-    `stride_in_1x1` says which convolution of a bottleneck halves the map; basic blocks leave no choice.
+    `stride_in_1x1`: the first 1x1 convolution of a bottleneck has the stride, else the 3x3 one.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return four maps of a normalised picture batch (N,3,H,W), finest first."""
+        """Return four maps of a normalised image batch (N,3,H,W), finest first."""
         x = self.maxpool(self.bn1(self.conv1(x)))
         maps = []
         for stage in range(1, 5):

@@ -34,7 +34,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return super().forward(input)
 
     def fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
-        """Say whether the kernel computes this call. torch.compile fuses torch's operators itself."""
+        """Return whether the kernel computes this call; torch.compile fuses torch's operators instead."""
         return (
             self.training
             and self.momentum is not None

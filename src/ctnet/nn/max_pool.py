@@ -24,7 +24,7 @@ class MaxPool2d(nn.MaxPool2d):
         return output
 
     def by_kernel(self, input: Tensor) -> bool:
-        """Say whether the kernel computes this call. torch.compile has its own."""
+        """Return whether the kernel computes this call. torch.compile has its own."""
         return (
             self.training
             and not torch.compiler.is_compiling()

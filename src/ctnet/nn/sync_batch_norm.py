@@ -25,7 +25,7 @@ class SyncBatchNorm2d(BatchNorm2d):
         return self._synchronised(input) if self._has_ranks() else super().normalise(input)
 
     def fuses(self, input: Tensor, shortcut: Tensor | None) -> bool:
-        """Say whether the kernel computes this call: not over several ranks."""
+        """Return whether the kernel computes this call: not over several ranks."""
         return not self._has_ranks() and super().fuses(input, shortcut)
 
     def _has_ranks(self) -> bool:

@@ -63,7 +63,7 @@ def forward(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
 
 
 def _wide(input: Tensor) -> torch.dtype:
-    """Return the type to compute in: in bf16 on a processor, torch's convolution carries NaN to the next channel."""
+    """Return the type to compute in: in bf16 on a CPU, torch's convolution carries NaN to the next channel."""
     return torch.float32 if input.device.type == "cpu" and input.dtype == torch.bfloat16 else input.dtype
 
 

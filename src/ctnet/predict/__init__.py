@@ -1,1 +1,1 @@
-"""Detection on what users have: pictures, folders and videos in, drawings and one JSON document out."""
+"""Detection on images, folders and videos; output as drawings and one JSON document."""

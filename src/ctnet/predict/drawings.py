@@ -1,7 +1,8 @@
-"""Drawn pictures and videos in one folder, each under the name of its source."""
+"""Drawn images and videos in one folder, each under the name of its source."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -9,14 +10,14 @@ import cv2
 
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
-from ctnet.files import temporary_beside, writing
+from ctnet.files import LONGEST_NAME, temporary_beside, writing
 from ctnet.predict.sources import Frame
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 class Drawings:
-    """Writes drawings into `folder`; a context, because its end is what makes the last video whole.
+    """Writes drawings into `folder`; a context manager, because closing it finishes the last video.
 
     Two sources of one name become `cell.jpg` and `cell-2.jpg`. A video cut short by an error leaves nothing.
     """
@@ -55,10 +56,11 @@ class Drawings:
         """Return the source's name, numbered when taken; case is ignored, as some file systems do."""
         suffix = ".mp4" if frame.fps else frame.path.suffix
         suffix = suffix if suffix.lower() in KEPT_SUFFIXES | {".mp4"} else ".png"
-        name, number = f"{frame.path.stem}{suffix}", 1
+        stem = os.fsdecode(os.fsencode(frame.path.stem)[:LONGEST_NAME])
+        name, number = f"{stem}{suffix}", 1
         while name.casefold() in self._taken:
             number += 1
-            name = f"{frame.path.stem}-{number}{suffix}"
+            name = f"{stem}-{number}{suffix}"
         self._taken.add(name.casefold())
         self._names[frame.path] = name
         return name

@@ -21,7 +21,7 @@ from ctnet.types import Category, Detections, Progress
 
 
 class Detects(Protocol):
-    """What a detector must offer here; `ctnet.detect.detector.Detector` does."""
+    """The detector interface used here, as in `ctnet.detect.detector.Detector`."""
 
     @property
     def recipe(self) -> Recipe:
@@ -35,8 +35,8 @@ class Detects(Protocol):
     def categories(self) -> tuple[Category, ...]:
         """Its classes in label order."""
 
-    def detect(self, images_bgr: Sequence[Image], settings: Evaluation | None = None) -> list[Detections]:
-        """Return the detections of each picture."""
+    def detect(self, images: Sequence[Image], settings: Evaluation | None = None) -> list[Detections]:
+        """Return the detections of each image."""
 
 
 def run_predict(
@@ -50,21 +50,21 @@ def run_predict(
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
-    With `draw` each picture goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `settings` None takes those of the recipe. What
-    interrupts the work finds the pictures done so far in the file, `complete` being false. Raises StorageError when the
+    With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
+    nothing is written. `settings` None takes those of the recipe. After
+    an interrupt the file holds the images done so far, with `complete` false. Raises StorageError when the
     disk refuses.
     """
     settings = settings or detector.recipe.evaluation
     total = frames.count_frames() if progress else 0
-    pictures: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     document = {
         "schema": "ctnet.predict/1",
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
         "complete": False,
-        "pictures": pictures,
+        "pictures": entries,
     }
     try:
         with Drawings(out) if out and draw else nullcontext() as drawings:
@@ -75,13 +75,13 @@ def run_predict(
                     entry = _entry(frame, kept, detector.categories)
                     if drawings:
                         entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
-                    pictures.append(entry)
+                    entries.append(entry)
                 if progress:
-                    progress(len(pictures), max(total, len(pictures)))
+                    progress(len(entries), max(total, len(entries)))
         document["complete"] = True
     finally:
         document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
-        if out and (pictures or document["complete"]):
+        if out and (entries or document["complete"]):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
 

@@ -1,4 +1,4 @@
-"""What stands behind the arguments of `ctnet predict`: pictures and videos as one stream of frames."""
+"""The sources of `ctnet predict`: images and videos as one stream of frames."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture, or one frame of a video; `image_bgr` is (H,W,3) uint8.
+    """One image, or one frame of a video; `image_bgr` is (H,W,3) uint8.
 
     `index` counts all frames of the stream from 0. `frame_number` counts those of one video from 0 and `fps`
-    is its frames per second; both are None for a picture.
+    is its frames per second; both are None for an image.
     """
 
     path: Path
@@ -50,29 +50,29 @@ class Sources:
         index = 0
         for path in self.files:
             try:
-                for frame in _read_video(path, index) if _is_video(path) else _read_picture(path, index):
+                for frame in _read_video(path, index) if _is_video(path) else _read_one_image(path, index):
                     yield frame
                     index += 1
             except DataError as error:
                 self.failures.append(error)
 
     def count_frames(self) -> int:
-        """Return the number of frames; that of a video is what its header says, which may be off."""
+        """Return the number of frames; for a video the number in its header, which may be wrong."""
         return sum(_count_video(path) if _is_video(path) else 1 for path in self.files)
 
 
-def some_pictures(path: Path | None, count: int, split: str = "val") -> list[Path]:
-    """Return at most `count` pictures, evenly spread: of a data set's split, a folder or a file; None: the demo set's.
+def some_images(path: Path | None, count: int, split: str = "val") -> list[Path]:
+    """Return at most `count` images, evenly spread: of a data set's split, a folder or a file; None: the demo set's.
 
-    A set without the split gives its first one. Raises DataError when the path holds neither a data set nor pictures,
+    A set without the split gives its first one. Raises DataError when the path holds neither a data set nor images,
     or a data set that cannot be read.
     """
-    files = _pictures_of_set(data_or_demo(path), split) or list(open_sources([str(path)]).files)
+    files = _images_of_set(data_or_demo(path), split) or list(open_sources([str(path)]).files)
     return files[:: max(1, len(files) // count)][:count]
 
 
-def _pictures_of_set(path: Path, split: str) -> list[Path]:
-    """Return the pictures of a data set, none where the path is no data set."""
+def _images_of_set(path: Path, split: str) -> list[Path]:
+    """Return the images of a data set, none where the path is no data set."""
     if not path.exists() or (path.is_file() and path.suffix.lower() not in DATA_SUFFIXES):
         return []
     try:
@@ -83,9 +83,9 @@ def _pictures_of_set(path: Path, split: str) -> list[Path]:
 
 
 def open_sources(arguments: Sequence[str]) -> Sources:
-    """Return the frames behind files, folders (their pictures, not subfolders) and globs (also `**`).
+    """Return the frames behind files, folders (their images, not subfolders) and globs (also `**`).
 
-    Folders and globs are sorted by name. Raises DataError, naming the argument, when nothing is behind it.
+    Folders and globs are sorted by name. Raises DataError, naming the argument, when it matches nothing.
     """
     files = [path for argument in arguments for path in _find(argument)]
     return Sources(tuple({path.resolve(): path for path in reversed(files)}.values())[::-1])
@@ -94,10 +94,10 @@ def open_sources(arguments: Sequence[str]) -> Sources:
 def _find(argument: str) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if _is_picture(p))
+        found = sorted(p for p in path.iterdir() if _is_image(p))
         if not found:
             raise DataError(
-                "no pictures in the folder",
+                "no images in the folder",
                 folder=argument,
                 expected=" ".join(sorted(IMAGE_SUFFIXES)),
                 hint=f"subfolders are not searched; for those: '{argument.rstrip('/')}/**/*.jpg'",
@@ -107,15 +107,15 @@ def _find(argument: str) -> list[Path]:
         return [path]
     # Path.glob knows neither absolute patterns nor links to folders below `**`.
     matched = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207
-    found = [p for p in matched if _is_picture(p) or _is_video(p)]
+    found = [p for p in matched if _is_image(p) or _is_video(p)]
     if not found:
-        what = "no picture or video matches" if glob.has_magic(argument) else "no such file or folder"
+        what = "no image or video matches" if glob.has_magic(argument) else "no such file or folder"
         raise DataError(what, source=argument)
     return found
 
 
-def _is_picture(path: Path) -> bool:
-    # Names like ._cell.jpg are what macOS leaves beside pictures on foreign disks.
+def _is_image(path: Path) -> bool:
+    # Names like ._cell.jpg are what macOS leaves beside images on foreign disks.
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
@@ -123,7 +123,7 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
-def _read_picture(path: Path, index: int) -> Iterator[Frame]:
+def _read_one_image(path: Path, index: int) -> Iterator[Frame]:
     yield Frame(path, index, read_image(path))
 
 

@@ -1,1 +1,1 @@
-"""Files of weights: ctnet's own, and fitting tensors to networks."""
+"""Files of weights, and loading them into networks."""

@@ -1,4 +1,4 @@
-"""Backbones trained elsewhere, from a file or an address that the user names; nothing is fetched unasked."""
+"""Backbones trained elsewhere, from a file or an address that the user names; nothing else is downloaded."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ PREFIX = "backbone."
 
 
 def load_backbone(network: nn.Module, source: str, model: Model, data: Data) -> list[str]:
-    """Fill the network's trunk from any file that holds one and return sentences about it.
+    """Load the network's backbone from any file that holds one and return sentences about it.
 
-    `source` is a path, or an address as `fetch` takes it. Raises WeightsError when the file's trunk is another one.
+    `source` is a path, or an address as `fetch` takes it. Raises WeightsError when the file holds another backbone.
     """
     path = fetch(source) if is_address(source) else Path(source)
     container = read_container(path)
-    no_pictures: tuple[str, ...] = ()
     if is_own(container):
         own = own_weights(container, path)
         tensors, theirs, title = own.tensors, own.recipe.model, f"{own.recipe.name} of ctnet"
-        names, pictures = own.file_names, no_pictures
+        names, settings = own.file_names, tuple[str, ...]()
     else:
-        reading = read_foreign(container, path, trunk_only=True)
+        reading = read_foreign(container, path, backbone_only=True)
         tensors, theirs, title, names = reading.tensors, reading.model, reading.format.title, reading.file_names
-        pictures = reading.format.pictures
+        settings = reading.format.input_settings
     if theirs.backbone != model.backbone:
-        raise WeightsError("the file holds another trunk", file=source, expected=model.backbone, got=theirs.backbone)
+        raise WeightsError("the file holds another backbone", file=source, expected=model.backbone, got=theirs.backbone)
     if theirs.stride_in_1x1 != model.stride_in_1x1 and model.backbone in ("resnet50", "resnet101", "resnet152"):
         raise WeightsError(
             "the file's bottlenecks have their stride in the other convolution",
             file=source,
-            hint=f"model.stride_in_1x1={str(theirs.stride_in_1x1).lower()} builds such a trunk",
+            hint=f"model.stride_in_1x1={str(theirs.stride_in_1x1).lower()} builds such a backbone",
         )
-    trunk = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    backbone = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     names = {ours.removeprefix(PREFIX): name for ours, name in names.items()}
-    load_exactly(network.get_submodule("backbone"), trunk, source, names)
-    sentences = [f"backbone from {source}: {title}, {len(trunk)} tensors"]
-    wanted = [setting for setting in pictures if not _agrees(setting, data)]
+    load_exactly(network.get_submodule("backbone"), backbone, source, names)
+    sentences = [f"backbone from {source}: {title}, {len(backbone)} tensors"]
+    wanted = [setting for setting in settings if not _agrees(setting, data)]
     if wanted:
-        sentences.append(f"it was trained on pictures with {' '.join(wanted)}; this run keeps the recipe's")
+        sentences.append(f"it was trained on images with {' '.join(wanted)}; this run keeps the recipe's")
     return sentences
 
 
@@ -63,7 +62,7 @@ def _agrees(setting: str, data: Data) -> bool:
 
 
 def is_address(source: str) -> bool:
-    """Say whether `fetch` is meant, not a path."""
+    """Return whether `source` is a URL, not a path."""
     return "://" in source
 
 
@@ -79,10 +78,10 @@ def fetch(address: str) -> Path:
     given = re.fullmatch(r"sha256=([0-9a-f]{8,64})", parts.fragment.lower())
     found = given or stamped
     if parts.scheme not in ("http", "https") or not name:
-        raise ConfigError("not an address of a file", got=address, expected="https://HOST/FILE")
+        raise ConfigError("not a URL of a file", got=address, expected="https://HOST/FILE")
     if found is None:
         raise ConfigError(
-            "the address does not say what its content is",
+            "the URL has no SHA-256",
             got=address,
             expected="a name that ends in -HASH.pth",
             hint="add #sha256=HEX",

@@ -25,18 +25,18 @@ def resnet_pairs(model: CenterNetModel) -> Pairs:
     return pairs
 
 
-def dla34_trunk_pairs(trunk: str) -> Pairs:
-    """Return the table of the trunk alone, whose names there begin with `trunk`, perhaps empty."""
-    pairs = [("backbone", trunk)]
+def dla34_backbone_pairs(prefix: str) -> Pairs:
+    """Return the table of the backbone alone, whose names in the file begin with `prefix`, which may be empty."""
+    pairs = [("backbone", prefix)]
     for tree in ("level2", "level3.tree1", "level3.tree2", "level4.tree1", "level4.tree2", "level5"):
         for i, part in enumerate(("conv", "bn")):
-            pairs.append((f"backbone.{tree}.root.{i}", f"{trunk}.{tree}.root.{part}".lstrip(".")))
+            pairs.append((f"backbone.{tree}.root.{i}", f"{prefix}.{tree}.root.{part}".lstrip(".")))
     return pairs
 
 
 def dla34_pairs(_: CenterNetModel) -> Pairs:
     """Return the table of a DLA-34 detector; a unit of a plain neck is a row of layers, numbered here and there."""
-    pairs = [*HEADS, *dla34_trunk_pairs("base")]
+    pairs = [*HEADS, *dla34_backbone_pairs("base")]
     rounds = [("neck.last", "ida_up", 2), *((f"neck.rounds.{i}", f"dla_up.ida_{i}", i + 1) for i in range(3))]
     for ours, theirs, count in rounds:
         for i in range(count):

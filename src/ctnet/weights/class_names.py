@@ -42,5 +42,5 @@ def categories_of(num_classes: int, names: Sequence[str] | None = None) -> tuple
 
 
 def are_placeholders(categories: Sequence[Category]) -> bool:
-    """Say whether these are the numbered names of a file that does not name its classes."""
+    """Return whether these are the numbered names of a file that does not name its classes."""
     return all(re.fullmatch(r"class \d+", category.name) for category in categories)

@@ -1,4 +1,4 @@
-"""Rows of the last layers of heads, one or two a class, put where their classes are in another data set."""
+"""Reorder the class rows of the last layers of heads to the classes of another data set."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rows_by_class(
         changed[name] = rows.flatten(0, 1)
     kept = [ours[label].name for label in source_of]
     fresh = [category.name for label, category in enumerate(ours) if label not in source_of]
-    parts = [f"{what}: {listed(part)}" for what, part in (("kept", kept), ("start afresh", fresh)) if part]
+    parts = [f"{what}: {listed(part)}" for what, part in (("kept", kept), ("stay random", fresh)) if part]
     return changed, [f"classes of the weights by name; {'; '.join(parts)}"]
 
 

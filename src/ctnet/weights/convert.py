@@ -17,13 +17,13 @@ from ctnet.weights.names import detector_pairs, foreign_names
 
 Target = Literal["ctnet", "centernet", "mmdet"]
 SUFFIXES: dict[Target, str] = {"ctnet": ".safetensors", "centernet": ".pth", "mmdet": ".pth"}
-_CENTERNET_PICTURES = Data()
+_CENTERNET_INPUT = Data()
 
 
 def convert_weights(weights: Weights, to: Target, path: Path) -> list[str]:
-    """Write the weights as the target's code reads them and return what its user should know.
+    """Write the weights as the target's code reads them and return notes for its user.
 
-    A file for another project also carries ctnet's recipe, so that nothing is lost on the way back. Raises
+    A file for another project also carries ctnet's recipe, so that converting back loses nothing. Raises
     WeightsError when the target has no such network, StorageError when the disk refuses.
     """
     if to == "ctnet":
@@ -47,7 +47,7 @@ Adapted = tuple[Mapping[str, Tensor], dict[str, Any], list[str]]
 def _for_centernet(weights: Weights) -> Adapted:
     assert isinstance(weights.recipe.model, CenterNetModel)
     tensors = weights.tensors if weights.recipe.model.deform_bias else _with_zero_bias(weights.tensors)
-    return tensors, {"epoch": weights.info.get("epoch", 0)}, _about_pictures(weights.recipe.data)
+    return tensors, {"epoch": weights.info.get("epoch", 0)}, _about_input(weights.recipe.data)
 
 
 def _for_mmdet(weights: Weights) -> Adapted:
@@ -102,10 +102,10 @@ def _lacks(project: str, model: Model) -> str | None:
     return next((what for where, asked, what in absent if asked and where in ("", project)), None)
 
 
-def _about_pictures(data: Data) -> list[str]:
-    """Return what the original code must be told, since its files do not say how pictures enter the network."""
-    theirs = _CENTERNET_PICTURES
+def _about_input(data: Data) -> list[str]:
+    """Return a note on the input normalisation, which the original's files do not hold."""
+    theirs = _CENTERNET_INPUT
     if (data.color_order, data.mean, data.std) == (theirs.color_order, theirs.mean, theirs.std):
         return []
-    pictures = f"{data.color_order.upper()} pictures with mean {list(data.mean)} and std {list(data.std)}"
-    return [f"these weights see {pictures} of values in 0..1: set that in the original code, whose own are others"]
+    images = f"{data.color_order.upper()} images with mean {list(data.mean)} and std {list(data.std)}"
+    return [f"these weights expect {images} of values in 0..1: set them in the original code, which uses others"]

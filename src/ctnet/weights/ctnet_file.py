@@ -28,6 +28,7 @@ from ctnet.weights.containers import Container, read_container
 from ctnet.weights.containers.kind import find_kind
 from ctnet.weights.containers.refusals import damaged
 from ctnet.weights.containers.torch_file import load_torch_zip
+from ctnet.weights.containers.zip_file import open_zip
 
 SCHEMA = "ctnet.weights/1"
 STATE_SCHEMA = "ctnet.state/1"
@@ -39,7 +40,7 @@ DIGEST = "ctnet.sha256"  # the entry of a file that holds the SHA-256 of its ten
 class Weights:
     """A network's tensors and everything needed to use them; `info` is free-form (metrics, step, version).
 
-    A foreign file adds `file_names`, from our names of tensors to its own, and `notes`, what a reader should know.
+    A foreign file adds `file_names`, from our names of tensors to its own, and `notes`, remarks for the user.
     """
 
     tensors: Mapping[str, Tensor]
@@ -60,13 +61,13 @@ def save_weights(path: Path, weights: Weights) -> None:
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     with replacing(path) as temporary:
-        # through a file of ours: safetensors' own could be read by nobody else
+        # through our own file: safetensors creates files that only the owner can read
         text = json.dumps(about)
         temporary.write_bytes(save(tensors, metadata={CTNET: text, DIGEST: _digest(tensors, text)}))
 
 
 def is_own(container: Container) -> bool:
-    """Say whether ctnet wrote the file: deployable weights, or the training state of a run."""
+    """Return whether ctnet wrote the file: deployable weights, or the training state of a run."""
     return CTNET in container.meta if container.kind == "safetensors" else {"recipe", "rng"} <= set(container.meta)
 
 
@@ -111,7 +112,7 @@ def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
 
 
 def read_weights(path: Path) -> Weights:
-    """Return the verified weights in a `best.safetensors` or `last.pt` of ctnet, on the cpu; nothing in it is executed.
+    """Return the verified weights in a `best.safetensors` or `last.pt` of ctnet, on the CPU; nothing in it is executed.
 
     Raises WeightsError when it is missing, broken or not ctnet's.
     """
@@ -138,7 +139,7 @@ def read_state(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], Stat
 
 def _compare_checksums(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             spoiled = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise damaged(path, error) from None
@@ -162,6 +163,7 @@ def read_own(kind: type[Metadata], content: Any, schema: str | None, source: obj
     except ConfigError as error:
         raise WeightsError(
             f"the recipe in the file does not suit ctnet {__version__}", file=source,
-            written_by=f"ctnet {content['ctnet']}" if "ctnet" in content else None, got=error,
+            written_by=f"ctnet {content['ctnet']}" if "ctnet" in content else None,
+            got=error.in_a_line("setting"),
         ) from None  # fmt: skip
     return about

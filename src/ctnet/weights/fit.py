@@ -1,4 +1,4 @@
-"""Putting tensors into a network, and saying exactly which of them went in."""
+"""Load tensors into a network and report exactly which were loaded."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class FitReport:
         return not (self.other_shape or self.missing or self.unexpected)
 
     def sentence(self) -> str:
-        """Return the outcome in a line, naming every tensor that starts afresh."""
+        """Return the outcome as one line that names every tensor left random."""
         text = f"{len(self.loaded)} tensors loaded"
         afresh = [*self.other_shape, *self.missing]
         if afresh:
-            text += f"; {len(afresh)} start afresh: {', '.join(afresh)}"
+            text += f"; {len(afresh)} stay random: {', '.join(afresh)}"
         if self.unexpected:
             text += f"; {len(self.unexpected)} not used: {', '.join(self.unexpected)}"
         return text
@@ -68,7 +68,7 @@ def require_fit(
 def load_exactly(
     network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
 ) -> None:
-    """Fill the network; every tensor must be there with the right shape. Raises WeightsError otherwise."""
+    """Load into the network; every tensor must be there with the right shape. Raises WeightsError otherwise."""
     require_fit(network, tensors, source, file_names)
     network.load_state_dict(tensors)
 
@@ -76,7 +76,7 @@ def load_exactly(
 def load_partially(
     network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
 ) -> FitReport:
-    """Fill what fits and leave the rest as it is. Raises WeightsError when nothing fits."""
+    """Load what fits and leave the rest unchanged. Raises WeightsError when nothing fits."""
     report = fit(network, tensors, file_names)
     if not report.loaded:
         raise _misfit(report, source, "these weights are for another network")
@@ -87,7 +87,7 @@ def load_partially(
 def load_for_finetuning(
     network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
 ) -> FitReport:
-    """Fill the network except for heads of another shape (other classes, other width), which stay random.
+    """Load into the network except for heads of another shape (other classes, other width), which stay random.
 
     Raises WeightsError when anything outside the heads does not fit: the file belongs to another architecture.
     """

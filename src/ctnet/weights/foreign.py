@@ -1,4 +1,4 @@
-"""Other projects' checkpoints in ctnet's names, with the recipe that their pictures need."""
+"""Other projects' checkpoints in ctnet's names, with the recipe that their images need."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ OTHER_NETWORKS = (
     ("proposal_generator.centernet_head.agn_hm.weight", "CenterNet2 of detectron2"),
     ("proposal_generator.centernet_head.cls_logits.weight", "one-stage CenterNet of detectron2"),
     ("conv_stem.weight", "ImageNet network of timm"),
+    ("embedder.embedder.convolution.weight", "ResNet in the names of Hugging Face transformers"),
     ("network.backbone.feature_1.0.0.weight", "CenterFace of MindSpore"),
 )
 
@@ -39,7 +40,7 @@ class Reading:
     """A foreign file in our names.
 
     `tensors` hold what the network asks for, under our names, and what it does not know, under the file's;
-    `file_names` lead from ours to the file's. `left_out` are (name, reason) of tensors that no network needs.
+    `file_names` lead from ours to the file's. `left_out` are (name, reason) of tensors that are not used.
     """
 
     container: Container
@@ -52,27 +53,33 @@ class Reading:
     notes: tuple[str, ...]
 
 
-def read_foreign(container: Container, source: object, *, trunk_only: bool = False) -> Reading:
+def read_foreign(container: Container, source: object, *, backbone_only: bool = False) -> Reading:
     """Return the file's tensors in our names. Raises WeightsError when no format knows them.
 
-    With `trunk_only` the network is its backbone, whatever else the file holds or lacks.
+    With `backbone_only` the network is its backbone, whatever else the file holds.
     """
     found = identify(container.tensors)
     if found is None:
         raise _unknown(container, source)
-    format, structure = found
-    spelled = _spell(container, format, source)
-    if trunk_only or format.recipe is None:
+    format, structure, prefix = found
+    inside = {name.removeprefix(prefix): t for name, t in container.tensors.items() if name.startswith(prefix)}
+    spelled = _spell(inside, format, source)
+    if backbone_only or format.recipe is None:
         model, num_classes = CenterNetModel(**structure), None
     else:
         model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
     left_out = [(name, reason) for name in spelled if (reason := format.reason_to_leave_out(name))]
     for name, _ in left_out:
         del spelled[name]
+    left_out += [(name, f"outside of {prefix}") for name in container.tensors if not name.startswith(prefix)]
     wanted = _wanted_names(model, num_classes)
     names = foreign_names(wanted, format.pairs(model))
     known = {ours: spelled.pop(theirs) for ours, theirs in names.items() if theirs in spelled}
+    if num_classes is None:  # a backbone may come with any network around it
+        left_out += [(name, "not the backbone") for name in spelled]
+        spelled = {}
     tensors, notes = _complete(known, wanted, frozen_norms=format.frozen_norms)
+    names = {ours: f"{prefix}{theirs}" for ours, theirs in names.items()}
     return Reading(container, format, model, num_classes, {**tensors, **spelled}, names, tuple(left_out), tuple(notes))
 
 
@@ -106,10 +113,10 @@ def _recipe_name(source: object, otherwise: str) -> str:
         return otherwise
 
 
-def _spell(container: Container, format: Format, source: object) -> dict[str, Tensor]:
-    spelled = {format.spell(name): tensor for name, tensor in container.tensors.items()}
-    if len(spelled) < len(container.tensors):
-        twice = [name for name, n in Counter(map(format.spell, container.tensors)).items() if n > 1]
+def _spell(named: Mapping[str, Tensor], format: Format, source: object) -> dict[str, Tensor]:
+    spelled = {format.spell(name): tensor for name, tensor in named.items()}
+    if len(spelled) < len(named):
+        twice = [name for name, n in Counter(map(format.spell, named)).items() if n > 1]
         raise WeightsError("tensors are in the file twice", file=source, got=_some(twice))
     return spelled
 
@@ -133,7 +140,13 @@ def _with_widths(
     if num_classes is None or sizes is None:
         missing = "heatmap_logits" if num_classes is None else "size"
         wanted = foreign_names([f"{heads}.{missing}.2.weight"], format.pairs(model)).popitem()[1]
-        raise WeightsError("half a checkpoint: a head is missing", file=source, format=format.title, expected=wanted)
+        raise WeightsError(
+            "half a checkpoint: a head is missing",
+            file=source,
+            format=format.title,
+            expected=wanted,
+            hint="--backbone-weights takes its backbone",
+        )
     hidden = shape(f"{heads}.heatmap_logits.0.weight")
     fields: dict[str, Any] = {
         "head_channels": 0 if hidden is None else hidden[0],
@@ -202,7 +215,7 @@ def _some(names: list[str], count: int = 3) -> str:
 
 
 def with_config(weights: Weights, config: str) -> Weights:
-    """Return the weights with the pictures, decoding and test settings of another recipe.
+    """Return the weights with the images, decoding and test settings of another recipe.
 
     Raises ConfigError for an unknown one.
     """

@@ -1,4 +1,4 @@
-"""The checkpoint formats that ctnet reads: how each spells its names, and what the names say about the network."""
+"""The checkpoint formats that ctnet reads: tensor names, and the network that follows from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ctnet.config import CenterNetModel
 from ctnet.models.resnet import BASIC, DEPTHS
-from ctnet.weights.centernet_names import dla34_trunk_pairs
+from ctnet.weights.centernet_names import dla34_backbone_pairs
 from ctnet.weights.mobilenet_names import centerface_pairs, timm_pairs
 from ctnet.weights.names import Pairs, detector_pairs
 
@@ -25,7 +25,7 @@ class Format:
     `spellings` rewrite a file's names into the one spelling that `pairs` knows; `structure` says which network the
     names belong to, None if they are not of this format; `left_out` are names that a file of this format may hold
     and no network needs, each with the reason. Formats without `recipe` are backbones alone; a recipe is chosen by
-    the number of classes and says how pictures enter the network; `pictures` says it for backbones, as settings.
+    the number of classes and says how images enter the network; `input_settings` are those of backbones.
     `frozen_norms`: norms may lack statistics, being scale and shift alone.
     """
 
@@ -37,7 +37,7 @@ class Format:
     left_out: Rules = ()
     recipe: Callable[[int], str] | None = None
     frozen_norms: bool = False
-    pictures: tuple[str, ...] = ()
+    input_settings: tuple[str, ...] = ()
 
     def spell(self, name: str) -> str:
         """Return a file's name in the spelling of `pairs`."""
@@ -47,21 +47,34 @@ class Format:
 
     def reason_to_leave_out(self, name: str) -> str | None:
         """Return why no network needs this tensor, None for one that has to fit."""
-        return next((reason for pattern, reason in self.left_out if re.search(pattern, name)), None)
+        rules = (*self.left_out, (r"^n_averaged$", "counter of an averaged model"))
+        return next((reason for pattern, reason in rules if re.search(pattern, name)), None)
 
 
-WRAPPERS: Rules = ((r"^((module|_orig_mod|model)\.)+", ""),)  # DataParallel, torch.compile, averaged models
+WRAPPERS: Rules = (
+    (r"(?:(?<=\.)|^)_(?:orig_mod|forward_module|fsdp_wrapped_module|checkpoint_wrapped_module)\.", ""),
+    (r"^((module|model)\.)+", ""),  # DataParallel, Lightning, averaged models
+)
+"""what a wrapper of one's own network puts into its names"""
+PREFERRED = ("teacher", "ema", "encoder_q", "online")
+"""of several networks of one kind in a file, those whose prefix holds such a word come first"""
+_FIRST_TENSOR = re.compile(
+    r"(.+\.)(?:layer1\.0\.conv1|res2\.0\.conv1|base_layer\.0|features\.0\.0|conv_stem|pre\.0\.conv"
+    r"|base\.feature_1\.0\.0)\.weight"
+)
+"""a tensor that every network here has one of, behind whatever a network around it puts before its names"""
+_MOST_PREFIXES = 8
 IMAGENET_HEAD = "ImageNet classifier"
-IMAGENET_PICTURES = ("data.color_order=rgb", "data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]")
+IMAGENET_INPUT = ("data.color_order=rgb", "data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]")
 
 
-def _resnet(names: Collection[str], trunk: str) -> Structure | None:
-    """Return the ResNet whose blocks these are, in torchvision's layout below the prefix `trunk`."""
-    pattern = re.compile(re.escape(trunk) + r"layer([1-4])\.(\d+)\.conv1\.weight")
+def _resnet(names: Collection[str], backbone: str) -> Structure | None:
+    """Return the ResNet whose blocks these are, in torchvision's layout below the prefix `backbone`."""
+    pattern = re.compile(re.escape(backbone) + r"layer([1-4])\.(\d+)\.conv1\.weight")
     blocks = [0, 0, 0, 0]
     for match in filter(None, map(pattern.fullmatch, names)):
         blocks[int(match[1]) - 1] = max(blocks[int(match[1]) - 1], int(match[2]) + 1)
-    bottleneck = f"{trunk}layer1.0.conv3.weight" in names
+    bottleneck = f"{backbone}layer1.0.conv3.weight" in names
     for name, depths in DEPTHS.items():
         if tuple(blocks) == depths and bottleneck == (name not in BASIC):
             return {"backbone": name}
@@ -74,21 +87,21 @@ def _centernet(names: Collection[str]) -> Structure | None:
     if "dla_up.ida_0.up_1.weight" in names:
         deform = "dla_up.ida_0.proj_1.conv.conv_offset_mask.weight" in names
         return {"backbone": "dla34", "neck": "deform" if deform else "plain"}
-    trunk = _resnet(names, "") if "deconv_layers.0.weight" in names else None
-    if trunk is None:
+    backbone = _resnet(names, "") if "deconv_layers.0.weight" in names else None
+    if backbone is None:
         return None
     if "deconv_layers.0.conv_offset_mask.weight" not in names:
-        return trunk | {"neck": "plain"}
-    return trunk | {"neck": "deform", "deform_bias": "deconv_layers.0.bias" in names}
+        return backbone | {"neck": "plain"}
+    return backbone | {"neck": "deform", "deform_bias": "deconv_layers.0.bias" in names}
 
 
 def _mmdet(names: Collection[str]) -> Structure | None:
     first = "neck.deconv_layers.0.conv"
-    trunk = _resnet(names, "backbone.") if f"{first}.weight" in names else None
-    if trunk is None:
+    backbone = _resnet(names, "backbone.") if f"{first}.weight" in names else None
+    if backbone is None:
         return None
     neck = "deform" if f"{first}.conv_offset.weight" in names else "conv"
-    return trunk | {"neck": neck, "deform_bias": f"{first}.bias" in names, "heatmap_bias": -2.197}
+    return backbone | {"neck": neck, "deform_bias": f"{first}.bias" in names, "heatmap_bias": -2.197}
 
 
 def _torchvision(names: Collection[str]) -> Structure | None:
@@ -105,8 +118,8 @@ def _mobilenet(marker: str) -> Callable[[Collection[str]], Structure | None]:
 
 def _detectron2(names: Collection[str]) -> Structure | None:
     renamed = {re.sub(r"^res(\d)", lambda m: f"layer{int(m[1]) - 1}", name) for name in names}
-    trunk = _resnet(renamed, "")
-    return None if trunk is None else trunk | {"stride_in_1x1": True}
+    backbone = _resnet(renamed, "")
+    return None if backbone is None else backbone | {"stride_in_1x1": True}
 
 
 def _detectron2_pairs(_: CenterNetModel) -> Pairs:
@@ -142,7 +155,7 @@ FORMATS = (
         partial(detector_pairs, "centernet"),
         left_out=(
             (r"^base\.fc\.", IMAGENET_HEAD),
-            (r"^base\.level[34]\.project\.", "feeds nothing in the original network"),
+            (r"^base\.level[34]\.project\.", "unused in the original network"),
         ),
         recipe=lambda classes: "centernet_resdcn18_voc" if classes == 20 else "centernet_resdcn18_coco",
     ),
@@ -151,7 +164,7 @@ FORMATS = (
         "CenterNet of mmdet",
         _mmdet,
         partial(detector_pairs, "mmdet"),
-        # files from before mmcv's second version of the operator keep the side convolution beside the layer
+        # before mmcv's second version of the operator, files keep the offset convolution beside the layer
         spellings=((r"\.conv_offset\.(?=(weight|bias)$)(?<!\.conv\.conv_offset\.)", ".conv.conv_offset."),),
         left_out=((r"^ema_", "running average beside the weights, which already are it"),),
         recipe=lambda classes: "centernet_resdcn18_mmdet",
@@ -184,15 +197,15 @@ FORMATS = (
         _torchvision,
         lambda model: (("backbone", ""),),
         left_out=((r"^fc\.", IMAGENET_HEAD),),
-        pictures=IMAGENET_PICTURES,
+        input_settings=IMAGENET_INPUT,
     ),
     Format(
         "dla",
         "ImageNet DLA-34 of its authors or timm",
         _dla,
-        lambda model: dla34_trunk_pairs(""),
-        left_out=((r"^fc\.", IMAGENET_HEAD), (r"^level[34]\.project\.", "feeds nothing in the original network")),
-        pictures=IMAGENET_PICTURES,
+        lambda model: dla34_backbone_pairs(""),
+        left_out=((r"^fc\.", IMAGENET_HEAD), (r"^level[34]\.project\.", "unused in the original network")),
+        input_settings=IMAGENET_INPUT,
     ),
     Format(
         "torchvision-mobilenet",
@@ -200,7 +213,7 @@ FORMATS = (
         _mobilenet("features.17.conv.3.weight"),
         lambda model: (("backbone", ""),),
         left_out=((r"^(features\.18|classifier)\.", IMAGENET_HEAD),),
-        pictures=IMAGENET_PICTURES,
+        input_settings=IMAGENET_INPUT,
     ),
     Format(
         "timm-mobilenet",
@@ -208,14 +221,14 @@ FORMATS = (
         _mobilenet("blocks.6.0.conv_pwl.weight"),
         lambda model: timm_pairs(),
         left_out=((r"^(conv_head|bn2|classifier)\.", IMAGENET_HEAD),),
-        pictures=IMAGENET_PICTURES,
+        input_settings=IMAGENET_INPUT,
     ),
     Format(
         "centerface",
         "MobileNetV2 of CenterFace",
         _mobilenet("base.feature_6.3.conv.3.weight"),
         lambda model: centerface_pairs(),
-        left_out=((r"^(dla_up|hm|wh|hm_offset|landmarks)\.", "not the trunk"),),
+        left_out=((r"^(dla_up|hm|wh|hm_offset|landmarks)\.", "not the backbone"),),
     ),
     Format(
         "detectron2",
@@ -226,11 +239,11 @@ FORMATS = (
         left_out=(
             (r"^(fc1000|fc|linear|pred)\b", IMAGENET_HEAD),
             (r"_momentum$", "optimizer state"),
-            (r"^(pixel_mean|pixel_std)$", "a constant of the pictures"),
-            (r"^(backbone\.|fpn_|top_block|proposal_generator\.|roi_heads\.)", "not the trunk"),
+            (r"^(pixel_mean|pixel_std)$", "a constant of the input"),
+            (r"^(backbone\.|fpn_|top_block|proposal_generator\.|roi_heads\.)", "not the backbone"),
         ),
         frozen_norms=True,
-        pictures=(
+        input_settings=(
             "data.color_order=bgr",
             "data.mean=[0.406,0.456,0.485]",
             "data.std=[0.00392157,0.00392157,0.00392157]",
@@ -239,10 +252,18 @@ FORMATS = (
 )  # fmt: skip
 
 
-def identify(names: Collection[str]) -> tuple[Format, Structure] | None:
-    """Return the format whose names these are and the network they belong to; None when no format knows them."""
-    for candidate in FORMATS:
-        structure = candidate.structure({candidate.spell(name) for name in names})
-        if structure is not None:
-            return candidate, structure
+def identify(names: Collection[str]) -> tuple[Format, Structure, str] | None:
+    """Return the format whose names these are, the network they belong to, and the prefix in front of its names.
+
+    Without a prefix all names are the network's; with one (`backbone.body.`, `module.encoder_q.`) those that have it.
+    Returns None when no format knows them.
+    """
+    found = dict.fromkeys(match[1] for match in map(_FIRST_TENSOR.fullmatch, names) if match)
+    prefixes = sorted(found, key=lambda prefix: not any(word in prefix for word in PREFERRED))
+    for prefix in ("", *prefixes[:_MOST_PREFIXES]):
+        inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        for candidate in FORMATS:
+            structure = candidate.structure({candidate.spell(name) for name in inside})
+            if structure is not None:
+                return candidate, structure, prefix
     return None

@@ -1,4 +1,4 @@
-"""What a file of weights holds, and whether it fits the network that it seems to be for."""
+"""The content of a file of weights, and whether it fits the network it is for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA = "ctnet.weights.inspect/1"
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
-    """Return what the file holds as JSON-ready facts; `fits` says whether all of it finds its place.
+    """Return what the file holds as JSON-ready facts; `fits` is true when every tensor fits.
 
     Raises WeightsError when it is unreadable or no format knows its tensors.
     """
@@ -39,9 +39,10 @@ def inspect_file(path: Path) -> dict[str, Any]:
     left_out = _by_reason(reading)
     if reading.num_classes is None:
         network = _empty(Recipe(model=reading.model), 1).get_submodule("backbone")
-        trunk = {name.removeprefix("backbone."): tensor for name, tensor in reading.tensors.items()}
+        backbone = {name.removeprefix("backbone."): tensor for name, tensor in reading.tensors.items()}
         document |= {"kind": "backbone", "model": {"backbone": reading.model.backbone}, "notes": list(reading.notes)}
-        return document | _fit(fit(network, trunk), left_out)
+        names = {ours.removeprefix("backbone."): theirs for ours, theirs in reading.file_names.items()}
+        return document | _fit(fit(network, backbone, names), left_out)
     weights = foreign_weights(reading, path)
     network = _empty(weights.recipe, len(weights.categories))
     return document | _detector(weights) | _fit(fit(network, weights.tensors, weights.file_names), left_out)

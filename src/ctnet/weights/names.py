@@ -1,4 +1,4 @@
-"""What a tensor is called here and in other projects' files, as tables of prefixes that serve both directions."""
+"""Names of tensors here and in other projects' files, as tables of prefixes that serve both directions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from ctnet.config import Model
 
 Pairs = Sequence[tuple[str, str]]
-"""(ours, theirs): a module or tensor here, and there; dots only between parts, "" stands for the network itself."""
+"""(ours, theirs): a module or tensor here, and there; dots only between parts, "" is the whole network."""
 
 
 def foreign_names(names: Iterable[str], pairs: Pairs) -> dict[str, str]:
@@ -21,7 +21,7 @@ def foreign_names(names: Iterable[str], pairs: Pairs) -> dict[str, str]:
 
 
 def detector_pairs(project: str, model: Model) -> Pairs:
-    """Return the names of a detector's tensors in another project's files; the backbone's row says where they are.
+    """Return the names of a detector's tensors in another project's files; see the row of the backbone.
 
     Raises KeyError when the project has no detector with this backbone.
     """

@@ -1,4 +1,4 @@
-"""From any file of weights, ctnet's or another project's, to a filled network."""
+"""Load networks from any file of weights, ctnet's or another project's."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ctnet.weights.foreign import foreign_weights, read_foreign, with_config
 
 
 def open_weights(path: Path, config: str | None = None, *, verify: bool = True) -> Weights:
-    """Return the weights in a file, on the cpu; nothing in the file is executed.
+    """Return the weights in a file, on the CPU; nothing in the file is executed.
 
-    `config` names a recipe whose pictures, decoding and test settings replace those that came with the file. `verify`
+    `config` names a recipe whose images, decoding and test settings replace those that came with the file. `verify`
     compares checksums where the file has them, for which it is read as a whole. Raises WeightsError when the file is
     missing, broken, of no known format or no detector, ConfigError for `config`.
     """
@@ -45,7 +45,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
 
 
 def load_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
-    """Return the network with these weights and notes on what a user should know about them.
+    """Return the network with these weights and remarks for the user.
 
     Its tensors are those of `weights`, not copies. With `allow_partial` what the file lacks stays random and what it
     has too much is dropped. Raises WeightsError when the weights do not fit, or, partially, when none does.
@@ -56,8 +56,8 @@ def load_network(weights: Weights, source: object, *, allow_partial: bool = Fals
         network = build_network(weights.recipe.model, num_classes)
         report = load_partially(network, weights.tensors, source, weights.file_names)
         return network, notes if report.complete else [*notes, report.sentence()]
-    # drawing numbers only to replace them takes less than on the meta device, for which torch imports its compiler
-    with torch.random.fork_rng(devices=[]):  # and the caller's numbers stay as they were
+    # random initialisation is faster than the meta device, for which torch imports its compiler
+    with torch.random.fork_rng(devices=[]):  # the caller's generator keeps its state
         network = build_network(weights.recipe.model, num_classes)
     require_fit(network, weights.tensors, source, weights.file_names)
     network.load_state_dict(weights.tensors, assign=True)

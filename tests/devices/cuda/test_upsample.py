@@ -17,7 +17,7 @@ CASES = {
     "kernel below the stride": ((1, 4, 3, 2), 2, 3, 0),
     "odd kernel": ((2, 4, 3, 5), 3, 2, 1),
     "no enlargement": ((1, 4, 3, 5), 3, 1, 1),
-    "no pictures": ((0, 4, 3, 5), 4, 2, 1),
+    "no images": ((0, 4, 3, 5), 4, 2, 1),
 }
 
 

@@ -14,7 +14,7 @@ class Backbone:
 
     `build` is `module:function` below `ctnet.models`; it gets the `model` section and returns the network, whose
     maps are `specs`, finest first. `settings` are those of the `model` section
-    that mean something to it, `necks` the choices for `model.neck`, or none where there is no choice. `foreign` has,
+    that apply to it, `necks` the choices for `model.neck`, or none where there is no choice. `foreign` has,
     for each project whose detectors use it, `module:function` below `ctnet.weights`, the names of its tensors there.
     """
 

@@ -14,7 +14,7 @@ class Model(Section):
     """The network; each family has settings of its own."""
 
     family: str = "centernet"
-    """kind of detector, which says what the other settings of `model` and `loss` are"""
+    """kind of detector; it determines the other settings of `model` and `loss`"""
     backbone: Annotated[str, AfterValidator(known_backbone)] = "resnet18"
     """resnet18, resnet34, resnet50, resnet101, resnet152, dla34, hourglass104 or mobilenetv2; all but ResNets bring
     their own up-sampling"""

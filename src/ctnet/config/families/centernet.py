@@ -12,10 +12,10 @@ from ctnet.config.ranges import Channels, NonNegative
 
 
 class CenterNetModel(Model):
-    """The network. Numbers are those of "Objects as Points" unless a recipe says otherwise."""
+    """The network. Numbers are those of "Objects as Points" unless a recipe sets others."""
 
     family: Literal["centernet"] = "centernet"
-    """kind of detector, which says what the other settings of `model` and `loss` are"""
+    """kind of detector; it determines the other settings of `model` and `loss`"""
     neck: Literal["deform", "conv", "plain", "lateral"] = "deform"
     """up-sampling: transposed convolutions after deformable ones, after ordinary ones (mmdet), or alone; lateral adds
     the backbone's finer maps (CenterFace's, the only one of mobilenetv2); dla34 takes deform, and plain for ordinary
@@ -47,7 +47,7 @@ class CenterNetModel(Model):
     def _settings_apply(self) -> CenterNetModel:
         for name in frozenset().union(*(row.settings for row in BACKBONES.values())):
             if getattr(self, name) != type(self).model_fields[name].default and name not in self.row.settings:
-                raise ValueError(f"model.{name} means nothing to {self.backbone}: leave it out")
+                raise ValueError(f"model.{name} does not apply to {self.backbone}: leave it out")
         necks = self.row.necks
         if necks and self.neck not in necks:
             choices = " and ".join(f"model.neck={neck}" for neck in necks)
@@ -76,7 +76,7 @@ class CenterNetLoss(Loss):
     and every part of the loss is divided by the number of centres in the heatmap"""
     size_targets: Literal["center", "dense"] = "center"
     """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
-    half of those cells for a size of zero: to go on with such weights, not to start with)"""
+    half of those cells for a size of zero: for such weights, not for training from scratch)"""
 
     @model_validator(mode="after")
     def _agree(self) -> CenterNetLoss:
@@ -85,7 +85,7 @@ class CenterNetLoss(Loss):
         return self
 
     def check(self, model: Model) -> None:
-        """Raise ValueError for parts that the network has no output for."""
+        """Raise ValueError for parts without an output of the network."""
         if isinstance(model, CenterNetModel) and self.size_targets == "dense":
             if model.class_specific_size:
                 raise ValueError("loss.size_targets=dense needs model.class_specific_size=false")

@@ -95,7 +95,7 @@ def check(
         except DataError as error:
             unreadable.append(error)
             table, problems = None, []
-        examples = [text for error in unreadable if (text := _in_a_line(error)) not in reported]
+        examples = [text for error in unreadable if (text := error.in_a_line("file")) not in reported]
         reported.update(examples)
         findings += found("annotations-unreadable", file, examples)
         if table is None:

@@ -1,4 +1,4 @@
-"""Tolerant reading of COCO content: what can be understood becomes tables, everything else a finding."""
+"""Tolerant reading of COCO content: valid entries become tables, all others findings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class Tables:
-    """What is understood of one split.
+    """The valid entries of one split.
 
     For each box: `boxes_xywh` (N,4), `image` and `category` its (N,) positions in `images` and
     `category_names`, `annotation_ids` (N,), `crowd` (N,).
@@ -66,7 +66,7 @@ class Tables:
 def tabulate(
     content: Mapping[str, list[Any]], file: Path, image_folders: Sequence[Path], split: str
 ) -> tuple[Tables, list[Finding]]:
-    """Return what is understood of a COCO ground truth, and findings about the rest."""
+    """Return the valid entries of a COCO ground truth, and findings about the rest."""
     problems: Problems = defaultdict(list)
     categories = _categories(content["categories"], problems)
     images = _images(content["images"], image_folders, problems)

@@ -1,4 +1,4 @@
-"""What a data check can say: every kind of finding with its severity, its words and the way out."""
+"""The kinds of findings of a data check, each with severity, text and remedy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
     ),
     "image-in-two-splits": Kind("warning", "images that are the same, byte for byte, in another split"),
     "split-missing": Kind("info", "splits that training looks for and does not find", "it trains, without an AP"),
-    "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "ctnet keeps them"),
+    "category-ids-mapped": Kind("info", "category ids that are not 1, 2, 3, ...", "they are kept"),
     "image-unannotated": Kind("info", "images without annotations", "they train the background"),
 }
 

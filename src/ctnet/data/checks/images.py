@@ -1,4 +1,4 @@
-"""Rules about image files: there, whole, of the format and size that is stated, and in one split only."""
+"""Checks of image files: present, complete, of the stated format and size, and in one split only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORBIDDEN = "image-forbidden"
 
 
 class Look(NamedTuple):
-    """What an image file turned out to be: (code, example) pairs, size (0 if unknown), digest."""
+    """The result of reading an image file: (code, example) pairs, size (0 if unknown), digest."""
 
     problems: list[tuple[str, str]]
     height: int = 0
@@ -32,7 +32,7 @@ class Look(NamedTuple):
 
 
 def look_at_images(images: Sequence[ImageEntry], decode: bool = True, progress: Progress | None = None) -> list[Look]:
-    """Return what each image file is; without `decode` only whether it is there and has bytes."""
+    """Return the result for each image file; without `decode` only that it exists and has bytes."""
     looks = []
     with ThreadPoolExecutor(usable_cores()) as pool:
         for look in pool.map(_look if decode else _glance, images):

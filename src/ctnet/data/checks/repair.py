@@ -1,4 +1,4 @@
-"""Mechanical repairs of a COCO json: what can be put right without looking at an image's meaning."""
+"""Mechanical repairs of a COCO json: errors that can be corrected without looking at the content of images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fix(path: str | Path, out: Path, progress: Progress | None = None) -> list[s
     Images that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
     classes. Boxes are clipped, repeated annotation ids numbered anew, corner and normalised boxes converted where most
     look so. Sizes are corrected, and boxes scaled with them unless they can only have been drawn on the real images.
-    An image that is turned stays as it is: nobody can say whether its boxes are. Other fields stay; file names become
+    Turned images are kept: whether their boxes are turned is unknown. Other fields stay; file names become
     relative to `out` where the images would not be found otherwise.
 
     Raises ConfigError when `path` is not one COCO json or `out` exists, DataError when none of its images can be read

@@ -17,6 +17,7 @@ from ctnet.data.box_form import to_xywh
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
 from ctnet.data.layouts.layout import CocoContent, SplitFiles, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
+from ctnet.data.layouts.recognise import recognise, recognise_json
 from ctnet.errors import DataError
 from ctnet.files import path_component, read_file, write_file
 from ctnet.limits import parse_json
@@ -76,15 +77,18 @@ def load_coco_json(json_file: Path) -> CocoContent:
     except OSError as error:
         raise DataError("cannot read the annotations", file=json_file, got=error.strerror) from None
     except ValueError as error:
-        raise DataError("the annotations are not JSON", file=json_file, got=error) from None
+        what, hint = recognise(json_file) or (error, None)
+        raise DataError("the annotations are not JSON", file=json_file, got=what, hint=hint) from None
     lists = content if isinstance(content, dict) else {}
     absent = [name for name in COCO_LISTS if not isinstance(lists.get(name), list)]
     if absent:
+        what, hint = recognise_json(content) or (f"no list {', '.join(absent)}", None)
         raise DataError(
             "the file is not COCO",
             file=json_file,
             expected="an object with the lists images, annotations and categories",
-            got=f"no list {', '.join(absent)}",
+            got=what,
+            hint=hint,
         )
     return lists
 
@@ -105,7 +109,7 @@ def read_area(value: object) -> float | None:
 
 
 def is_file_name(value: object) -> TypeGuard[str]:
-    """Say whether the value can be a picture's `file_name`; it may lie anywhere, since it is only read."""
+    """Return whether the value can be an image's `file_name`; it may lie anywhere, since it is only read."""
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
@@ -308,7 +312,7 @@ def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
 def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn:
     shown = "nothing" if got is None else reprlib.repr(got)
     raise DataError(
-        f"{json_file.name}: {where} is not as it must be",
+        f"{json_file.name}: {where} is malformed",
         file=json_file,
         expected=expected,
         got=shown,

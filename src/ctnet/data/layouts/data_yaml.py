@@ -12,7 +12,7 @@ DATA_YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
 
 
 def find_data_yaml(path: Path) -> Path | None:
-    """Return the YAML file at the path: itself, or the one in a folder; None when there is none."""
+    """Return the YAML file: the path or the one in the folder; None when there is none."""
     if path.is_dir():
         return next((path / name for name in DATA_YAMLS if (path / name).is_file()), None)
     return path if path.suffix.lower() in (".yaml", ".yml") else None

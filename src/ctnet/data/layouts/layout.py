@@ -1,4 +1,4 @@
-"""What a data layout is to the rest of ctnet: one row of the table."""
+"""The contract of a data layout: one row of the table."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from ctnet.data.layouts import coco, voc, yolo
 from ctnet.data.layouts.data_yaml import DATA_YAMLS
 from ctnet.data.layouts.layout import Layout, Split
-from ctnet.errors import DataError
+from ctnet.data.layouts.recognise import recognise
+from ctnet.errors import DataError, nearest
 
 _ORDER = ("train", "val", "test")
 
@@ -30,7 +31,7 @@ LAYOUTS = [
         writer=voc.WRITER,
     ),
 ]  # fmt: skip
-"""in the order in which they are tried: what describes itself comes before what is guessed from names"""
+"""in the order in which they are tried: layouts with a file of their own before those recognised by folder names"""
 
 
 class NoLayout(DataError):
@@ -56,8 +57,15 @@ def find_splits(path: Path) -> dict[str, Split]:
             return {name: Split(name, layout, found[name]) for name in sorted(found, key=_rank)}
     if refused:
         raise refused
+    what, hint = recognise(path) or (None, None)
     sought = {f"{layout.title} needs": ", ".join(layout.sought) for layout in LAYOUTS}
-    raise NoLayout(f"the {'folder' if path.is_dir() else 'file'} is in no known data layout", path=path, **sought)
+    raise NoLayout(
+        f"the {'folder' if path.is_dir() else 'file'} is in no known data layout",
+        path=path,
+        got=what,
+        hint=hint,
+        **sought,
+    )
 
 
 def pick_split(path: Path, splits: dict[str, Split], name: str) -> Split:
@@ -65,7 +73,13 @@ def pick_split(path: Path, splits: dict[str, Split], name: str) -> Split:
     fitting = (split for split in splits.values() if split.files.serves_any or split.files.key == name)
     split = splits.get(name) or next(fitting, None)
     if split is None:
-        raise DataError(f"there is no split {name!r}", data=path, got=name, expected=" or ".join(splits))
+        raise DataError(
+            f"there is no split {name!r}",
+            data=path,
+            got=name,
+            expected=" or ".join(splits),
+            nearest=nearest(name, splits),
+        )
     return split._replace(name=name)
 
 

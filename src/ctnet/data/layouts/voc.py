@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -101,7 +102,7 @@ def _lists_folder(folder: Path) -> Path | None:
 
 
 def _beside_images(folder: Path) -> dict[str, SplitFiles]:
-    """Return the splits of folders such as train/ and valid/, or else the folder itself as the split to train on."""
+    """Return the splits of folders such as train/ and valid/, or else the folder as the split to train on."""
     found = [name for name in _SPLIT_FOLDERS if files_below(folder / name, _XML)]
     if found:
         return by_split((name, SplitFiles(folder / name)) for name in found)
@@ -188,7 +189,7 @@ def _objects(file: Path, root: ElementTree.Element) -> list[Row]:
         box = _numbers(texts)
         if not name or box is None:
             raise DataError(
-                f"{file.name}: object {position} is not as it must be",
+                f"{file.name}: object {position} is malformed",
                 file=file,
                 expected="a name and a bndbox of four finite numbers",
                 got=f"name {name!r}, bndbox {texts}",
@@ -212,7 +213,7 @@ def _size(file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
         return None
     numbers = _numbers(texts)
     if numbers is None or min(numbers) < 0:
-        raise DataError(f"{file.name}: the size is not as it must be", file=file, got=texts)
+        raise DataError(f"{file.name}: the size is malformed", file=file, got=texts)
     height, width = (int(n) for n in numbers)
     return (height, width) if height and width else None
 
@@ -226,11 +227,19 @@ def _image(find_image: ImageFinder, name: str, stated: str) -> Path:
     return found or find_image(f"{name}.jpg")
 
 
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # in XML or a list
+
+
 def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:
     """Write the list and the XML files of every split."""
     files = {}
     for split, annotation_set in sets.items():
         names = [category.name for category in annotation_set.categories]
+        for name in (*names, *(image.path.stem for image in annotation_set.images)):
+            if name != name.strip() or not name or _UNWRITABLE.search(name):
+                raise DataError(
+                    "Pascal VOC cannot hold a name", got=repr(name), expected="characters of XML, on one line"
+                )
         for image in annotation_set.images:
             write_file(folder / "Annotations" / f"{image.path.stem}.xml", _to_xml(image, names))
         files[split] = folder / "ImageSets" / "Main" / f"{split}.txt"

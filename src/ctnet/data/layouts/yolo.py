@@ -73,7 +73,7 @@ def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
         is_integer(key) and isinstance(name, str) and name.strip() for key, name in names.items()
     ):
         raise DataError(
-            "names is not as it must be", file=data_yaml, expected="a list, or number: name", got=reprlib.repr(names)
+            "names is malformed", file=data_yaml, expected="a list, or number: name", got=reprlib.repr(names)
         )
     return tuple(Category(key, names[key]) for key in sorted(names))
 
@@ -95,7 +95,7 @@ def _images(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path]:
         source = next((path for root, name in tried if (path := folders.entry(root, name))), None)
         if source is None:
             sought = ", ".join(str(root / name) for root, name in tried)
-            raise DataError("the images are not where the file says", file=data_yaml, got=text, sought=sought)
+            raise DataError("the images are not at the path in the file", file=data_yaml, got=text, sought=sought)
         if source.is_dir():
             images += files_below(source, IMAGE_SUFFIXES, nested=True)
         else:
@@ -172,9 +172,7 @@ def _lines(file: Path, what: str) -> list[str]:
 
 def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> tuple[int, list[float]]:
     def refuse(expected: str) -> DataError:
-        return DataError(
-            f"{file.name}:{number} is not as it must be", file=f"{file}:{number}", expected=expected, got=line
-        )
+        return DataError(f"{file.name}:{number} is malformed", file=f"{file}:{number}", expected=expected, got=line)
 
     try:
         values = [float(text) for text in line.split()]

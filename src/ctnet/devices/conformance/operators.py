@@ -50,20 +50,20 @@ _DEFORM = {
     "no mask, no bias": _Deform(has_mask=False, has_bias=False),
     "offsets that are not finite": _Deform(bad="offsets"),
     "numbers that are not finite": _Deform(bad="numbers", deform_groups=2),
-    "no pictures": _Deform(images=0),
+    "no images": _Deform(images=0),
 }
 _BAD = "not finite"
 _UPSAMPLE = {
     "by 2": ((2, 5, 7, 5), 4, 2, 1),
     "by 4": ((1, 3, 3, 9), 8, 4, 2),
-    "no pictures": ((0, 5, 7, 5), 4, 2, 1),
+    "no images": ((0, 5, 7, 5), 4, 2, 1),
     _BAD: ((2, 5, 7, 5), 4, 2, 1),
 }
 _PEAKS = {
     "ties and plateaus": ((2, 5, 17, 23), 40),
     "more places than peaks": ((3, 8, 4, 5), 200),
     "one column": ((1, 1, 9, 1), 3),
-    "no pictures": ((0, 3, 4, 5), 7),
+    "no images": ((0, 3, 4, 5), 7),
     _BAD: ((2, 5, 17, 23), 40),
 }
 

@@ -15,11 +15,11 @@ Check = Callable[[], str]
 
 
 class Skip(Exception):
-    """There is nothing to check on this device; the text says why."""
+    """There is nothing to check on this device, for the reason in the text."""
 
 
 class Nonconforming(Exception):
-    """The device does not do what the contract says."""
+    """The device breaks the contract."""
 
 
 class Result(NamedTuple):
@@ -52,7 +52,7 @@ def need(condition: bool, otherwise: str) -> None:
 def deviation(got: Tensor, expected: Tensor, what: str, bound: float) -> float:
     """Return the largest difference relative to the largest expected value.
 
-    Numbers that are not finite have to be in the same places; NaN and infinity are not told apart. Raises Nonconforming
+    Numbers that are not finite have to be in the same places; NaN and infinity count as equal. Raises Nonconforming
     where they are elsewhere, and above the bound.
     """
     need(got.shape == expected.shape, f"{what}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}")

@@ -46,7 +46,7 @@ def _network() -> nn.Module:
     )
 
 
-def _pictures() -> tuple[Tensor, Tensor]:
+def _images() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(2, 3, 18, 26, generator=generator), torch.rand(2, 2, 18, 26, generator=generator)
 
@@ -56,7 +56,7 @@ def _train(network: nn.Module, where: torch.device) -> tuple[float, dict[str, Te
     before = {name: t.clone() for name, t in network.state_dict().items()}
     network = network.to(where).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    x, target = (t.to(where) for t in _pictures())
+    x, target = (t.to(where) for t in _images())
     loss = F.mse_loss(network(x), target)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -78,7 +78,7 @@ def _reduced_step(device: OpenDevice, dtype: torch.dtype) -> str:
     network = device.plugin.arrange(_network(), channels_last=True).to(device.torch_device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     scaler = device.plugin.grad_scaler(enabled=dtype == torch.float16)
-    x, target = (t.to(device.torch_device) for t in _pictures())
+    x, target = (t.to(device.torch_device) for t in _images())
     with device.plugin.autocast(dtype):
         prediction = network(x)
     need(prediction.dtype == dtype, f"the network's output is {prediction.dtype}")
@@ -126,8 +126,8 @@ def _prepare(device: OpenDevice) -> str:
     network = _network().eval()
     before = {name: t.clone() for name, t in network.state_dict().items()}
     ready = device.plugin.prepare(network, device.torch_device, precision="fp32", compile=False)
-    x, _ = _pictures()
+    x, _ = _images()
     with torch.inference_mode():
         worst = deviation(ready.network(x.to(device.torch_device)), network(x), "outputs", _STEP_BOUND)
-    need(all(torch.equal(t, before[name]) for name, t in network.state_dict().items()), "the network itself changed")
+    need(all(torch.equal(t, before[name]) for name, t in network.state_dict().items()), "the original network changed")
     return f"{worst:.0e}"

@@ -10,7 +10,7 @@ from ctnet.devices.torch_device import TorchDevice, kernels_in, register
 
 
 class CpuDevice(TorchDevice):
-    """The CPU itself; operators run the compiled kernels where they were built, else the references."""
+    """The CPU; operators run the compiled kernels where they were built, else the references."""
 
     name = "cpu"
     fused_optimizer = True

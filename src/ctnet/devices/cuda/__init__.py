@@ -8,7 +8,7 @@ import torch
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import Card, Kernels, kernels_in, register
+from ctnet.devices.torch_device import Accelerator, Kernels, kernels_in, register
 from ctnet.devices.vendor import first_line
 from ctnet.ops.table import REQUIRED
 
@@ -16,7 +16,7 @@ _OLDEST = (8, 0)
 """compute capability from which Triton multiplies bf16 and TF32"""
 
 
-class CudaDevice(Card):
+class CudaDevice(Accelerator):
     """NVIDIA GPUs. Convolutions choose their algorithm by measuring; products and convolutions may use TF32."""
 
     name = torch_type = "cuda"

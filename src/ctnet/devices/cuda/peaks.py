@@ -95,7 +95,7 @@ def _tile_keys(
     plane = map + label.to(tl.int64) * stride_c
     logit = _logits(plane, row, column, exists, stride_h, stride_w, height, width)
     is_peak = exists
-    for step in tl.static_range(9):  # includes the cell itself, which is below itself only if it is NaN
+    for step in tl.static_range(9):  # includes the cell, which compares below itself only if it is NaN
         beside = _logits(plane, row + step // 3 - 1, column + step % 3 - 1, exists, stride_h, stride_w, height, width)
         is_peak = is_peak & (logit >= beside)
     bits = tl.where(logit == 0, 0.0, logit).to(tl.int32, bitcast=True)  # -0.0 becomes 0.0

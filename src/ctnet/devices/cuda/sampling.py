@@ -21,7 +21,7 @@ _LARGEST = 2**31 - 2**16
 
 
 def supported(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None) -> bool:
-    """Say whether the kernels take this call; the reference takes the rest: float64, nothing at all, far too much."""
+    """Return whether the kernels take this call; float64, empty and huge inputs go to the reference."""
     if input.dtype not in TYPES or min(input.numel(), offset.numel(), weight.numel()) == 0:
         return False
     sides = (offset,) if mask is None else (offset, mask)

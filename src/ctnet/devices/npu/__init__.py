@@ -11,7 +11,7 @@ from torch import nn
 from ctnet.devices import host
 from ctnet.devices.base import Probe
 from ctnet.devices.npu.scaler import TO_LOG, portable
-from ctnet.devices.torch_device import Card, kernels_in, register
+from ctnet.devices.torch_device import Accelerator, kernels_in, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
 
@@ -19,7 +19,7 @@ _INSTALL = "pip install torch_npu, on a machine with CANN; its version is that o
 _AUTOLOAD = "for other programs TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from loading it"
 
 
-class NpuDevice(Card):
+class NpuDevice(Accelerator):
     """Ascend NPUs. Every new input size may cost a compilation, and there is no channels-last memory format."""
 
     name = torch_type = "npu"
@@ -30,7 +30,7 @@ class NpuDevice(Card):
     channels_last = False
 
     def probe(self) -> Probe:
-        """Count the devices of torch_npu; if it does not import, the reason says how torch can leave it out."""
+        """Count the devices of torch_npu; if the import fails, the reason names the variable to set."""
         found = probe_vendor("torch_npu", _torch_npu, "npu", _INSTALL)
         if "does not import" not in found.reason:
             return found

@@ -14,7 +14,7 @@ from torch import nn
 
 from ctnet.devices import host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import Card, register
+from ctnet.devices.torch_device import Accelerator, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
 from ctnet.ops.table import REQUIRED
@@ -25,7 +25,7 @@ _INSTALL = "it comes with the vendor's images, not from PyPI"
 EXACT_CONVOLUTIONS = {"TORCH_SDAA_CONV_USE_FP32": "1", "TORCH_SDAA_CONV2D_BACKWARD_USE_FP32": "1"}
 
 
-class SdaaDevice(Card):
+class SdaaDevice(Accelerator):
     """Tecorigin accelerators; each core of a card that has its own memory is one device."""
 
     name = torch_type = "sdaa"

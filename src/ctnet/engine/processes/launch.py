@@ -31,7 +31,7 @@ from ctnet.files import remove_leftovers, temporary_ending
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Which processes to start: `nproc` (a number, or `auto` for all cards) on each of `nnodes` machines."""
+    """Which processes to start: `nproc` (a number, or `auto` for all devices) on each of `nnodes` machines."""
 
     nproc: str
     nnodes: int = 1

@@ -139,10 +139,10 @@ def process_group(device: str, rank_info: RankInfo, timeout_s: float) -> Iterato
 
 
 def wrap_ddp(network: nn.Module, world: World, device: OpenDevice, *, accumulates: bool) -> nn.Module:
-    """Return the network in DistributedDataParallel, which averages gradients over ranks; alone, the network itself.
+    """Return the network in DistributedDataParallel, which averages gradients over ranks.
 
-    Weights and statistics start as those of rank 0; running statistics then differ between ranks. `accumulates`: some
-    backward passes run under `no_sync`.
+    A single process gets `network` unchanged. Weights and statistics start as those of rank 0; running
+    statistics then differ between ranks. `accumulates`: some backward passes run under `no_sync`.
     """
     if world.size == 1:
         return network

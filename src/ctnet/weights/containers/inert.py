@@ -1,4 +1,4 @@
-"""What stands for the few classes and functions, besides tensors', that honest checkpoints name.
+"""Substitutes for the few classes and functions, besides tensors', that ordinary checkpoints name.
 
 Each builder checks sizes and keeps data, whatever the file asks of it. Errors are ValueErrors.
 """
@@ -124,7 +124,7 @@ NUMPY: dict[str, Builder] = {
         )
     },
 }
-"""What numpy arrays and numbers are pickled with, before and since numpy 2."""
+"""Names in pickles of numpy arrays and scalars, before and since numpy 2."""
 
 _HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"  # of losses, and how they are summed up
 _DICTIONARIES = (
@@ -148,4 +148,4 @@ _UNUSED = (
 )
 
 EXTRAS: dict[str, Builder] = {**dict.fromkeys(_DICTIONARIES, _dictionary), **dict.fromkeys(_UNUSED, Opaque)}
-"""What else detectors' checkpoints hold beside their tensors."""
+"""Further names in detectors' checkpoints."""

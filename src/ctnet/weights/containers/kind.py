@@ -1,4 +1,4 @@
-"""Which kind of file this is, told from its first bytes and never from its name."""
+"""The kind of a file, from its first bytes and never from its name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ctnet.errors import WeightsError
+from ctnet.files import POINTER
 from ctnet.weights.containers.mindspore_file import begins_like_mindspore
 from ctnet.weights.containers.refusals import no_weights
 
@@ -30,7 +31,7 @@ _FOREIGN = (
         "an ONNX model",
         "weights are read from .safetensors, .pt, .pth, .pkl, .ckpt",
     ),
-    (rb"version https://git-lfs", "a git-lfs pointer, not the file itself", "run `git lfs pull`"),
+    (POINTER, "a git-lfs pointer, not the file", "run `git lfs pull`"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first"),
     (rb"\x89HDF", "an HDF5 file (Keras?)", None),
@@ -40,7 +41,7 @@ _FOREIGN = (
 
 
 def find_kind(path: Path) -> Kind:
-    """Return the kind of the file. Raises WeightsError that says what it is instead, or why it cannot be opened."""
+    """Return the kind of the file. Raises WeightsError with the kind that was found, or the reason."""
     head, size = _head(path)
     # asked before the zip archive: a header of 19,280 bytes also begins with PK
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER:
@@ -63,7 +64,7 @@ def _head(path: Path) -> tuple[bytes, int]:
             inside = [*path.iterdir(), *path.glob("checkpoints/*")]  # of a run
             names = sorted(p.relative_to(path).as_posix() for p in inside if p.suffix in SUFFIXES)
             raise no_weights(path, "a folder", f"name a file in it: {', '.join(names[:5])}" if names else None)
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        if path.exists() and not path.is_file():  # reading a pipe would block
             raise no_weights(path, "no ordinary file")
         with path.open("rb") as file:
             head = file.read(HEAD)

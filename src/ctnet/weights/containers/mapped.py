@@ -1,4 +1,4 @@
-"""A file as bytes that are read when they are looked at."""
+"""A memory-mapped file."""
 
 from __future__ import annotations
 

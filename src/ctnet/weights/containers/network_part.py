@@ -1,4 +1,4 @@
-"""Which part of a checkpoint is the network, and what else in it is worth knowing."""
+"""The network in a checkpoint, and the plain values beside it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,22 @@ from ctnet.weights.containers.inert import Array
 from ctnet.weights.containers.refusals import damaged, no_weights
 from ctnet.weights.containers.torch_tensors import Unusual
 
-NESTED = ("state_dict", "model", "blobs")
-"""Keys that hold the network: CenterNet and mmdet; detectron2; Caffe2."""
-AVERAGED = "ema_state_dict"
-"""mmengine's averaged network. Its `state_dict` holds the averages already where both are there."""
+NESTED = (
+    *(
+        "state_dict_ema",
+        "model_ema",
+        "ema_model",
+        "ema",
+        "params_ema",
+        "teacher",
+    ),  # of timm, DETR, DINO
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params", "module"),
+    *("student", "backbone", "encoder", "blobs"),  # the last is Caffe2's
+    "ema_state_dict",  # mmengine's, whose `state_dict` holds the averages already where both are there
+)
+"""Keys that hold the network, in the order in which they are tried; averages of weights come before the weights."""
+_BESIDE = ("optim", "sched", "scaler")  # how the names of other states begin
+_DEPTH = 4  # of keys in keys
 
 _TENSORS = (Tensor, Array, Unusual)
 
@@ -27,7 +39,7 @@ def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]
     """Return the name of the part that holds the network, its tensors, and all that is plain in the file.
 
     Tensors and arrays outside the network, and whatever is neither plain nor a tensor, are left out.
-    Raises WeightsError when no part holds tensors, or one of them is not what it claims to be.
+    Raises WeightsError when no part holds tensors, or one of them is malformed.
     """
     found = _network(tree) if isinstance(tree, dict) else None
     if found is None:
@@ -45,18 +57,28 @@ def split(tree: Any, path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]
 
 
 def _network(tree: Mapping[Any, Any], part: str = "") -> tuple[str, Mapping[Any, Any]] | None:
-    """Return the first part that holds tensors; `model` may hold a `state_dict` in its turn."""
+    """Return the first part that holds tensors, or the only one under an unknown key.
+
+    `model` may hold a `state_dict` in its turn.
+    """
     for key in NESTED:
-        if isinstance(tree.get(key), dict) and part.count(".") < len(NESTED):
+        if isinstance(tree.get(key), dict) and part.count(".") < _DEPTH:
             found = _network(tree[key], f"{part}.{key}".lstrip("."))
             if found:
                 return found
-    if any(isinstance(value, _TENSORS) for value in tree.values()):
+    if _holds_tensors(tree):
         return part, tree
-    averaged = tree.get(AVERAGED)
-    if isinstance(averaged, dict) and any(isinstance(value, _TENSORS) for value in averaged.values()):
-        return f"{part}.{AVERAGED}".lstrip("."), averaged
-    return None
+    keys = _unknown_keys(tree)
+    return (f"{part}.{keys[0]}".lstrip("."), tree[keys[0]]) if len(keys) == 1 else None
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(entry, _TENSORS) for entry in value.values())
+
+
+def _unknown_keys(tree: Mapping[Any, Any]) -> list[str]:
+    """Return the keys that hold tensors by name, except for states of optimizers and the like."""
+    return [key for key in tree if isinstance(key, str) and not key.startswith(_BESIDE) and _holds_tensors(tree[key])]
 
 
 def _no_network(tree: Any, path: Path) -> WeightsError:
@@ -64,12 +86,15 @@ def _no_network(tree: Any, path: Path) -> WeightsError:
         return no_weights(path, f"one object of the class {type(tree).__name__}, not a dictionary of tensors")
     if "optimizer" in tree:
         return no_weights(path, "the state of an optimizer without its network", "look for the file beside it")
+    if several := _unknown_keys(tree):
+        keys = ", ".join(ascii(key)[:40] for key in several[:5])
+        return no_weights(path, f"tensors under several keys: {keys}", "save one of them, as a file of its own")
     keys = ", ".join(ascii(key)[:40] for key in list(tree)[:5])
     return no_weights(path, f"no tensors under any known key; the keys are {keys or 'none'}")
 
 
 def _tensor(value: Tensor | Array | Unusual, name: str, path: Path) -> Tensor:
-    """Return an ordinary tensor on the cpu, after a look at whether its numbers are there."""
+    """Return an ordinary tensor on the CPU, after a check that its storage is large enough."""
     if isinstance(value, Array):
         if value.values is None:
             raise damaged(path, f"{name} is an array without content")

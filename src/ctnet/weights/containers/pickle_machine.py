@@ -1,4 +1,4 @@
-"""Pickles of every protocol, carried out as data: no class is looked up, nothing that a file names is called.
+"""Pickles of every protocol, interpreted as data: no class is looked up, nothing that a file names is called.
 
 A pickle is a program for a machine with a stack and a memo (Python's Lib/pickletools.py describes each instruction).
 This machine knows lists, dictionaries, tuples and plain values. A global is a `Name`; where the program calls one, a
@@ -35,7 +35,7 @@ class Name(NamedTuple):
 
 
 class Foreign(Exception):
-    """The pickle asks for code; `name` says which."""
+    """The pickle refers to code; `name` is its name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -43,20 +43,20 @@ class Foreign(Exception):
 
 
 class Inert:
-    """A value that a builder made. What a pickle sets on it is kept only where a class below says so."""
+    """A value that a builder made. State that a pickle sets on it is dropped unless a class below keeps it."""
 
     def set_state(self, spend: Callable[[int], None], state: Any) -> None:
         """Take the state that the pickle gives."""
 
 
 class Opaque(Inert):
-    """Something of no use here, its arguments and its state forgotten."""
+    """An unused object; its arguments and state are dropped."""
 
     def __init__(self, *_: Any) -> None: ...
 
 
 class Machine:
-    """Reads pickles out of a stream of `size` bytes; `names` says what stands for each global.
+    """Reads pickles out of a stream of `size` bytes; `names` maps each global to its substitute.
 
     `stored` makes the value behind a persistent id, which torch uses for the content of tensors.
     """

@@ -1,4 +1,4 @@
-"""Reading foreign checkpoints: bytes to named tensors, whoever wrote them, with nothing in them executed."""
+"""Reading foreign checkpoints: bytes to named tensors, from any project, without executing anything."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ctnet.weights.containers.torch_file import load_torch_legacy, load_torch_zi
 class Container:
     """What a file of weights holds.
 
-    `tensors` are those of the network, on the cpu, under the names and in the types of the file; they may lie in the
-    file itself, unread until they are used. `part` says under which keys they were: "state_dict", "model", "" for a
-    bare dictionary. `meta` is all else that is plain: numbers, strings, lists, dictionaries, under their own keys.
+    `tensors` are those of the network, on the cpu, under the names and in the types of the file; they may be
+    memory-mapped. `part` is the key they were under: "state_dict", "model", "" for a
+    bare dictionary. `meta` holds all other plain values: numbers, strings, lists, dictionaries, under their own keys.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ class Container:
 def read_container(path: Path) -> Container:
     """Return the content of a file of weights of any kind, found from its bytes.
 
-    Raises WeightsError when it is missing, broken, holds no network, or asks for code to be run.
+    Raises WeightsError when it is missing, broken, holds no network, or refers to code.
     """
     kind = find_kind(path)
     if kind in ("safetensors", "mindspore"):

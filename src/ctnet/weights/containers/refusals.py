@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read, in one wording for every kind of file."""
+"""Errors for files that cannot be read, worded alike for every kind of file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def explaining(path: Path) -> Iterator[None]:
 
 
 def foreign_code(path: Path, name: str) -> WeightsError:
-    """Return the error for a pickle that wants more than numbers; `name` is what it wanted."""
+    """Return the error for a pickle that refers to code; `name` is its name."""
     return WeightsError(
         "the file asks for code that weights do not need; nothing in it was executed",
         file=path,

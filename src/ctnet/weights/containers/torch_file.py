@@ -31,7 +31,7 @@ _ALIGNED = 16  # bytes; kernels may load whole vectors
 def load_torch_zip(path: Path, *, in_file: bool = True) -> Any:
     """Return the object in a zip of `torch.save`, of any pickle protocol; nothing is executed.
 
-    With `in_file` the tensors lie in the file, unread until they are used, and a write to one stays in memory.
+    With `in_file` the tensors are memory-mapped, copy on write.
     numpy arrays come as `inert.Array`, tensors of unusual kinds as `torch_tensors.Unusual`. Raises WeightsError.
     """
     with explaining(path), open_zip(path) as archive, mapped(path) as data, path.open("rb") as file:
@@ -113,9 +113,9 @@ def explaining_full_disks() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        said = re.sub(r"^\[enforce fail[^]]*\][ .]*", "", str(error).partition("\n")[0])
-        full = "" if "open file failed" in said else ": is the disk full?"
-        raise OSError(None, f"torch could not write all of it ({said}){full}") from error
+        reason = re.sub(r"^\[enforce fail[^]]*\][ .]*", "", str(error).partition("\n")[0])
+        full = "" if "open file failed" in reason else ": is the disk full?"
+        raise OSError(None, f"torch could not write all of it ({reason}){full}") from error
 
 
 def _alone(tensor: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def _entries(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, zipfi
     content = sum(entry.file_size for entry in found)
     if content > size:
         raise WeightsError(
-            "the zip would unpack to more than itself; torch compresses nothing",
+            "the zip unpacks to more than its size; torch compresses nothing",
             file=path,
             expected=f"at most {size} bytes",
             got=f"{content} bytes",

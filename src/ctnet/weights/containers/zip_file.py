@@ -26,7 +26,7 @@ def content_start(data: mmap.mmap, entry: zipfile.ZipInfo) -> int:
     """Return the place of the first byte of an entry that is not compressed. Raises ValueError when it is not whole."""
     at = entry.header_offset
     if data[at : at + len(_LOCAL)] != _LOCAL:
-        raise ValueError(f"{entry.filename} is not where the archive says")
+        raise ValueError(f"{entry.filename} is not at the offset in the directory")
     name, extra = struct.unpack_from("<HH", data, at + 26)
     start: int = at + _LOCAL_BYTES + name + extra
     if start + entry.file_size > len(data):
@@ -35,7 +35,7 @@ def content_start(data: mmap.mmap, entry: zipfile.ZipInfo) -> int:
 
 
 def _directory_bytes(data: mmap.mmap) -> int:
-    """Return the number of bytes of the directory, 0 where there is none, as zipfile then says."""
+    """Return the number of bytes of the directory, 0 where there is none, in which case zipfile raises."""
     end = data.rfind(_END, max(0, len(data) - _END_BYTES - _LONGEST_COMMENT))
     if end < 0 or end + _END_BYTES > len(data):
         return 0

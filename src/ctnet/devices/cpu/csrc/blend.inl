@@ -14,7 +14,7 @@ inline void blend(const T *__restrict a, const T *__restrict b, const T *__restr
 alignas(64) constexpr uint16_t kWoven[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                              8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
-// By the processor's own rounding, which compilers do not find: it takes subnormal values as zero. A word of two
+// Rounds by a CPU instruction that compilers do not choose; it flushes subnormal values to zero. A word of two
 // channels holds the odd one in its upper half, where it is a float already, and the even one below.
 inline void blend(const BFloat16 *__restrict a, const BFloat16 *__restrict b, const BFloat16 *__restrict c,
                   const BFloat16 *__restrict d, float wa, float wb, float wc, float wd, BFloat16 *__restrict out,

@@ -1,4 +1,4 @@
-// Suppression of overlapping boxes. Small work that follows itself, so one thread and no vectors.
+// NMS. Small and sequential, so one thread and no vectors.
 #include "ctnet_cpu.h"
 
 #include <algorithm>

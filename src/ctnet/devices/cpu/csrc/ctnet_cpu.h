@@ -1,4 +1,4 @@
-/* The C interface of ctnet's kernels for processors. No torch, no Python: pointers, sizes and strides.
+/* The C interface of ctnet's kernels for CPUs. No torch, no Python: pointers, sizes and strides.
  *
  * Element types are numbered: 0 float32, 1 bfloat16, 2 float64. Strides count elements. Every function that takes
  * `threads` splits its work over at most that many and returns when all is done.
@@ -43,7 +43,7 @@ CTNET_API int ctnet_select_isa(const char *name);
 /* Run parallel work through `GOMP_parallel` of the OpenMP runtime that torch has loaded; null starts own threads. */
 CTNET_API void ctnet_set_parallel(void *gomp_parallel);
 
-/* The deformable convolution itself: `weight` (filters, C/groups, kernel_h, kernel_w) with the given strides, `bias` of
+/* The deformable convolution: `weight` (filters, C/groups, kernel_h, kernel_w) with the given strides, `bias` of
  * `filters` or null, `out` rows of `filters`, one a cell. Weight, bias and out have the map's type. */
 CTNET_API int ctnet_deform_conv(const struct ctnet_deform_shape *shape, int type, const void *map, int side_type,
                                 const void *offset, const void *mask, const void *weight,
@@ -69,7 +69,7 @@ CTNET_API int64_t ctnet_deform_conv_scratch(const struct ctnet_deform_shape *sha
 CTNET_API int ctnet_decode_peaks(int type, const void *logits, const int64_t sizes[4], const int64_t strides[4],
                                  int64_t top_k, float *scores, int64_t *labels, int64_t *cells, int threads);
 
-/* Greedy suppression within labels of the `n` boxes that `order` names, strongest first. `boxes` are xyxy; writes 1 in
+/* Greedy NMS within labels of the `n` boxes that `order` names, strongest first. `boxes` are xyxy; writes 1 in
  * `keep[i]` for survivors, i as in `boxes`, and 0 for the others of `order`. */
 CTNET_API int ctnet_nms(int64_t n, const double *boxes, const int64_t *labels, const int64_t *order, double threshold,
                         double extra, uint8_t *keep);

@@ -81,11 +81,11 @@ template <class W> void place(const ctnet_deform_shape &d, Samples<W> &s, int64_
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
         W y = s.y[i], x = s.x[i];
-        // Not a number compares false and so lies outside.
+        // NaN compares false and so lies outside.
         const bool inside = (y > W(-1)) & (y < height) & (x > W(-1)) & (x < width);
         y = inside ? y : W(0);
         x = inside ? x : W(0);
-        // The floor: truncation goes up for what is below zero.
+        // The floor: truncation rounds negative numbers up.
         int32_t top = static_cast<int32_t>(y), left = static_cast<int32_t>(x);
         top -= static_cast<W>(top) > y;
         left -= static_cast<W>(left) > x;

@@ -1,4 +1,4 @@
-// Processors that also multiply bfloat16 in tiles (AMX).
+// CPUs that also multiply bfloat16 in tiles (AMX).
 #include "kernels.h"
 
 #include <cstring>
@@ -11,7 +11,7 @@
 
 namespace ctnet {
 namespace amx {
-// Compiled for any processor, since it is what decides whether this one can run the rest.
+// Compiled for any CPU: decides whether this one can run the rest.
 bool supported() {
     constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24; // of leaf 7; not every compiler knows names for them
     constexpr long kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA

@@ -1,4 +1,4 @@
-// Processors with AVX2 and fused multiply-add.
+// CPUs with AVX2 and fused multiply-add.
 #include "kernels.h"
 
 #include <cstring>
@@ -7,7 +7,7 @@
 
 namespace ctnet {
 namespace avx2 {
-// Compiled for any processor, since it is what decides whether this one can run the rest.
+// Compiled for any CPU: decides whether this one can run the rest.
 bool supported() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }

@@ -1,4 +1,4 @@
-// Processors with AVX-512 (foundation, BW, DQ, VL).
+// CPUs with AVX-512 (foundation, BW, DQ, VL).
 #include "kernels.h"
 
 #include <cstring>
@@ -8,7 +8,7 @@
 
 namespace ctnet {
 namespace avx512 {
-// Compiled for any processor, since it is what decides whether this one can run the rest.
+// Compiled for any CPU: decides whether this one can run the rest.
 bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -1,4 +1,4 @@
-// Any processor: what the compiler makes of the same code for its default target (on arm64 that includes NEON).
+// Any CPU: the same code compiled for the default target (on arm64 that includes NEON).
 #include "kernels.h"
 
 #include <cstring>

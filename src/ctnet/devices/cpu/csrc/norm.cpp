@@ -67,7 +67,7 @@ void forward(const Kernels &kernels, const Chunks &chunks, int type, const NormR
     for (int64_t k = 0; k < n.channels; ++k) {
         const double shift = sums[k] / n.rows, spread = sums[n.channels + k] / n.rows - shift * shift;
         mean[k] = static_cast<W>(center[k] + shift);
-        variance[k] = static_cast<W>(spread < 0 ? 0 : spread); // what is not a number stays so
+        variance[k] = static_cast<W>(spread < 0 ? 0 : spread); // NaN stays NaN
         // from the numbers that are returned, as the gradient will compute it again
         norm.set(k, weight[k], bias[k], mean[k], 1 / std::sqrt(variance[k] + eps));
     }
@@ -117,7 +117,7 @@ template <class W> std::vector<W> rough_mean(int type, const void *x, int64_t ro
         double sum = 0;
         for (int64_t i = 0; i < cells; ++i) sum += value_at(type, x, rows * i / cells * channels + k);
         sum /= cells;
-        // from a center that is not finite no distance is a number
+        // distances from a center that is not finite are NaN
         mean[k] = std::isfinite(static_cast<W>(sum)) ? static_cast<W>(sum) : W(0);
     }
     return mean;

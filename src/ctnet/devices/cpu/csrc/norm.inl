@@ -41,7 +41,7 @@ void norm_moments(const T *x, const typename Wide<T>::type *center, int64_t rows
 enum class Relu { none, of_norm, of_output };
 
 // What reaches the norm of the gradient at its output: all of it without a ReLU, else what belongs to outputs above
-// zero. Without a shortcut the output follows from x, and is not read. What is not a number passes.
+// zero. Without a shortcut the output follows from x, and is not read. NaN passes.
 template <Relu relu, class T, class W>
 inline W passed(const T *grad, const T *x, const T *out, const W *scale, const W *offset, int64_t k) {
     const W g = widen(grad[k]);

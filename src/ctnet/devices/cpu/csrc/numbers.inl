@@ -2,7 +2,7 @@
 // Included inside the namespace of one instruction set.
 
 // Nothing here may instantiate a template of the standard library: the linker keeps one copy of those, and the copy
-// of a newer instruction set would then run on every processor.
+// of a newer instruction set would then run on every CPU.
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -31,7 +31,7 @@ template <class T> inline T narrow(typename Wide<T>::type value) { return value;
 template <> inline BFloat16 narrow<BFloat16>(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
-    // Round to nearest, ties to even; what is not a number stays so.
+    // Round to nearest, ties to even; NaN stays NaN.
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
     return BFloat16{static_cast<uint16_t>(is_nan ? 0x7fc0u : rounded)};

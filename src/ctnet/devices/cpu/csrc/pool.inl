@@ -21,7 +21,7 @@ template <class F> inline void by_channels(int64_t channels, F &&work) {
     if (low < channels) work(low, [=] { return channels - low; });
 }
 
-// One row of the output. Of equal values the first counts; what is not a number is larger than any.
+// One row of the output. Of equal values the first counts; NaN is larger than any.
 template <class T>
 void max_pool_row(const ctnet_window_shape &p, const T *map, int64_t image, int64_t row, T *out, uint8_t *taps) {
     using W = typename Wide<T>::type;

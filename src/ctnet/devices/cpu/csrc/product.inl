@@ -69,7 +69,7 @@ struct Multiplier {
 #ifdef CTNET_NATIVE_BF16
 #ifdef CTNET_NATIVE_TILES
 
-// 32 rows by 32 filters in four of the processor's tiles of sums.
+// 32 rows by 32 filters in four AMX tiles of sums.
 template <> struct Multiplied<BFloat16> {
     using Q = BFloat16;
     using W = float;
