@@ -88,6 +88,7 @@ def _annotations() -> Iterator[tuple[str, str, bytes]]:
     yield "voc-list", "NUL", b"a\0b\n"
     yield "yolo-list", "NUL", b"images/a\0.png\n"
     yield "yolo-list", "a name of 5000 letters", b"a" * 5000 + b".png\n"
+    yield "yolo-list", "a name of 20,000 folders", b"a/" * 20_000 + b"a.png\n"
     yield "data-yaml", "a folder with NUL", b'train: "\\0"\nnames: [a]\n'
     yield "data-yaml", "a folder of 5000 letters", b"train: " + b"a" * 5000 + b"\nnames: [a]\n"
     yield "jpeg", "a segment of length 0", _jpeg(b"\xff\xe5\0\0")

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from ctnet.data.image import IMAGE_SUFFIXES
 from ctnet.files import exists, is_file
 
+_DEEPEST = 32  # folders; all tails of a long path of a hostile file would take time that grows with its square
+
 
 def spelling(name: str) -> str:
     """Return the key that names share when they differ by case or Unicode normalisation alone."""
@@ -110,10 +112,10 @@ class ImageFinder:
 
 
 def _tails(path: str) -> Iterator[str]:
-    """Yield the path, then what is left of it without its first folder, its first two, ..."""
+    """Yield the path, then what is left of it without its first folder, its first two, ...; at most `_DEEPEST` parts."""
     yield path
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
+    yield from ("/".join(parts[start:]) for start in range(max(1, len(parts) - _DEEPEST), len(parts)))
 
 
 def files_below(folder: Path, suffixes: Sequence[str], *, nested: bool = False) -> list[Path]:
