@@ -112,7 +112,7 @@ class ImageFinder:
 
 
 def _tails(path: str) -> Iterator[str]:
-    """Yield the path, then what is left of it without its first folder, its first two, ...; at most `_DEEPEST` parts."""
+    """Yield the path, then what is left without its first folder, its first two, ...; `_DEEPEST` parts at most."""
     yield path
     parts = [part for part in path.split("/") if part not in ("", ".")]
     yield from ("/".join(parts[start:]) for start in range(max(1, len(parts) - _DEEPEST), len(parts)))
