@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.data.image import suffixes_of
-from ctnet.files import POINTER, read_file
+from ctnet.files import POINTER, read_file, require_file
 from ctnet.limits import TEXT_BYTES, parse_json
 
 EXPORT = "export it as COCO, YOLO or Pascal VOC from the tool that wrote it"
@@ -25,6 +25,7 @@ def recognise(path: Path) -> tuple[str, str] | None:
         found = ((file, recognise(file)) for file in inside)
         return next(((f"{what} ({file.name})", hint) for file, (what, hint) in ((f, r) for f, r in found if r)), None)
     try:
+        require_file(path)
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError:
