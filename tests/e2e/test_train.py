@@ -36,7 +36,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
         assert (out / name).stat().st_size > 0, name
     assert list((out / "tensorboard").glob("events*"))
     assert "learning rate" in stderr
-    assert "the size head starts from the median box" in stderr
+    assert "size head starts from the median box" in stderr
     assert "the effective batch is 4" in stderr
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]

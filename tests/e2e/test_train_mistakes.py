@@ -12,7 +12,7 @@ from tiny import TINY, edit, file_names, train_file, val_file
 def test_weights_that_explode_end_the_run_with_the_batch_on_disk(ctnet, small_set, tmp_path):
     wild = (
         "--lr",
-        "1e30",
+        "1e6",
         "optimizer.name=sgd",
         "optimizer.clip_norm=0",
         "schedule.warmup=0",
@@ -120,7 +120,7 @@ def test_a_broken_validation_file_is_an_error_and_leaves_no_folder(ctnet, small_
 def test_a_log_that_cannot_be_written_ends_the_run_with_its_exit_code(ctnet, small_set, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "env.json").write_text('{"schema": "ctnet.env/1"}')
-    (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
+    (tmp_path / "run" / "log.jsonl").mkdir()
     code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY)
     assert (code, "cannot write the file" in stderr, "log.jsonl" in stderr) == (4, True, True), stderr
 
@@ -147,6 +147,6 @@ def test_a_finished_run_is_left_as_it_is(ctnet, small_set, tmp_path):
     assert ctnet("train", "--data", small_set, "--max-steps", 2, "--out", out, *TINY)[0] == 0
     before = (out / "summary.json").read_text()
     code, stdout, stderr = ctnet("train", "--resume", out, "--json")
-    assert (code, "already complete at step" in stderr) == (0, True), stderr
+    assert (code, "complete since step" in stderr) == (0, True), stderr
     assert json.loads(stdout) == json.loads(before)
     assert (out / "summary.json").read_text() == before
