@@ -17,7 +17,8 @@ LAYERS = [
     {"_version", "terminal", "parent"},
     {"distribution"},
     {"errors"},
-    {"limits", "lock", "precision"},
+    {"limits", "precision"},
+    {"lock"},
     {"types", "files"},
     {"config"},
     {"ops"},
@@ -136,6 +137,8 @@ def test_files_and_functions_stay_small(trees):
         for path in everything
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        # a generator of cases in the tests is a table
+        and not ("tests" in path.parts and any(isinstance(inner, ast.Yield) for inner in ast.walk(node)))
         and (length := node.end_lineno - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
     ] == []
 

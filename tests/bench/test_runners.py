@@ -13,8 +13,8 @@ from ctnet.detect.opening import load_detector
 @pytest.fixture(params=["small.safetensors", "small.pt2"])
 def runner(request, small_files, images):
     file = small_files / request.param
-    recipe = open_subject(None, file, None).recipe
-    return InferenceRunner(Entry("torch", file, "cpu", "fp32", recipe, images))
+    recipe = open_subject(None, file, None, trust=True).recipe
+    return InferenceRunner(Entry("torch", file, "cpu", "fp32", recipe, images, trust=True))
 
 
 def test_the_stages_are_what_a_detector_does(runner, small_files):

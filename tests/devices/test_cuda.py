@@ -144,7 +144,7 @@ def test_a_triton_that_breaks_is_the_reference_with_its_first_line(monkeypatch):
 
     monkeypatch.setattr(trial, "run", fail)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for capability, reason in (((9, 0), "RuntimeError: Failed to find C compiler."), ((7, 5), "the card has 7.5")):
+    for capability, reason in (((9, 0), "RuntimeError: Failed to find C compiler."), ((7, 5), "the GPU has 7.5")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda found=capability: found)
         told = cuda.device().register_kernels()
         assert set(told) == set(REQUIRED)

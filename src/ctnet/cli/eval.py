@@ -82,17 +82,8 @@ def evaluate_command(
     from ctnet.eval.report import evaluation_document
 
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
-    detector, settings = open_for_test(
-        weights,
-        device,
-        precision,
-        requested,
-        compile=compile,
-        config=config,
-        allow_partial=allow_partial,
-        trust=trust,
-        verify=verify,
-    )
+    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
+    detector, settings = open_for_test(weights, device, precision, requested, **loading)
     annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
     metrics, detections, more = _score(detector, annotation_set, settings, workers)

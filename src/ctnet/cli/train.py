@@ -149,10 +149,8 @@ def train(
     with reporting() as rank_info:
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
-            _launch(
-                (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), rank_info, device, recipe, out, run
-            )
-            return
+            plan = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
+            return _launch(plan, rank_info, device, recipe, out, run)
         if recipe is None:
             start = _resumed(run, data, epochs, max_steps, accept_changed_data, profile)
         else:

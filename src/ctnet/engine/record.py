@@ -55,7 +55,9 @@ class Record:
         if not self._on_device:
             return
         names = list(self._on_device[0])
-        steps = torch.stack([torch.stack([losses[name] for name in names]) for losses in self._on_device]).tolist()
+        steps = (
+            torch.stack([torch.stack([losses[name] for name in names]) for losses in self._on_device]).cpu().tolist()
+        )
         self._on_device = []
         for values in steps:
             losses = dict(zip(names, values, strict=True))

@@ -16,6 +16,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0
+        self._ending = False
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -27,13 +28,15 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
+        for number, handler in self._previous.items() if not self._ending else ():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
+        if not self.number:
+            self.number = number
+        elif not self._ending:  # further signals are ignored, so that the process can say what is saved
+            self._ending = True
             raise KeyboardInterrupt
-        self.number = number
 
     def check(self) -> None:
         """Raise Stopped after a stop request."""
