@@ -47,7 +47,7 @@ def test_an_exported_file_is_measured_as_it_is(small_files):
     assert subject.recipe.data.image_size == (64, 96)
     assert any("its batch is 2" in note for note in subject.notes)
     assert subject.operations_per_image == open_subject("centernet_mobilenetv2", None, (64, 96)).operations_per_image
-    with pytest.raises(ConfigError, match="one size") as caught:
+    with pytest.raises(ConfigError, match="fixed input size") as caught:
         open_subject(None, small_files / "small.pt2", (64, 64), trust=True)
     assert (caught.value.facts["expected"], caught.value.facts["got"]) == ("64x96", "64x64")
     with pytest.raises(ConfigError, match="own recipe"):

@@ -52,7 +52,7 @@ def test_training_starts_from_files_of_other_projects(ctnet, small_set, tmp_path
     code, _, err = ctnet("train", "--weights", original_file("resdcn_18"), "--out", tmp_path / "a", *one)
     assert code == 0, err
     assert "177 tensors loaded" in err
-    assert "classes of the weights by name; start afresh: " in err
+    assert "classes of the weights by name; stay random: " in err
     started = torch.load(original_file("resdcn_18"), weights_only=True)["state_dict"]
     trained = read_weights(tmp_path / "a" / "checkpoints" / "best.safetensors").tensors
     assert torch.allclose(trained["neck.1.deform.weight"], started["deconv_layers.6.weight"], atol=1e-6)

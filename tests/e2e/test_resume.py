@@ -134,7 +134,8 @@ def stop_when(folder: Path, process: subprocess.Popen, number: int, condition) -
 
 def test_a_run_stopped_within_an_epoch_and_in_an_evaluation_records_what_one_undisturbed_does(small_set, tmp_path):
     """Every sum goes on: that of the log's next line, that of the epoch, the row that waits for its evaluation."""
-    settings = (*TINY, "train.log_every=4", "train.batch_size=2", "train.save_every_steps=1000", "evaluation.flip=true")
+    settings = (*TINY, "train.log_every=4", "train.batch_size=2", "train.save_every_steps=1000", "evaluation.flip=true",
+                "evaluation.test_scale=12")  # fmt: skip  # an evaluation that takes seconds
     arguments = ("--data", small_set, "--epochs", 2, *settings)
     finish(start(*arguments, "--out", tmp_path / "straight"))
     out = tmp_path / "stopped"

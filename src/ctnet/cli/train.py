@@ -136,9 +136,8 @@ def train(
     ctnet train --nproc 8 --data PATH
     """
     flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, precision)
-    files = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
     if resume is not None:
-        _refuse_changes(arguments, flags, files)
+        _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
     elif accept_changed_data:
         raise ConfigError("--accept-changed-data goes with --resume")
     if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
@@ -150,10 +149,10 @@ def train(
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
             plan = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
-            return _launch(plan, rank_info, device, recipe, out, run)
-        if recipe is None:
-            start = _resumed(run, data, epochs, max_steps, accept_changed_data, profile)
-        else:
+            _launch(plan, rank_info, device, recipe, out, run)
+            return
+        start = _resumed(run, data, epochs, max_steps, accept_changed_data, profile)
+        if recipe is not None:
             start = _new(recipe, out, weights, backbone_weights, profile, verify)
         _run_here(start, device, rank_info, timeout, as_json)
 

@@ -34,8 +34,10 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if not self.number:
             self.number = number
-        elif not self._ending:  # further signals are ignored, so that the process can say what is saved
+        elif not self._ending:
             self._ending = True
+            for further in self._previous:  # ignored to the end, so that the process can report what is saved
+                signal.signal(further, signal.SIG_IGN)
             raise KeyboardInterrupt
 
     def check(self) -> None:
