@@ -33,7 +33,7 @@ def load_detector(
     The file may be ctnet's, the original CenterNet's, mmdet's or MindSpore's; `config` names a recipe whose images
     and test settings replace those that come with it. `precision` auto takes what the device runs fast; `compile`
     makes the first batch of each size slow, the others faster. With `allow_partial` what the file lacks is random.
-    Without `verify` the checksum of ctnet's files is not compared. Exported files are told apart by suffix; `trust`
+    Without `verify` the checksum of ctnet's files is not compared. The suffix identifies exported files; `trust`
     loads exported programs that ctnet did not write here.
     Raises WeightsError when the file is unusable, DeviceUnavailable or ConfigError for the device, MissingExtra without
     the runtime, and ConfigError for options that an exported file has no use for.
