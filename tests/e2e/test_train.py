@@ -2,7 +2,6 @@
 
 import csv
 import json
-from ast import literal_eval
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -54,8 +53,15 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     picture = next((small_set / "images").rglob("*.jpg"))
     example = README.read_text().split("```python\n")[1].split("```")[0]
     with redirect_stdout(StringIO()) as printed:
-        exec(example.replace('"best.safetensors"', f'"{best}"').replace('"photo.jpg"', f'"{picture}"'))
-    assert isinstance(literal_eval(printed.getvalue()), list)
+        for name, file in (
+            ("best.safetensors", best),
+            ("photo.jpg", picture),
+            ("street.png", picture),
+            ("person", "ring"),
+        ):
+            example = example.replace(f'"{name}"', f'"{file}"')
+        exec(example)
+    assert printed.getvalue().count("Detections(") == 2
     code, stdout, stderr = ctnet("eval", "--weights", best, "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["metrics"]["AP"] == pytest.approx(summary["AP"], abs=1e-6)

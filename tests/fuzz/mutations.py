@@ -8,6 +8,7 @@ import json
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -285,7 +286,8 @@ def zipped(inside: Mutation, suffix: str) -> Mutation:
 
 def write_zip(entries: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as archive:
+    with zipfile.ZipFile(stream, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that comes twice is one of the mutations
         for name, body in entries:
             archive.writestr(zipfile.ZipInfo(name or "x", (1980, 1, 1, 0, 0, 0)), body, method)
     return stream.getvalue()

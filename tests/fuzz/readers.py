@@ -324,6 +324,11 @@ def _read_environment(path: Path) -> None:
         pass
 
 
+def _read_end(path: Path) -> None:
+    if _read_summary(path.parent, 6) is None:
+        raise DataError("no summary of that step")
+
+
 def _settings() -> Iterator[bytes]:
     for text in (
         "optimizer.lr=5e-4",
@@ -387,8 +392,7 @@ READERS = (
     Reader("last.pt", _states, mutations.zipped(mutations.pickled, ".pkl"), _read_last, "checkpoints/last.pt", 30),
     Reader("metrics.csv", lambda: [METRICS], mutations.csv_words, _read_metrics, "metrics.csv", 20, _around_run),
     Reader("env.json", lambda: [ENVIRONMENT], mutations.json_tree, _read_environment, "env.json", 10),
-    Reader("summary.json", lambda: [SUMMARY], mutations.json_tree, lambda p: _read_summary(p.parent, 6),
-            "summary.json", 10),
+    Reader("summary.json", lambda: [SUMMARY], mutations.json_tree, _read_end, "summary.json", 10),
     Reader("bench-baseline", lambda: [json.dumps(BASELINE).encode()], mutations.json_tree, _read_baseline,
             "bench.json", 40),
     Reader("bench-curves", _curves, mutations.json_tree,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,7 +115,7 @@ def _wrong_part(content: Mapping[str, Any]) -> str | None:
             return f"rows.{number}"
         for name, kinds in _ROW.items():
             value = row.get(name, ...)
-            if type(value) not in kinds or (name == "images_per_s" and value is not None and not 0 < value < math.inf):
+            if type(value) not in kinds or (name == "images_per_s" and value is not None and not 1e-12 < value < 1e12):
                 return f"rows.{number}.{name}"
     return None
 
