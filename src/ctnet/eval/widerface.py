@@ -110,7 +110,9 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, DataError):
             raise DataError(
-                "the file is not a WIDER FACE ground truth", file=self._path, got=f"{type(error).__name__}: {error}"[:200]
+                "the file is not a WIDER FACE ground truth",
+                file=self._path,
+                got=f"{type(error).__name__}: {error}"[:200],
             ) from None
 
 
@@ -126,7 +128,9 @@ def read_results(folder: Path, images: Sequence[Image]) -> dict[Image, Float64]:
         if path.is_file():
             found[event, name] = _read_result(path)
     if not found:
-        raise DataError("no image has a result", folder=folder, looked_for=f"{'/'.join(images[0])}.txt" if images else None)
+        raise DataError(
+            "no image has a result", folder=folder, looked_for=f"{'/'.join(images[0])}.txt" if images else None
+        )
     return found
 
 
