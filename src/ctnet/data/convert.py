@@ -37,9 +37,9 @@ def convert(
 
     `source` is the layout that the set must be in; "auto" takes any, "xyxy" takes the boxes of a COCO file for
     corners. Images are copied; with `link` they are hard links, or symbolic ones across disks. Crowd regions exist in
-    COCO alone, key points in COCO and YOLO: in other layouts they are left out, which `warn` gets as a sentence. Raises ConfigError when `out`
-    holds something or a layout is unknown, DataError when the data is in another layout or an image is missing,
-    StorageError.
+    COCO alone, key points in COCO and YOLO: in other layouts they are left out, which `warn` gets as a sentence. Raises
+    ConfigError when `out` holds something or a layout is unknown, DataError when the data is in another layout or an
+    image is missing, StorageError.
     """
     path = Path(path).expanduser()
     require_new_folder(out)

@@ -177,7 +177,7 @@ def widerface_ap(faces: WiderFaces, predictions: Mapping[Image, Float64], iou: f
 
 @dataclass(frozen=True)
 class _Hits:
-    """Every prediction on an image with faces: its score in 0..1, the face it overlaps (-1: none), and if it is first."""
+    """Each prediction on an image with faces: score in 0..1, the face it overlaps (-1: none), if it is the first."""
 
     scores: Float64
     face: NDArray[np.int64]

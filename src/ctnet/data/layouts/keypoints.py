@@ -65,12 +65,6 @@ def person_schema(names: Sequence[str] = tuple(_PERSON)) -> KeypointSchema:
     return schema_of(names, joined)
 
 
-FACE = schema_of(_FACE)
-"""the five landmarks of a face; left is the left side of an upright face in the image, as in WIDER FACE's landmarks"""
-PERSON = person_schema()
-"""COCO's seventeen points of a person; left is the person's own left"""
-
-
 def unnamed_schema(count: int, category: str = "", mirrored: Sequence[int] | None = None) -> KeypointSchema:
     """Return the schema of so many points whose file gives no names.
 
@@ -100,6 +94,12 @@ def _words(name: str) -> tuple[str, ...]:
     """Return the words of a name in lower case; a left or right that begins or ends it is one of them."""
     apart = re.sub(r"(?i)^(left|right)|(left|right)$", lambda found: f" {found.group()} ", name)
     return tuple(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+", apart))
+
+
+FACE = schema_of(_FACE)
+"""the five landmarks of a face; left is the left side of an upright face in the image, as in WIDER FACE's landmarks"""
+PERSON = person_schema()
+"""COCO's seventeen points of a person; left is the person's own left"""
 
 
 def pairs_of(mirrored: Sequence[int]) -> tuple[tuple[int, int], ...]:
