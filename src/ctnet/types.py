@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
@@ -58,6 +58,35 @@ class KeypointSchema:
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
         return order
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what files of weights hold; `config.metadata` reads and checks it."""
+        return asdict(self)
+
+
+PERSON = KeypointSchema(
+    names=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+        "right_ankle",
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    skeleton=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
+        0.089, 0.089,
+    ),
+)  # fmt: skip
+"""COCO's key points of a person"""
+FACE = KeypointSchema(
+    names=("left_eye", "right_eye", "nose", "left_mouth", "right_mouth"),
+    flip_pairs=((0, 1), (3, 4)),
+    skeleton=((0, 2), (1, 2), (2, 3), (2, 4), (3, 4)),
+)
+"""the landmarks of a face in WIDER FACE's annotations"""
 
 
 class _Rows:

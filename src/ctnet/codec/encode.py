@@ -72,6 +72,17 @@ def draw_centers(centers: Centers, num_classes: int) -> Float32:
     return heatmap
 
 
+def draw_points(centers: Centers, places: Float32, labelled: NDArray[np.bool_]) -> Float32:
+    """Return heatmaps (P,H,W) float32 of key points at `places` (N,P,2) in cells; their radii are those of the objects.
+
+    Only points are drawn that are `labelled` (N,P) and of an object that is drawn.
+    """
+    heatmaps = np.zeros((places.shape[1], *centers.map_hw), np.float32)
+    owner, point = np.nonzero(labelled & centers.drawn[:, None])
+    draw_gaussians(heatmaps, point, places[owner, point].astype(np.int64), centers.radii[owner])
+    return heatmaps
+
+
 def clip_to_cells(boxes: Float32, map_hw: MapSize) -> tuple[Float32, NDArray[np.bool_]]:
     """Return CenterNet's boxes, clipped to the first and last cell's corner, and which of them have area left."""
     last = np.array([map_hw[1] - 1, map_hw[0] - 1] * 2, np.float32)

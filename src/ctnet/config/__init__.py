@@ -1,7 +1,7 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.change import changed
-from ctnet.config.families import CenterNetLoss, CenterNetModel, Loss, Model
+from ctnet.config.families import CenterFaceModel, CenterNetLoss, CenterNetModel, Loss, Model, PoseLoss, settings_of
 from ctnet.config.load import (
     DEFAULT_RECIPE,
     DEMO_RECIPE,
@@ -28,6 +28,7 @@ __all__ = [
     "DEMO_RECIPE",
     "FINE_TUNING_RECIPE",
     "Augment",
+    "CenterFaceModel",
     "CenterNetLoss",
     "CenterNetModel",
     "Data",
@@ -37,6 +38,7 @@ __all__ = [
     "Loss",
     "Model",
     "Optimizer",
+    "PoseLoss",
     "Recipe",
     "Schedule",
     "StateMetadata",
@@ -49,4 +51,5 @@ __all__ = [
     "recipe_from_dict",
     "recipe_names",
     "recipe_titles",
+    "settings_of",
 ]

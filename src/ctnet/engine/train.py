@@ -143,6 +143,8 @@ def resume(
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
             raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+        if train_set.keypoints != about.keypoints:
+            raise DataError("the data set's key points have changed since the run began", file=train_set.source)
         sets = _named(recipe, train_set, val_set)
         difference = world.broadcast_from_rank0(lambda: require_same_data(folder, sets, accept=accept_changed_data))
         if difference:

@@ -123,7 +123,8 @@ class Validation:
         if not self.world.leads:
             return
         info = {"metrics": numbers, "step": state.step, "protocol": self.protocol}
-        weights = Weights(state.evaluated_network.state_dict(), self.recipe, self.categories, info)
+        tensors, keypoints = state.evaluated_network.state_dict(), state.family.keypoints
+        weights = Weights(tensors, self.recipe, self.categories, info, keypoints=keypoints)
         save_weights(folder / "checkpoints" / "best.safetensors", weights)
 
     def report(self, state: TrainingState, folder: Path) -> Path | None:

@@ -164,8 +164,9 @@ def about_export(weights: Weights, options: ExportOptions) -> About:
         values |= {"evaluation.flip": False}
     adapted = recipe_from_dict(changed(recipe, values).model_dump(), "export")
     return About(
-        adapted, weights.categories, options.output, options.batch, size, options.precision, dict(weights.info)
-    )
+        adapted, weights.categories, options.output, options.batch, size, options.precision, dict(weights.info),
+        keypoints=weights.keypoints,
+    )  # fmt: skip
 
 
 class _Reference(nn.Module):

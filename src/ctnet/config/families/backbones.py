@@ -63,7 +63,7 @@ BACKBONES: dict[str, Backbone] = {
         foreign={"centernet": "centernet_names:hourglass_pairs"},
     ),
     "mobilenetv2": Backbone(
-        "mobilenet:build_mobilenetv2", _at_strides_4_to_32(24, 32, 96, 320), frozenset({"neck_channels"})
+        "mobilenet:build_mobilenetv2", _at_strides_4_to_32(24, 32, 96, 320), frozenset({"neck_channels", "relu6"})
     ),
 }
 
