@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.data.layouts.keypoints import FACE, category_fields
-from ctnet.data.scene import Drawn, Generator, apart, canvas, fill, finish, outline_box, soft_color
+from ctnet.data.layouts.keypoints import category_fields
+from ctnet.data.scene import Drawn, Generator, apart, canvas, fill, finish, hidden_by, outline_box, soft_color
+from ctnet.types import FACE
 
-CATEGORIES = [{"id": 1, "name": "face", **category_fields(FACE)}]
+CATEGORIES = [{"id": 1, "name": "face", **category_fields(replace(FACE, sigmas=(0.05,) * 5))}]
 
 _COUNTS = np.array([0.04, 0.2, 0.26, 0.22, 0.14, 0.14])
 """probability of 0, 1, ... 5 faces in an image"""
@@ -55,7 +56,11 @@ def render_faces(generator: Generator, size: tuple[int, int]) -> tuple[NDArray[n
             if apart(pose.middle, tall, [(p.middle, 2 * p.half[1]) for p in poses]):
                 poses.append(pose)
                 break
-    drawn = [_draw_face(generator, image, pose) for pose in sorted(poses, key=lambda pose: pose.half[1])]
+    drawn: list[Drawn] = []
+    for pose in sorted(poses, key=lambda pose: pose.half[1]):
+        before = image.copy()
+        face = _draw_face(generator, image, pose)
+        drawn = [*hidden_by((image != before).any(-1), drawn), face]
     return finish(generator, image), drawn
 
 

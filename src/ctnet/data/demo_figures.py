@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.data.layouts.keypoints import PERSON, category_fields, person_schema
-from ctnet.data.scene import Drawn, Generator, apart, canvas, fill, finish, outline_box, soft_color
+from ctnet.data.layouts.keypoints import category_fields, part_of_person
+from ctnet.data.scene import Drawn, Generator, apart, canvas, fill, finish, hidden_by, outline_box, soft_color
+from ctnet.types import PERSON
 
 JOINTS = range(8, 18)
 """how many joints a set may label; an odd number includes the nose"""
@@ -34,7 +35,7 @@ def joint_names(joints: int = DEFAULT_JOINTS) -> tuple[str, ...]:
 
 def categories(joints: int = DEFAULT_JOINTS) -> list[dict[str, Any]]:
     """Return the category of a set that labels so many joints."""
-    return [{"id": 1, "name": "person", **category_fields(person_schema(joint_names(joints)))}]
+    return [{"id": 1, "name": "person", **category_fields(part_of_person(joint_names(joints)))}]
 
 
 class _Limb(NamedTuple):
@@ -65,7 +66,6 @@ def render_figures(
     _clutter(generator, image)
     placed: list[tuple[NDArray[np.float64], float]] = []
     drawn: list[Drawn] = []
-    masks: list[NDArray[np.bool_]] = []
     for _ in range(int(generator.choice(len(_COUNTS), p=_COUNTS))):
         for _ in range(20):
             tall = min(size) * _HEIGHTS[0] * (_HEIGHTS[1] / _HEIGHTS[0]) ** generator.uniform()
@@ -80,9 +80,7 @@ def render_figures(
                 placed.append((middle, tall))
                 there = {name: point + shift for name, point in body.items()}
                 mask, one = _draw(generator, image, there, tall, joint_names(joints))
-                drawn = [_hidden(earlier, seen, mask) for earlier, seen in zip(drawn, masks, strict=True)]
-                masks = [seen & ~mask for seen in masks] + [mask]
-                drawn.append(one)
+                drawn = [*hidden_by(mask, drawn), one]
                 break
     return finish(generator, image), drawn
 
@@ -179,15 +177,6 @@ def _face(
         (_disc(at["nose"], max(1.0, 0.012 * tall)), np.array([70.0, 90, 190])),
         (mouth, np.array([60.0, 50, 150])),
     ]
-
-
-def _hidden(earlier: Drawn, seen: NDArray[np.bool_], mask: NDArray[np.bool_]) -> Drawn:
-    """Return the object with the joints that a nearer figure covers marked as hidden."""
-    assert earlier.keypoints is not None
-    points = earlier.keypoints.copy()
-    x, y = points[:, :2].round().astype(int).clip(0, np.array(mask.shape)[::-1] - 1).T
-    points[(points[:, 2] == 2) & mask[y, x], 2] = 1
-    return earlier._replace(keypoints=points)
 
 
 def _clutter(generator: Generator, image: NDArray[np.uint8]) -> None:

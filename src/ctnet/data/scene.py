@@ -67,3 +67,15 @@ def apart(
 ) -> bool:
     """Return whether an object keeps its distance from all others, a share of the mean of both sides."""
     return all(np.hypot(*(middle - other)) >= share * (side + their) / 2 for other, their in others)
+
+
+def hidden_by(mask: NDArray[np.bool_], objects: Sequence[Drawn]) -> list[Drawn]:
+    """Return the objects with the key points that something nearer covers, (H,W), marked as hidden."""
+    changed = []
+    for one in objects:
+        assert one.keypoints is not None
+        points = one.keypoints.copy()
+        x, y = points[:, :2].round().astype(int).clip(0, np.array(mask.shape)[::-1] - 1).T
+        points[(points[:, 2] == 2) & mask[y, x], 2] = 1
+        changed.append(one._replace(keypoints=points))
+    return changed

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ctnet.data.box_form import MARGIN_PX
 from ctnet.data.checks.entries import Tables
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.layouts.keypoints import FACE
+from ctnet.types import FACE
 
 _FEW = 10  # objects that show left and right; fewer prove nothing
 

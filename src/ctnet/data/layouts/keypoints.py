@@ -9,36 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.types import AnnotationSet, Float32, KeypointSchema
+from ctnet.types import FACE, PERSON, AnnotationSet, Float32, KeypointSchema
 
-_PERSON = [
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-]
-_PERSON_SKELETON = (
-    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
-    (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
-)  # fmt: skip
-_PERSON_SIGMAS = (
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
-    0.089,
-)  # fmt: skip
-_FACE = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _LARGEST = 1e9
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
@@ -50,18 +22,18 @@ def schema_of(
 
     Points that are all COCO's points of a person have COCO's sigmas unless others are given.
     """
-    if sigmas is None and set(names) <= set(_PERSON):
-        sigmas = [_PERSON_SIGMAS[_PERSON.index(name)] for name in names]
+    if sigmas is None and PERSON.sigmas and set(names) <= set(PERSON.names):
+        sigmas = [PERSON.sigmas[PERSON.names.index(name)] for name in names]
     joined = tuple((int(a), int(b)) for a, b in skeleton)
     return KeypointSchema(
         tuple(names), flip_pairs(names), joined, None if sigmas is None else tuple(map(float, sigmas))
     )
 
 
-def person_schema(names: Sequence[str] = tuple(_PERSON)) -> KeypointSchema:
-    """Return the schema of COCO's points of a person, or of those of these names, in that order."""
-    places = {_PERSON.index(name): place for place, name in enumerate(names)}
-    joined = [(places[a], places[b]) for a, b in _PERSON_SKELETON if a in places and b in places]
+def part_of_person(names: Sequence[str]) -> KeypointSchema:
+    """Return the schema of those of COCO's points of a person that have these names, in that order."""
+    places = {PERSON.names.index(name): place for place, name in enumerate(names)}
+    joined = [(places[a], places[b]) for a, b in PERSON.skeleton if a in places and b in places]
     return schema_of(names, joined)
 
 
@@ -94,12 +66,6 @@ def _words(name: str) -> tuple[str, ...]:
     """Return the words of a name in lower case; a left or right that begins or ends it is one of them."""
     apart = re.sub(r"(?i)^(left|right)|(left|right)$", lambda found: f" {found.group()} ", name)
     return tuple(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+", apart))
-
-
-FACE = schema_of(_FACE)
-"""the five landmarks of a face; left is the left side of an upright face in the image, as in WIDER FACE's landmarks"""
-PERSON = person_schema()
-"""COCO's seventeen points of a person; left is the person's own left"""
 
 
 def pairs_of(mirrored: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ctnet.data.image import IMAGE_SUFFIXES
 from ctnet.data.image_size import read_image_size
-from ctnet.data.layouts.keypoints import FACE, stacked_points
+from ctnet.data.layouts.keypoints import stacked_points
 from ctnet.data.layouts.layout import SplitFiles, Tolerate, by_split
 from ctnet.data.layouts.names import ImageFinder, plain_path
 from ctnet.data.layouts.records import Records
@@ -20,7 +20,7 @@ from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.files import read_file, require_file
 from ctnet.limits import TEXT_BYTES
-from ctnet.types import AnnotationSet, Category, Float32
+from ctnet.types import FACE, AnnotationSet, Category, Float32
 
 CATEGORIES = (Category(1, "face"),)
 _LISTS = ("wider_face_{split}_bbx_gt.txt", "wider_face_{split}_filelist.txt")
