@@ -188,8 +188,8 @@ class AnnotationSet:
 
 
 def flat_points(points: Float32) -> list[float]:
-    """Return points (P,2) as COCO's results have them: x, y, 1 of each."""
-    return [value for x, y in points.astype(np.float64).tolist() for value in (x, y, 1)]
+    """Return points (P,2) as COCO's results have them: x, y (0.01 pixel) and 1 of each."""
+    return [value for x, y in points.astype(np.float64).round(2).tolist() for value in (x, y, 1)]
 
 
 def _package(name: str) -> Any:

@@ -54,3 +54,9 @@ cases = {case["name"]: {k: case[k] for k in ("stride", "padding", "dilation")}
 decode = {c["name"]: {k: c.get(k) for k in ("args", "scales", "flip", "nms", "keep", "fix_res_input_hw", "thresh")}
           for c in json.loads((FULL / "decode.json").read_text()) if "name" in c}  # fmt: skip
 (HERE / "cases.json").write_text(json.dumps({"dcn_op": cases, "decode": decode}) + "\n")
+steps = np.load(FULL / "widerface_steps.npz")
+np.savez_compressed(HERE / "widerface_steps.npz", **steps)
+scored = np.load(FULL / "pose" / "mp_eval.npz")
+unused = ("oks", "det_rows", "det_image", "precision_all", "recall", "thresholds")
+kept = {key.removeprefix("eval_a/"): value for key, value in scored.items() if key.split("/")[1] not in unused}
+np.savez_compressed(HERE / "keypoint_eval.npz", **kept)

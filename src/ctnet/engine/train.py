@@ -32,6 +32,7 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.eval.scorer import scorer_of
 from ctnet.families import family_of
 from ctnet.files import read_file, write_file
 from ctnet.limits import TEXT_BYTES, parse_json
@@ -255,7 +256,8 @@ def _build(
     family = family_of(recipe, train_set.keypoints)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
-    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
+    scorer = scorer_of(family, val_set)
+    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers, scorer)
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(

@@ -8,21 +8,27 @@ are taken at 1000 equally spaced scores.
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.errors import DataError
-from ctnet.files import write_file
+from ctnet.errors import DataError, listed
+from ctnet.files import path_component, read_file, write_file
+from ctnet.limits import TEXT_BYTES, Limit
+from ctnet.types import AnnotationSet, Category, Detections
 
 Float64 = NDArray[np.float64]
 SETTINGS = ("easy", "medium", "hard")
 THRESHOLDS = 1000
 GROUND_TRUTH = "wider_face_val.mat"
+
+MAT_BYTES = Limit(256 << 20, "bytes in a .mat file")
 
 Image = tuple[str, str]
 """event and name of an image, such as ("0--Parade", "0_Parade_marchingband_1_465")"""
@@ -38,7 +44,10 @@ class WiderFaces:
 
 
 class WiderResult(NamedTuple):
-    """AP (0..1) by setting, NaN where nothing was found; images without a result; faces that count, by setting."""
+    """AP (0..1) by setting, NaN where nothing was found or nothing counts; images without a result; faces by setting.
+
+    The faces are those that count.
+    """
 
     ap: Mapping[str, float]
     missing: tuple[Image, ...]
@@ -53,8 +62,8 @@ def read_ground_truth(folder: Path) -> WiderFaces:
     path = folder / GROUND_TRUTH
     content = _read_mat(path, ("event_list", "file_list", "face_bbx_list"))
     with _explained(path):
-        events = [str(event[0][0]) for event in content["event_list"]]
-        names = [[str(name[0][0]) for name in files[0]] for files in content["file_list"]]
+        events = [path_component(str(event[0][0])) for event in content["event_list"]]
+        names = [[path_component(str(name[0][0])) for name in files[0]] for files in content["file_list"]]
         boxes = [[_boxes(image[0]) for image in event[0]] for event in content["face_bbx_list"]]
         images = tuple((event, name) for event, files in zip(events, names, strict=True) for name in files)
         flat = tuple(image for event in boxes for image in event)
@@ -80,7 +89,7 @@ def _counted(path: Path, boxes: Sequence[Float64]) -> tuple[NDArray[np.bool_], .
 
 def _boxes(array: Any) -> Float64:
     boxes = np.asarray(array, np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
         raise ValueError(f"boxes of shape {boxes.shape}")
     return boxes
 
@@ -89,9 +98,13 @@ def _read_mat(path: Path, keys: Sequence[str]) -> Mapping[str, Any]:
     from scipy.io import loadmat
 
     if not path.is_file():
-        raise DataError("the WIDER FACE ground truth is incomplete", missing=path)
-    with _explained(path):
-        content: Mapping[str, Any] = loadmat(path, variable_names=list(keys))
+        raise DataError(
+            "the WIDER FACE ground truth is incomplete", missing=path,
+            hint=f"the folder needs {GROUND_TRUTH} and wider_easy_val.mat, wider_medium_val.mat, wider_hard_val.mat",
+        )  # fmt: skip
+    with _explained(path), warnings.catch_warnings():
+        warnings.simplefilter("error")  # scipy warns of a damaged file and goes on
+        content: Mapping[str, Any] = loadmat(io.BytesIO(read_file(path, MAT_BYTES)), variable_names=list(keys))
         absent = [key for key in keys if key not in content]
         if absent:
             raise ValueError(f"it has no {', '.join(absent)}")
@@ -135,7 +148,10 @@ def read_results(folder: Path, images: Sequence[Image]) -> dict[Image, Float64]:
 
 
 def _read_result(path: Path) -> Float64:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[2:]
+    try:
+        lines = read_file(path, TEXT_BYTES).decode("utf-8", "replace").splitlines()[2:]
+    except OSError as error:
+        raise DataError("cannot read a result", file=path, got=error.strerror) from None
     rows = []
     for number, line in enumerate(lines, 3):
         if not line.strip():
@@ -157,16 +173,18 @@ def write_result(folder: Path, image: Image, rows: Float64) -> None:
     write_file(folder / image[0] / f"{image[1]}.txt", f"{image[1]}\n{len(ordered)}\n{text}".encode())
 
 
-def widerface_ap(faces: WiderFaces, predictions: Mapping[Image, Float64], iou: float = 0.5) -> WiderResult:
+def widerface_ap(
+    faces: WiderFaces, predictions: Mapping[Image, Float64], iou: float = 0.5, *, skip_missing: bool = False
+) -> WiderResult:
     """Return the AP of predictions (N,5) x, y, width, height, score in each setting.
 
     A face is found by the strongest prediction that overlaps it most and by at least `iou` (the benchmark's 0.5; many
-    ports were measured at 0.4). Faces of images without an entry in `predictions` do not count, as in the published
-    code; these images are returned. Order and scale of the scores do not matter.
+    ports were measured at 0.4). Images without an entry in `predictions` are returned; their faces are missed, or, with
+    `skip_missing`, do not count, as in the code of those ports. Order and scale of the scores do not matter.
     """
     missing = tuple(image for image in faces.images if image not in predictions)
-    hits = _Hits.collect(faces, predictions, iou)
-    present = [index for index, image in enumerate(faces.images) if image in predictions]
+    hits = _Hits.collect(faces, predictions, iou, skip_missing=skip_missing)
+    present = [i for i, image in enumerate(faces.images) if image in predictions or not skip_missing]
     ap, count = {}, {}
     for setting, rows in faces.counted.items():
         flags = np.concatenate([rows[index] for index in present] or [np.zeros(0, bool)])
@@ -184,11 +202,13 @@ class _Hits:
     first: NDArray[np.bool_]
 
     @classmethod
-    def collect(cls, faces: WiderFaces, predictions: Mapping[Image, Float64], iou: float) -> _Hits:
+    def collect(
+        cls, faces: WiderFaces, predictions: Mapping[Image, Float64], iou: float, *, skip_missing: bool
+    ) -> _Hits:
         everything = [rows[:, 4] for rows in predictions.values() if len(rows)]
         low = min((float(scores.min()) for scores in everything), default=0.0)
         spread = max((float(scores.max()) for scores in everything), default=0.0) - low
-        parts = list(_matches(faces, predictions, iou))
+        parts = list(_matches(faces, predictions, iou, skip_missing=skip_missing))
         if not parts:
             return cls(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
         scores, face, first = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -211,15 +231,15 @@ class _Hits:
 
 
 def _matches(
-    faces: WiderFaces, predictions: Mapping[Image, Float64], iou: float
+    faces: WiderFaces, predictions: Mapping[Image, Float64], iou: float, *, skip_missing: bool
 ) -> Iterator[tuple[Float64, NDArray[np.int64], NDArray[np.bool_]]]:
     """Yield scores, indices of overlapped faces and first hits of each image that has both faces and predictions."""
     start = 0
     for image, boxes in zip(faces.images, faces.boxes_xywh, strict=True):
         rows = predictions.get(image)
-        if rows is None:
+        if rows is None and skip_missing:
             continue
-        if len(rows) and len(boxes):
+        if rows is not None and len(rows) and len(boxes):
             rows = rows[np.argsort(-rows[:, 4], kind="stable")]
             overlap = overlaps(rows[:, :4], boxes)
             best = overlap.argmax(1)
@@ -247,3 +267,51 @@ def _area(recall: Float64, precision: Float64) -> float:
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.flatnonzero(recall[1:] != recall[:-1])
     return float(((recall[steps + 1] - recall[steps]) * envelope[steps + 1]).sum())
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fixed": {"image_size": "800", "keep_res": False, "flip": False, "scales": "1", "nms": "none"},
+    "original": {"keep_res": True, "flip": False, "scales": "1", "nms": "none"},
+    "multiscale": {"keep_res": True, "flip": True, "scales": "0.8,1,1.2,1.4", "nms": "soft"},
+}
+"""test settings under which CenterFace was published: fitted into 800 x 800; at the image's own size; at four sizes,
+each with its mirror image"""
+
+
+def find_images(annotation_set: AnnotationSet, faces: WiderFaces) -> tuple[AnnotationSet, dict[int, Image]]:
+    """Return those images of a set that the ground truth has, and what it calls them, by image id.
+
+    They are found by folder and name, else by name alone. Raises DataError when the ground truth has none of them.
+    """
+    by_name: dict[str, list[Image]] = {}
+    for image in faces.images:
+        by_name.setdefault(image[1], []).append(image)
+    known, found = set(faces.images), {}
+    for record in annotation_set.images:
+        here = (record.path.parent.name, record.path.stem)
+        named = [here] if here in known else by_name.get(record.path.stem, [])
+        if len(named) == 1:
+            found[record.id] = named[0]
+    if not found:
+        first = annotation_set.images[0].path if annotation_set.images else None
+        raise DataError(
+            "the ground truth has none of the images", data=annotation_set.source, first=first,
+            expected=f"images such as {'/'.join(faces.images[0])}.jpg" if faces.images else "images",
+        )  # fmt: skip
+    images = tuple(record for record in annotation_set.images if record.id in found)
+    return replace(annotation_set, images=images), found
+
+
+def face_label(categories: Sequence[Category]) -> int:
+    """Return the label of faces: the class `face`, or the only one. Raises DataError."""
+    named = [label for label, category in enumerate(categories) if category.name.strip().casefold() == "face"]
+    if len(named) == 1 or len(categories) == 1:
+        return named[0] if named else 0
+    raise DataError("the detector has no class face", classes=listed([category.name for category in categories]))
+
+
+def prediction_rows(found: Detections, label: int) -> Float64:
+    """Return the detections of a label as (N,5) x, y, width, height, score."""
+    faces = found.select(found.labels == label)
+    boxes = faces.boxes_xyxy.astype(np.float64)
+    return np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], faces.scores.astype(np.float64)])
