@@ -36,7 +36,9 @@ def found(boxes, points, scores=None, labels=None):
 
 def a_set(*images, schema=None, names=("person",)):
     categories = tuple(Category(i, name) for i, name in enumerate(names, 1))
-    return AnnotationSet("set.json", "val", categories, images, keypoints=schema or schema_of(["left_eye", "right_eye"]))
+    return AnnotationSet(
+        "set.json", "val", categories, images, keypoints=schema or schema_of(["left_eye", "right_eye"])
+    )
 
 
 def test_the_numbers_equal_those_of_the_original_program(golden):
@@ -111,7 +113,7 @@ def test_a_category_without_points_counts_for_boxes_alone():
         a_set(image, names=("person", "ball")), {1: found(boxes, [[[20, 20], [40, 20]], [[3, 3]] * 2], labels=[0, 1])}
     )
     assert metrics.keypoints["kpAP"] == pytest.approx(1)
-    assert metrics.AP == pytest.approx(1)
+    assert pytest.approx(1) == metrics.AP
     assert metrics.per_class["ball"]["AP"] == pytest.approx(1)
 
 
@@ -128,7 +130,8 @@ def test_sigmas_of_the_set_rule_the_similarity():
     image = record(1, [[10, 10, 110, 110]], [[[30, 30, 2], [80, 30, 2]]])
     off = {1: found([[10, 10, 110, 110]], [[[34, 30], [84, 30]]])}
     strict, lax = (
-        keypoint_metrics(a_set(image, schema=schema_of(["left_eye", "right_eye"], sigmas=[s, s])), off) for s in (0.01, 0.2)
+        keypoint_metrics(a_set(image, schema=schema_of(["left_eye", "right_eye"], sigmas=[s, s])), off)
+        for s in (0.01, 0.2)
     )
     assert strict.keypoints["kpAP"] == 0
     assert lax.keypoints["kpAP"] == pytest.approx(1)

@@ -154,7 +154,9 @@ def test_a_mat_file_of_something_else_is_named(tmp_path, change, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no mat", b"\x89HDF\r\n\x1a\n" + bytes(600), bytes(128), b"MATLAB 5.0 MAT-file" * 20])
+@pytest.mark.parametrize(
+    "content", [b"", b"no mat", b"\x89HDF\r\n\x1a\n" + bytes(600), bytes(128), b"MATLAB 5.0 MAT-file" * 20]
+)
 def test_a_file_that_is_no_mat_file_is_named(tmp_path, content):
     folder = small_truth(tmp_path / "gt")
     (folder / "wider_hard_val.mat").write_bytes(content)
