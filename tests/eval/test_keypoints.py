@@ -5,8 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ctnet.config import Recipe
+from ctnet.data.image import read_image, write_image
 from ctnet.data.layouts.keypoints import schema_of
 from ctnet.eval.keypoints import DEFAULT_SIGMA, aligned_points, keypoint_metrics, keypoint_notes, match_points
+from ctnet.eval.plots import CORRECT, TRUTH, WRONG
+from ctnet.eval.protocol import protocol_of
+from ctnet.eval.report import evaluation_document, write_report
+from ctnet.eval.scorer import KEYPOINTS
 from ctnet.types import PERSON, AnnotationSet, Category, Detections, ImageRecord
 
 
@@ -146,3 +152,27 @@ def test_points_are_chosen_by_name():
     without, warning = aligned_points(one, ours, theirs)
     assert without[1].keypoints is None
     assert "left_eye" in warning
+
+
+def test_the_report_draws_the_worst_placed_objects_first(tmp_path):
+    path = tmp_path / "a.png"
+    write_image(path, np.full((120, 160, 3), 90, np.uint8))
+    boxes = [[10, 10, 60, 60], [80, 10, 130, 60], [20, 70, 50, 110]]
+    points = [[[20, 20, 2], [40, 20, 1]], [[90, 20, 2], [0, 0, 0]], [[30, 80, 2], [40, 80, 2]]]
+    annotations = a_set(record(1, boxes, points, size=(160, 120), path=path))
+    detections = {1: found(boxes[:2], [[[20, 20], [40, 24]], [[110, 40], [5, 5]]])}
+    metrics = keypoint_metrics(annotations, detections)
+    document = evaluation_document("w", annotations, metrics, protocol_of(Recipe(), Recipe().evaluation, 1))
+    page = write_report(tmp_path / "report", annotations, detections, metrics, document, "points").read_text()
+    assert sorted(p.name for p in (tmp_path / "report" / "worst_points").iterdir()) == ["01.png", "02.png"]
+    assert page.index("annotation 1001: NME 0.566") < page.index("annotation 1000: NME 0.040")
+    assert KEYPOINTS.title in page
+    drawn = read_image(tmp_path / "report" / "worst_points" / "01.png").astype(int)
+    assert (np.abs(drawn - TRUTH).max(-1) < 30).sum() > 10
+    assert (np.abs(drawn - CORRECT).max(-1) < 30).sum() > 10
+    whole = read_image(tmp_path / "report" / "worst" / "01.png").astype(int)
+    assert (np.abs(whole - WRONG).max(-1) < 30).any()  # the error lines
+    again = keypoint_metrics(annotations, {})
+    document = evaluation_document("w", annotations, again, document["protocol"])
+    write_report(tmp_path / "report", annotations, {}, again, document, "points")
+    assert not list((tmp_path / "report" / "worst_points").iterdir())

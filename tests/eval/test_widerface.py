@@ -10,6 +10,7 @@ from ctnet.errors import DataError
 from ctnet.eval import widerface
 from ctnet.eval.widerface import WiderFaces, read_ground_truth, read_results, widerface_ap, write_result
 from ctnet.types import Category, Detections
+from widerfaces import small_truth
 
 
 def one_image(boxes, counted, image=("0--Parade", "a")):
@@ -112,23 +113,6 @@ def test_a_thousand_faces_in_one_image():
     faces = one_image(boxes, np.ones(1000))
     rows = np.column_stack([boxes, np.linspace(1, 0, 1000)])
     assert widerface_ap(faces, {faces.images[0]: rows}).ap["hard"] == pytest.approx(1, abs=1e-3)
-
-
-def small_truth(folder, event="0--Parade", name="a", faces=((1, 2, 30, 40),), chosen=(1,), **changed):
-    def cell(values):
-        array = np.empty((len(values), 1), object)
-        array[:, 0] = values
-        return array
-
-    event_list, file_list = cell([np.array([event])]), cell([cell([np.array([name])])])
-    boxes = cell([cell([np.array(faces, np.int32).reshape(-1, 4)])])
-    content = {"event_list": event_list, "file_list": file_list, "face_bbx_list": boxes, **changed}
-    folder.mkdir(exist_ok=True)
-    savemat(folder / "wider_face_val.mat", content)
-    for setting in widerface.SETTINGS:
-        picked = cell([cell([np.array(chosen, np.int32).reshape(-1, 1)])])
-        savemat(folder / f"wider_{setting}_val.mat", {"gt_list": picked})
-    return folder
 
 
 def test_a_small_ground_truth_is_read(tmp_path):
