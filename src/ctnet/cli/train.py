@@ -27,7 +27,8 @@ _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--m
 DataPath = Annotated[
     str | None,
     options.DataOption(
-        metavar="PATH", help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML (default: the demo set)"
+        metavar="PATH",
+        help="Folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, COCO .json or YAML (default: the demo set)",
     ),
 ]
 ImageSize = Annotated[
