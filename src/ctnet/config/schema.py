@@ -32,7 +32,8 @@ class Data(Section):
     """Where images come from and how they enter the network."""
 
     path: Text | None = None
-    """folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, or a YAML naming files; empty means the built-in demo set"""
+    """folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, or a YAML naming files; empty means the demo
+    set of shapes, demo:faces and demo:pose those of faces and figures"""
     train_split: Text = "train"
     """split to train on"""
     val_split: Text = "val"

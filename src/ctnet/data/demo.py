@@ -20,7 +20,7 @@ from ctnet.data.image import Image, write_image
 from ctnet.data.layouts.coco import write_coco_json
 from ctnet.data.layouts.keypoints import annotation_fields
 from ctnet.data.scene import Drawn, Generator, background, finish
-from ctnet.errors import ConfigError, StorageError
+from ctnet.errors import ConfigError, StorageError, nearest
 from ctnet.files import cache_folder
 
 CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "cross"}
@@ -38,6 +38,8 @@ _HUE_SPREAD = 24
 Mask = NDArray[np.bool_]
 
 
+KINDS = ("shapes", "faces", "pose")
+_DEMO = "demo:"  # before a kind, in place of a path
 Render = Callable[[Generator, tuple[int, int]], tuple[Image, list[Drawn]]]
 
 
@@ -51,6 +53,8 @@ class Demo(NamedTuple):
 
 def demo_of(kind: str = "shapes", joints: int | None = None) -> Demo:
     """Return the demo set `shapes`, `faces` or `pose`, the last with so many joints. Raises ConfigError."""
+    if kind not in KINDS:
+        raise ConfigError(f"no demo set is called {kind!r}", expected=" or ".join(KINDS), nearest=nearest(kind, KINDS))
     if joints is not None and (kind != "pose" or joints not in JOINTS):
         raise ConfigError(
             "joints are those of the demo set pose", got=joints, expected=f"{JOINTS.start} to {JOINTS.stop - 1}"
@@ -107,8 +111,12 @@ def write_demo(
 
 
 def data_or_demo(path: str | Path | None) -> Path:
-    """Return the path of a data set: the one given, else the demo set's. Raises StorageError."""
-    return Path(path).expanduser() if path else demo_folder()
+    """Return the path of a data set: the one given, that of the demo set `demo:KIND`, or the shapes without any.
+
+    Raises StorageError, and ConfigError for a kind that there is none of.
+    """
+    kind = str(path)[len(_DEMO) :] if path and str(path).startswith(_DEMO) else None
+    return Path(path).expanduser() if path and kind is None else demo_folder(kind or "shapes")
 
 
 def demo_folder(kind: str = "shapes") -> Path:

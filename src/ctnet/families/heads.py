@@ -262,7 +262,7 @@ def labelled_points(centers: Centers, schema: Schema) -> tuple[Float32, NDArray[
 def _numbers(values: NDArray[np.floating], labelled: NDArray[np.bool_]) -> Rows:
     """Return rows of x and y in turn, (N,2P), of points (N,P,2)."""
     numbers = np.where(labelled[..., None], values, 0).astype(np.float32)
-    return Rows(numbers.reshape(len(numbers), -1), np.repeat(labelled, 2, axis=1))
+    return Rows(numbers.reshape(len(numbers), 2 * labelled.shape[1]), np.repeat(labelled, 2, axis=1))
 
 
 def _keypoints(centers: Centers, schema: Schema) -> Rows:
