@@ -119,7 +119,8 @@ def test_another_projects_onnx_is_one_clear_message(tmp_path, ctnet, small_set):
     graph = helper.make_graph([node], "g", [value], [helper.make_tensor_value_info("y", 1, [1, 3, 64, 64])])
     onnx.save(helper.make_model(graph), tmp_path / "yolo.onnx")
     file = tmp_path / "yolo.onnx"
-    for command in (["predict", "--weights", file, small_set], ["weights", "inspect", file]):
+    image = next(small_set.rglob("*.jpg"))
+    for command in (["predict", "--weights", file, image], ["weights", "inspect", file]):
         code, _, err = ctnet(*command)
         assert code == 3
         assert "CenterFace" in err or "centerface" in err

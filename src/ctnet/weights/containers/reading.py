@@ -47,6 +47,8 @@ def read_container(path: Path) -> Container:
     else:
         load = {"torch": load_torch_zip, "torch-legacy": load_torch_legacy, "pickle": load_pickle}[kind]
         part, tensors, meta = split(load(path), path)
+    if not tensors and kind == "onnx":
+        raise no_weights(path, "an ONNX model", "of ONNX files CenterFace's published centerface.onnx is read")
     if not tensors:
         raise no_weights(path, "a file without tensors")
     for name in tensors:
