@@ -196,6 +196,19 @@ def _pickles() -> list[bytes]:
     return [pickle.dumps(arrays, protocol=p) for p in (0, 1, 2, 3, 4, 5)]
 
 
+def _onnxes() -> list[bytes]:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
+    values = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, n, 4, 4]) for name, n in (("x", 3), ("y", 2))
+    ]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[1, 1], strides=[1, 1])
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+    return [helper.make_model(graph).SerializeToString()]
+
+
 def _mindspores() -> list[bytes]:
     def value(tag: str, kind: str, dims: list[int], content: bytes) -> bytes:
         sizes = b"".join(b"\x08" + bytes([d]) for d in dims)
@@ -410,6 +423,7 @@ READERS = (
     Reader("torch-zip", _zips, mutations.zipped(mutations.pickled, ".pkl"), _read_weights, "a.pth", 80),
     Reader("torch-legacy", _legacies, mutations.pickled, _read_weights, "a.pth", 60),
     Reader("pickle", _pickles, mutations.pickled, _read_weights, "a.pkl", 70),
+    Reader("onnx", _onnxes, mutations.mutate_bytes, _read_weights, "a.onnx", 60),
     Reader("mindspore", _mindspores, mutations.mutate_bytes, _read_weights, "a.ckpt", 60),
     Reader("safetensors", _safetensors, mutations.safetensors, _read_weights, "a.safetensors", 60),
     Reader("export-about", _abouts, mutations.json_tree,

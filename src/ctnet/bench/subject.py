@@ -119,5 +119,5 @@ def _at_one_size(recipe: Recipe, image_size: tuple[int, int] | None) -> Recipe:
     content = recipe.model_dump()
     test_size = enlarged(recipe.data.image_size, recipe.evaluation.test_scale, recipe.model.size_multiple)
     content["data"]["image_size"] = image_size or test_size
-    content["evaluation"].update(keep_res=False, test_scale=1.0, scales=(1.0,), flip=False)
+    content["evaluation"].update(keep_res=False, stretch=False, test_scale=1.0, scales=(1.0,), flip=False)
     return recipe_from_dict(content, "--image-size")

@@ -47,11 +47,11 @@ def point_peaks(
 
     `logits` are (B,P,H,W). `offset` (B,2,H,W) says where in its cell a peak is; without it, in the middle.
     """
-    points = logits.shape[1]
+    shape = (-1, logits.shape[1], top_k)
     found = peaks(logits.flatten(0, 1).unsqueeze(1), top_k)
-    cells = found.cells.unflatten(0, (-1, points))
-    within = 0.5 if offset is None else gather_cells(offset.float(), cells.flatten(1)).unflatten(1, (points, -1))
-    return cell_positions(cells, logits.shape[3]) + within, found.scores.unflatten(0, (-1, points))
+    cells = found.cells.reshape(shape)
+    within = 0.5 if offset is None else gather_cells(offset.float(), cells.flatten(1)).reshape(*shape, 2)
+    return cell_positions(cells, logits.shape[3]) + within, found.scores.reshape(shape)
 
 
 def move_to_peaks(points: Tensor, boxes: Tensor, places: Tensor, probabilities: Tensor) -> Tensor:

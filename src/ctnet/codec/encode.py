@@ -135,3 +135,28 @@ def spread_size(centers: Centers) -> Float32:
         won = values >= highest[cells]
         spread[:, cells[won]] = size[index][:, None]
     return spread.reshape(2, height, width)
+
+
+def spread_points(centers: Centers, places: Float32, labelled: NDArray[np.bool_]) -> Float32:
+    """Return key points over the footprints of objects, (3P,H,W): 2P numbers, then P weights, the gaussians.
+
+    The numbers are x and y of each point in turn, measured from each cell. In a cell they are those of the highest
+    gaussian, the later of equals; weights take the maximum of all, as in the original's `dense_hp`.
+    """
+    height, width = centers.map_hw
+    count = places.shape[1]
+    drawn = np.flatnonzero(centers.drawn)
+    owner, cell, value = footprint_pixels(centers.cell_xy[drawn], centers.radii[drawn], centers.map_hw)
+    highest = np.zeros(height * width, np.float32)
+    numbers = np.zeros((count, 2, height * width), np.float32)
+    weights = np.zeros((count, height * width), np.float32)
+    for index, of_object in enumerate(drawn):
+        mine = owner == index
+        cells, values = cell[mine], value[mine]
+        won = cells[values >= highest[cells]]
+        xy = np.stack([won % width, won // width])
+        for point in np.flatnonzero(labelled[of_object]):
+            numbers[point][:, won] = places[of_object, point][:, None] - xy
+            weights[point, cells] = np.maximum(weights[point, cells], values.astype(np.float32))
+        highest[cells] = np.maximum(highest[cells], values.astype(np.float32))
+    return np.concatenate([numbers.reshape(2 * count, height, width), weights.reshape(count, height, width)])

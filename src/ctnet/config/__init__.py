@@ -1,7 +1,17 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.change import changed
-from ctnet.config.families import CenterFaceModel, CenterNetLoss, CenterNetModel, Loss, Model, PoseLoss, settings_of
+from ctnet.config.families import (
+    DEFAULT,
+    CenterFaceModel,
+    CenterNetLoss,
+    CenterNetModel,
+    Loss,
+    Model,
+    PoseLoss,
+    PoseModel,
+    settings_of,
+)
 from ctnet.config.load import (
     DEFAULT_RECIPE,
     DEMO_RECIPE,
@@ -24,6 +34,7 @@ from ctnet.config.schema import (
 )
 
 __all__ = [
+    "DEFAULT",
     "DEFAULT_RECIPE",
     "DEMO_RECIPE",
     "FINE_TUNING_RECIPE",
@@ -39,6 +50,7 @@ __all__ = [
     "Model",
     "Optimizer",
     "PoseLoss",
+    "PoseModel",
     "Recipe",
     "Schedule",
     "StateMetadata",

@@ -178,6 +178,8 @@ class Evaluation(Section):
     """images per forward pass; affects speed only"""
     keep_res: bool = False
     """keep resolution and pad; otherwise scale, keeping aspect, into image_size"""
+    stretch: bool = False
+    """stretch the image to sides that are multiples, which changes its aspect by a little"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
@@ -232,6 +234,8 @@ class Recipe(Section):
         test = self.evaluation
         if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
             raise ValueError(f"image_size x test_scale x scales must be at most {LARGEST_SIDE} pixels")
+        if test.keep_res and test.stretch:
+            raise ValueError("evaluation.keep_res and evaluation.stretch are two ways to show an image: choose one")
         if type(self.loss) is not SETTINGS[self.model.family].loss:
             raise ValueError(f"loss: {type(self.loss).__name__} is not for the family {self.model.family}")
         self.loss.check(self.model)

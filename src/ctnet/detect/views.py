@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view
+from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view, stretched_view
 from ctnet.codec.pixels import normalise
 from ctnet.config import Data, Evaluation
 
@@ -28,10 +28,13 @@ def render_views(
     """Return one rendered view of the image per test scale, its sides multiples of `multiple`."""
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
     test_hw = enlarged(image_size, settings.test_scale, multiple)
-    views = [
-        keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
-        for scale in settings.scales
-    ]
+
+    def view(scale: float) -> View:
+        if settings.stretch:
+            return stretched_view(image_hw, scale, multiple)
+        return keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
+
+    views = [view(scale) for scale in settings.scales]
     return [RenderedView(view, render_view(image_bgr, view)) for view in views]
 
 

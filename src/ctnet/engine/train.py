@@ -14,6 +14,7 @@ from ctnet.data.dataset import check_usable, has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
+from ctnet.engine.initial_norms import start_norms
 from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
@@ -39,7 +40,7 @@ from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
 from ctnet.weights.class_rows import rows_by_class
-from ctnet.weights.ctnet_file import read_state
+from ctnet.weights.ctnet_file import FOLDED, read_state
 from ctnet.weights.fit import load_for_finetuning
 from ctnet.weights.opening import open_weights
 
@@ -111,6 +112,8 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train
         )
         report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
+        if FOLDED in weights.info:
+            start_norms(state.network, recipe.data, training_samples(train_set, recipe))
     if state.average is not None:
         state.average.network.load_state_dict(state.network.state_dict())
     return sentences

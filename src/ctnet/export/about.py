@@ -75,7 +75,8 @@ def read_about(text: str | None, source: object) -> About:
     if not isinstance(content, dict) or not str(content.get("schema")).startswith(SCHEMAS):
         raise WeightsError(
             "the file does not say what it is", file=source, expected=f"metadata of {SCHEMA}",
-            hint="only files that ctnet export wrote can be evaluated: they carry classes, colours and sizes",
+            hint="only files that ctnet export wrote can be run: they carry classes, colours and sizes; of others "
+            "ctnet knows CenterFace's centerface.onnx alone",
         )  # fmt: skip
     read = read_own(ExportMetadata, content, SCHEMA, source)
     return About(

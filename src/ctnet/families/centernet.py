@@ -24,8 +24,11 @@ from ctnet.families.heads import (
     Taught,
     compare_heatmap,
     compare_over_footprints,
+    compare_points_over_footprints,
     count_footprints,
+    count_point_footprints,
     from_center,
+    spread_keypoints,
     spread_sizes,
 )
 from ctnet.losses import GUARD, box_giou_loss, count_centers, unclamped_focal_loss
@@ -156,6 +159,10 @@ class CenterNetFamily(Family):
         if head.role == "size" and self.loss.size_targets == "dense":
             head = replace(
                 head, encode_map=spread_sizes, loss=compare_over_footprints, count=count_footprints
+            )  # fmt: skip
+        if head.name == "keypoints" and getattr(self.loss, "keypoint_targets", "center") == "dense":
+            head = replace(
+                head, encode_map=spread_keypoints, loss=compare_points_over_footprints, count=count_point_footprints
             )  # fmt: skip
         if head.may_be_per_class and self.model.class_specific_size:
             head = replace(head, per="class")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctnet.codec.decode import gather_cells, select_class
-from ctnet.codec.encode import Centers, draw_centers, draw_points, spread_size
+from ctnet.codec.encode import Centers, draw_centers, draw_points, spread_points, spread_size
 from ctnet.losses import (
     cell_regression_loss,
     count_centers,
@@ -107,6 +107,14 @@ def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:
     return dense_size_loss(output, taught.map, footprint_weight(taught.targets.maps["heatmap"]), taught.divisor)
 
 
+def compare_points_over_footprints(output: Tensor, taught: Taught) -> Tensor:
+    """Return the weighted L1 of key points over whole gaussians."""
+    assert taught.map is not None
+    count = output.shape[1]
+    numbers, weights = taught.map[:, :count], taught.map[:, count:]
+    return dense_size_loss(output, numbers, weights.repeat_interleave(2, 1), taught.divisor)
+
+
 def count_footprints(name: str, targets: Targets) -> Tensor:
     """Return the weight of the cells whose size is supervised."""
     return footprint_weight(targets.maps["heatmap"]).sum()
@@ -116,6 +124,13 @@ def count_mask(name: str, targets: Targets) -> Tensor | None:
     """Return how many numbers the head's own mask has, None without one: then the family's count serves."""
     mask = targets.rows.get(f"{name}.mask")
     return None if mask is None else mask.sum().float()
+
+
+def count_point_footprints(name: str, targets: Targets) -> Tensor:
+    """Return the weight of the numbers of key points over gaussians, two each."""
+    spread = targets.maps[name]
+    weight: Tensor = spread[:, spread.shape[1] // 3 * 2 :].sum()
+    return 2 * weight
 
 
 def count_peaks(name: str, targets: Targets) -> Tensor:
@@ -147,7 +162,7 @@ def average_points_in_box(first: Tensor, mirrored: Tensor, schema: Schema) -> Te
 def _mirror_points(mirrored: Tensor, schema: Schema, width: float) -> Tensor:
     """Return the mirror image's key points as the image has them: pairs swapped, x as `width` - x."""
     assert schema is not None
-    pairs = mirrored.unflatten(1, (-1, 2))[:, schema.mirrored()]
+    pairs = mirrored.reshape(mirrored.shape[0], -1, 2, *mirrored.shape[2:])[:, schema.mirrored()]
     return torch.stack([width - pairs[:, :, 0], pairs[:, :, 1]], 2).flatten(1, 2)
 
 
@@ -286,6 +301,11 @@ def _keypoint_heatmap(centers: Centers, num_classes: int, schema: Schema) -> Flo
     return draw_points(centers, *labelled_points(centers, schema))
 
 
+def spread_keypoints(centers: Centers, num_classes: int, schema: Schema) -> Float32:
+    """Return the key points over whole gaussians and their weights, (3P,H,W)."""
+    return spread_points(centers, *labelled_points(centers, schema))
+
+
 def _keypoint_offset(centers: Centers, schema: Schema) -> Rows:
     places, labelled = labelled_points(centers, schema)
     places = np.where(labelled[..., None], places, np.float32(0))
@@ -293,19 +313,24 @@ def _keypoint_offset(centers: Centers, schema: Schema) -> Rows:
     return Rows((places - cell).astype(np.float32), labelled, cell[..., 1] * centers.map_hw[1] + cell[..., 0])
 
 
+def _in_pairs(values: Tensor) -> Tensor:
+    """Return points (...,P,2) of numbers (...,2P)."""
+    return values.reshape(*values.shape[:-1], -1, 2)
+
+
 def _from_cell(values: Tensor, place: Place) -> Tensor:
-    return values.unflatten(-1, (-1, 2)) + place.cell.unsqueeze(-2)
+    return _in_pairs(values) + place.cell.unsqueeze(-2)
 
 
 def from_center(values: Tensor, place: Place) -> Tensor:
     """Return key points measured from the centres themselves."""
-    return values.unflatten(-1, (-1, 2)) + place.center.unsqueeze(-2)
+    return _in_pairs(values) + place.center.unsqueeze(-2)
 
 
 def _from_box(values: Tensor, place: Place) -> Tensor:
     assert place.size is not None
     corner = place.center - place.size / 2
-    return values.unflatten(-1, (-1, 2)) * place.size.unsqueeze(-2) + corner.unsqueeze(-2)
+    return _in_pairs(values) * place.size.unsqueeze(-2) + corner.unsqueeze(-2)
 
 
 def spread_sizes(centers: Centers, num_classes: int, schema: Schema) -> Float32:

@@ -32,6 +32,7 @@ from ctnet.weights.containers.zip_file import open_zip
 
 SCHEMA = "ctnet.weights/1"
 STATE_SCHEMA = "ctnet.state/1"
+FOLDED = "folded_norms"  # the entry of `Weights.info` where norms have no statistics of images
 CTNET = "ctnet"  # the entry of a file that holds recipe and categories
 DIGEST = "ctnet.sha256"  # the entry of a file that holds the SHA-256 of its tensors and of the other entry
 

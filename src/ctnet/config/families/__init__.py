@@ -19,6 +19,7 @@ __all__ = [
     "Loss",
     "Model",
     "PoseLoss",
+    "PoseModel",
     "settings_of",
 ]
 

@@ -28,6 +28,8 @@ class CenterNetModel(Model):
     is the width of all"""
     deform_bias: bool = True
     """deformable convolutions have a bias (mmdet and MindSpore: none)"""
+    dense_up: bool = False
+    """lateral: transposed convolutions mix channels, as in CenterFace's ONNX file, where others enlarge each alone"""
     relu6: bool = True
     """mobilenetv2: activations end at 6, as published; CenterFace's ONNX file has none that do"""
     head_channels: Annotated[int, Field(ge=0, le=1024)] = 64
@@ -55,6 +57,8 @@ class CenterNetModel(Model):
             if getattr(self, name) != type(self).model_fields[name].default and name not in self.row.settings:
                 raise ValueError(f"model.{name} does not apply to {self.backbone}: leave it out")
         necks = self.row.necks
+        if self.dense_up and necks and self.neck != "lateral":
+            raise ValueError("model.dense_up needs model.neck=lateral")
         if necks and self.neck not in necks:
             choices = " and ".join(f"model.neck={neck}" for neck in necks)
             raise ValueError(f"{self.backbone} has {len(necks)} necks: {choices}")

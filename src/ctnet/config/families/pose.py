@@ -28,5 +28,7 @@ class PoseLoss(CenterNetLoss):
     """penalty-reduced focal loss of the key points' own heatmaps"""
     keypoint_offset: NonNegative = 1.0
     """L1 of key points within their cells"""
+    keypoint_targets: Literal["center", "dense"] = "center"
+    """supervise key points at the centre cell, or over the whole gaussian, weighted by it (upstream's dense_hp)"""
     boxes_without_points: bool = True
     """size and offset are also learnt from objects without a labelled key point; the original leaves them out"""
