@@ -1,6 +1,7 @@
 """Key points as data: read, written, converted, drawn, mirrored."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from ctnet.data.augment import random_matrix, warp_objects
 from ctnet.data.checks.check import check
 from ctnet.data.convert import convert
 from ctnet.data.dataset import check_usable, open_dataset
-from ctnet.data.demo import demo_of, write_demo
+from ctnet.data.demo import data_or_demo, demo_of, write_demo
 from ctnet.data.demo_figures import joint_names
 from ctnet.data.draw import annotation_sheet, draw_boxes
 from ctnet.data.image import write_image
@@ -87,6 +88,7 @@ def test_sigmas_and_pairs_of_a_category_come_back(tmp_path):
 def test_points_without_names_are_numbered_or_known(tmp_path):
     cup = coco(tmp_path, [{"keypoints": POINTS}], [{"id": 1, "name": "cup"}])
     assert open_dataset(cup, "train").keypoints.names == ("point 1", "point 2", "point 3")
+    assert "3 key points have no names" in check_usable(open_dataset(cup, "train"))[0]
     face = coco(tmp_path, [{"keypoints": [1, 1, 2] * 5}], [{"id": 1, "name": "Face"}])
     assert open_dataset(face, "train").keypoints == FACE
 
@@ -354,6 +356,15 @@ def test_figures_have_as_many_joints_as_asked_for(tmp_path):
     assert len(open_dataset(root, "train").keypoints.names) == 8
     with pytest.raises(ConfigError, match="joints"):
         demo_of("faces", 9)
+
+
+def test_a_demo_set_is_named_in_place_of_a_path(monkeypatch):
+    monkeypatch.setattr("ctnet.data.demo.write_demo", lambda folder, demo: write_demo(folder, 1, 1, demo=demo))
+    assert data_or_demo("demo:faces").name == "demo-faces-v1"
+    assert data_or_demo(Path("demo:pose")).name == "demo-pose-v1"
+    assert open_dataset(data_or_demo("demo:pose"), "val").keypoints.names[0] == "nose"
+    with pytest.raises(ConfigError, match="no demo set is called 'hands'"):
+        data_or_demo("demo:hands")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.eval.keypoints import aligned_points
 from ctnet.eval.scorer import scorer_of
 from ctnet.families import family_of
 from ctnet.files import read_file, write_file
@@ -260,6 +261,10 @@ def _build(
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
     scorer = scorer_of(family, val_set)
+    if family.keypoints and val_set is not None and val_set.keypoints is not None:
+        _, unscored = aligned_points({}, family.keypoints, val_set.keypoints)
+        if unscored:
+            reporter.message(f"warning: {unscored}")
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers, scorer)
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
