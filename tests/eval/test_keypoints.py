@@ -8,6 +8,7 @@ import pytest
 from ctnet.config import Recipe
 from ctnet.data.image import read_image, write_image
 from ctnet.data.layouts.keypoints import schema_of
+from ctnet.eval.coco import results_list
 from ctnet.eval.keypoints import DEFAULT_SIGMA, aligned_points, keypoint_metrics, keypoint_notes, match_points
 from ctnet.eval.plots import CORRECT, TRUTH, WRONG
 from ctnet.eval.protocol import protocol_of
@@ -176,3 +177,12 @@ def test_the_report_draws_the_worst_placed_objects_first(tmp_path):
     document = evaluation_document("w", annotations, again, document["protocol"])
     write_report(tmp_path / "report", annotations, {}, again, document, "points")
     assert not list((tmp_path / "report" / "worst_points").iterdir())
+
+
+def test_results_and_documents_have_the_points():
+    one = found([[0, 0, 9, 9]], [[[1.234, 2], [3, 4]]], [0.5])
+    (row,) = results_list({7: one}, a_set().categories)
+    assert row["keypoints"] == [1.23, 2, 1, 3, 4, 1]
+    (entry,) = one.to_dicts((Category(1, "person"),), ("left_eye", "right_eye"))
+    assert entry["keypoints"] == {"left_eye": [1.23, 2], "right_eye": [3, 4]}
+    assert one.to_dicts((Category(1, "person"),))[0]["keypoints"] == [[1.23, 2], [3, 4]]
