@@ -82,7 +82,8 @@ def differs(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str | Non
         data = tuple(sorted(made.get(name, -1) for name in inputs if name not in tensors))
         if data != tuple(sorted(expected[i][1])):
             return f"other connections, node {i} ({operator})"
-        if operator == "BatchNormalization" and abs(float(attributes.get("epsilon") or 0) - EPS) > 1e-6:
+        epsilon = attributes.get("epsilon")
+        if operator == "BatchNormalization" and not (isinstance(epsilon, float) and abs(epsilon - EPS) < 1e-6):
             return f"another epsilon, node {i}"
     if [made.get(name) for name in meta["outputs"]] != [len(nodes) - i for i in (4, 3, 2, 1)]:
         return "other outputs"
@@ -91,9 +92,8 @@ def differs(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str | Non
     windows = {id(node): layer for (_, layer), node in zip(layers, _convolutions(nodes), strict=True)}
     for i, node in enumerate(nodes):
         layer = windows.get(id(node))
-        if _numbers(node, tensors) != _expected_numbers(node[0], layer) or (
-            layer and _window(node) != _window_of(layer)
-        ):
+        shapes_differ = _numbers(node, tensors) != _expected_numbers(node[0], layer)
+        if shapes_differ or (layer is not None and _window(node) != _window_of(layer)):
             return f"other numbers or another window, node {i} ({node[0]})"
     return None
 
