@@ -222,7 +222,7 @@ def _print_tables(document: Mapping[str, Any]) -> None:
     if "against" in document:
         other = document["against"]
         name = scorer.primary
-        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
+        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'].get(name))}"
         console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("boxes", *scorer.per_class):

@@ -17,7 +17,7 @@ from ctnet.files import write_file
 from ctnet.limits import image_pixels
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
-from ctnet.types import Category, Detections, KeypointSchema, Progress
+from ctnet.types import Category, Detections, Progress
 
 
 class Detects(Protocol):
@@ -63,7 +63,7 @@ def run_predict(
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
-        **_described(detector.family.keypoints),
+        **_described(detector.family),
         "complete": False,
         "pictures": entries,
     }
@@ -100,9 +100,10 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _described(schema: KeypointSchema | None) -> dict[str, Any]:
+def _described(family: Family) -> dict[str, Any]:
     """Return what a document says about the key points of its objects; indices of the skeleton count from 0."""
-    if schema is None:
+    schema = family.keypoints
+    if schema is None or "keypoints" not in family.instance_names:
         return {}
     return {"keypoints": {"names": list(schema.names), "skeleton": [list(ends) for ends in schema.skeleton]}}
 
