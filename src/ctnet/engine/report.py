@@ -28,7 +28,7 @@ class Reporter(Protocol):
         """Report a message."""
 
     def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
-        """Report the progress of a task (`train`, `evaluate`) and its latest values."""
+        """Report the progress of a task (`train`, `evaluate`); without values the latest ones remain."""
 
 
 class Silence:

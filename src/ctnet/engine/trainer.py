@@ -121,6 +121,7 @@ class Trainer:
         if self.state.evaluation_due:
             self._evaluate(stop)
         previous: tuple[StepResult, list[Batch]] | None = None
+        self.reporter.progress("train", self.state.step, self.total_steps, {})
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
@@ -142,6 +143,8 @@ class Trainer:
             if self.state.step % self.recipe.train.log_every == 0 or at_end:
                 self.device.plugin.synchronize()
                 self._log_step(lr)
+            else:
+                self.reporter.progress("train", self.state.step, self.total_steps, {})
             if self.state.step % self.steps_per_epoch == 0 or at_end:
                 self._refuse_non_finite(*previous, step=self.state.step)
                 previous = None
@@ -178,11 +181,13 @@ class Trainer:
         speed = self.speed.since_last_look()
         self.log.event("step", step=step, lr=lr, **losses, **speed)
         self.log.scalars("train", {**losses, "lr": lr, **speed}, step)
-        values = {name: f"{value:.3f}" for name, value in losses.items()}
-        values |= {
-            "lr": f"{lr:.2g}",
-            "images/s": f"{speed['images_per_s']:.1f}",
+        shown = {name: f"{value:.3f}" for name, value in losses.items()}
+        values = {
             "epoch": f"{(step - 1) // self.steps_per_epoch + 1}/{self.recipe.schedule.epochs}",
+            "loss": shown.pop("loss"),
+            "images/s": f"{speed['images_per_s']:.1f}",
+            **shown,
+            "lr": f"{lr:.2g}",
         }
         self.reporter.progress("train", step, self.total_steps, values)
 
