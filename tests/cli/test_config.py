@@ -28,6 +28,36 @@ def test_list_show_and_validate(ctnet, tmp_path):
     assert str(file) in "".join(err.split())
 
 
+def test_settings_are_explained(ctnet):
+    code, out, _ = ctnet("config", "explain", "augment.crop")
+    assert code == 0
+    assert out.splitlines()[0] == "augment.crop"
+    assert "values   random, inside, shift, none" in out
+    assert ctnet("config", "explain", "crop")[1] == out
+    document = json.loads(ctnet("config", "explain", "--json")[1])
+    explained = {one["key"]: one for one in document["settings"]}
+    shown = json.loads(ctnet("config", "show", "--json")[1])
+    assert set(shown["sources"]) <= set(explained)
+    assert all(one["meaning"] and one["values"] for one in explained.values())
+    code, _, err = ctnet("config", "explain", "optimizer.rate")
+    assert (code, "nearest  optimizer." in err) == (2, True)
+    assert "nearest  augment.crop" in ctnet("config", "explain", "cropp")[2]
+
+
+def test_a_recipe_shown_as_yaml_is_a_recipe(ctnet, tmp_path):
+    file = tmp_path / "whole.yaml"
+    file.write_text(ctnet("config", "show", "centernet_dla34", "optimizer.lr=0.125", "--yaml")[1])
+    shown = [json.loads(ctnet("config", "show", *words, "--json")[1])["recipe"]
+             for words in (("centernet_dla34", "optimizer.lr=0.125"), (file,))]  # fmt: skip
+    assert shown[0] == shown[1]
+
+
+def test_no_key_is_cut_on_a_narrow_terminal(ctnet, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = ctnet("config", "show", "demo")[1]
+    assert all(key in out for key in json.loads(ctnet("config", "show", "demo", "--json")[1])["sources"])
+
+
 @pytest.mark.parametrize("command", ["show", "validate"])
 @pytest.mark.parametrize(
     ("heads", "reason"),
