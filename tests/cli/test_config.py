@@ -119,3 +119,24 @@ def test_a_full_disk_behind_the_output_has_its_exit_code():
             [sys.executable, "-m", "ctnet", "config", "show"], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert (done.returncode, b"no space left" in done.stderr, b"Traceback" in done.stderr) == (4, True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("train", "{folder}"), "--data {folder} takes a data set"),
+        (("train", "best.pth"), "--weights best.pth starts from these weights"),
+        (("train", "--data", "x", "optimizer.lr", "0.1"), "settings are written as optimizer.lr=VALUE"),
+        (("train", "--image-size", "500"), "480 or 512 (a multiple of 32)"),
+        (("train", "schedule.epochs=many"), "expected  a valid integer"),
+        (("predict", "--threshold", "0.3", "a.jpg"), "--score"),
+        (("predict", "--batch", "4", "a.jpg"), "--batch-size"),
+        (("eval", "best.safetensors"), "--weights best.safetensors"),
+        (("export", "onnx", "best.safetensors"), "--weights best.safetensors"),
+    ],
+)
+def test_mistakes_of_the_first_day_are_answered_with_what_was_meant(words, hint, tmp_path):
+    words, hint = [word.format(folder=tmp_path) for word in words], hint.format(folder=tmp_path)
+    done = subprocess.run([sys.executable, "-m", "ctnet", *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert hint.replace(" ", "") in "".join(done.stderr.replace("│", "").split())

@@ -222,9 +222,20 @@ def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(
             f"no recipe named {name_or_path!r}",
             nearest=nearest(name_or_path, recipe_names()),
-            hint="ctnet config list shows the shipped recipes; a file of your own ends in .yaml",
+            hint=_meant(name_or_path),
         )
     return f"{name_or_path}.yaml", dict(_parse(shipped.read_text(encoding="utf-8")) or {})
+
+
+def _meant(word: str) -> str:
+    """Return a hint for a word that stands where a recipe's name belongs."""
+    if word in dict(flatten(Recipe())):
+        return f"settings are written as {word}=VALUE"
+    if Path(word).suffix.lower() in (".pt", ".pth", ".safetensors", ".onnx", ".pkl", ".ckpt"):
+        return f"--weights {word} starts from these weights"
+    if Path(word).exists():
+        return f"--data {word} takes a data set"
+    return "ctnet config list shows the shipped recipes; a file of your own ends in .yaml"
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -280,6 +291,16 @@ def _fields(node: Any) -> dict[str, Any]:
     return {name: field for one in classes for name, field in one.model_fields.items()}
 
 
+def _allowed(error: Mapping[str, Any]) -> str:
+    """Return what one of pydantic's errors allows, in words that suit a message."""
+    if error["type"] == "multiple_of":
+        step, value = error["ctx"]["multiple_of"], error["input"]
+        below, above = int(value // step * step), int(-(-value // step) * step)
+        return f"{below} or {above} (a multiple of {step})" if below else f"{above} (a multiple of {step})"
+    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return text.partition(", unable to parse")[0]
+
+
 def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
     tree: dict[str, Any] = {}
     for key, value in values.items():
@@ -307,6 +328,6 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
         raise ConfigError(
             f"bad value for {known or key}" if key else "settings disagree",
             source=sources.get(known) if known else None,
-            expected=first["msg"].removeprefix("Value error, "),
+            expected=_allowed(first),
             got=repr(values[known])[:200] if known else None,
         ) from None
