@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model
 from ctnet.config.schema import RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
-from ctnet.files import is_file, read_file
+from ctnet.files import exists, is_file, read_file
 from ctnet.limits import YAML_BYTES, YAML_DEPTH, YAML_VALUES
 
 DEFAULT_RECIPE = "centernet_res18_lateral"
@@ -233,7 +233,7 @@ def _meant(word: str) -> str:
         return f"settings are written as {word}=VALUE"
     if Path(word).suffix.lower() in (".pt", ".pth", ".safetensors", ".onnx", ".pkl", ".ckpt"):
         return f"--weights {word} starts from these weights"
-    if Path(word).exists():
+    if exists(Path(word)):
         return f"--data {word} takes a data set"
     return "ctnet config list shows the shipped recipes; a file of your own ends in .yaml"
 
