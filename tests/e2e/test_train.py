@@ -30,6 +30,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     assert json.loads((out / "summary.json").read_text()) == summary
     for name in (
         "config.yaml", "env.json", "log.jsonl", "metrics.csv", "checkpoints/last.pt", "checkpoints/best.safetensors",
+        "index.html", "checkpoints/MODEL.md",
         "samples/train_batch_0.jpg", "samples/train_batch_1.jpg", "samples/val_epoch_001.jpg", "eval/index.html",
     ):  # fmt: skip
         assert (out / name).stat().st_size > 0, name
@@ -42,7 +43,16 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     assert all(float(row["loss"]) > 0 and row["AP"] != "" for row in rows)
     events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [e["step"] for e in events if e["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert all(e["memory_bytes"] > 0 and e["seconds_left"] >= 0 for e in events if e["event"] == "step")
+    assert [*next(e for e in events if e["event"] == "evaluation")["per_class"]]
     assert json.loads((out / "env.json").read_text())["data"]["train"]["images"] == 12
+    page, card = (out / "index.html").read_text(), (out / "checkpoints" / "MODEL.md").read_text()
+    assert page.count("<svg") == 4
+    assert "finished" in page
+    assert "http-equiv" not in page, "a finished run is not loaded again"
+    assert 'href="eval/index.html"' in page
+    assert f"split train | {small_set}" in card
+    assert "| AP | " in card
 
     best = out / "checkpoints" / "best.safetensors"
     tested = ("--flip", "--scales", "0.5,1", "--keep-res", "--workers", 1, "--report", tmp_path / "report")
