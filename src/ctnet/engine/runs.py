@@ -104,7 +104,7 @@ def _read(folder: Path) -> Run:
         summary = parse_json(read_file(folder / "summary.json", TEXT_BYTES))
         finished = isinstance(summary, dict) and bool(rows) and summary.get("steps") == rows[-1]["step"]
     data = read_environment(folder).get("data")
-    first = next(iter(data.values()), {}) if isinstance(data, dict) else {}
+    first: Any = next(iter(data.values()), {}) if isinstance(data, dict) else {}
     source = first.get("source", "") if isinstance(first, dict) else ""
     return Run(folder, rows, finished, (folder / LAST).stat().st_mtime, str(source))
 
