@@ -17,6 +17,16 @@ from tiny import TINY, edit, train_file, val_file
 README = Path(__file__).parents[2] / "README.md"
 
 
+def check_page_and_card(run, data):
+    page, card = (run / "index.html").read_text(), (run / "checkpoints" / "MODEL.md").read_text()
+    assert page.count("<svg") == 4
+    assert "finished" in page
+    assert "http-equiv" not in page, "a finished run is not loaded again"
+    assert 'href="eval/index.html"' in page
+    assert f"split train | {data}" in card
+    assert "| AP | " in card
+
+
 def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_set, tmp_path):
     out = tmp_path / "run"
     arguments = ("--data", small_set, "--epochs", 2, "--out", out, "--json", "train.eval_every=1", *TINY)
@@ -46,13 +56,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     assert all(e["memory_bytes"] > 0 and e["seconds_left"] >= 0 for e in events if e["event"] == "step")
     assert [*next(e for e in events if e["event"] == "evaluation")["per_class"]]
     assert json.loads((out / "env.json").read_text())["data"]["train"]["images"] == 12
-    page, card = (out / "index.html").read_text(), (out / "checkpoints" / "MODEL.md").read_text()
-    assert page.count("<svg") == 4
-    assert "finished" in page
-    assert "http-equiv" not in page, "a finished run is not loaded again"
-    assert 'href="eval/index.html"' in page
-    assert f"split train | {small_set}" in card
-    assert "| AP | " in card
+    check_page_and_card(out, small_set)
 
     best = out / "checkpoints" / "best.safetensors"
     tested = ("--flip", "--scales", "0.5,1", "--keep-res", "--workers", 1, "--report", tmp_path / "report")
