@@ -82,8 +82,7 @@ def test_a_run_leaves_everything_behind_and_its_weights_are_enough(ctnet, small_
     asked = ("--precision", "fp32", "--image-size", 96)
     code, stdout, stderr = ctnet("eval", "--weights", best, "--json", *asked)
     assert code == 0, stderr
-    protocol = json.loads(stdout)["protocol"]
-    assert (protocol["precision"], protocol["image_size"]) == ("float32", [96, 96])
+    assert json.loads(stdout)["protocol"].items() >= {"precision": "float32", "image_size": [96, 96]}.items()
     code, stdout, stderr = ctnet("predict", "--weights", best, picture, "--out", tmp_path / "seen", "--score", 0)
     assert code == 0, stderr
     assert (tmp_path / "seen" / picture.name).exists()
