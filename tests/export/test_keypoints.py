@@ -13,9 +13,12 @@ from ctnet.types import FACE, PERSON
 NETWORKS = {
     "pose_res18_lateral": (PERSON, ("model.neck_channels=[24,16,16]", "model.head_channels=16")),
     "centerface_mobilenetv2": (FACE, ("model.neck_channels=[24,16,16]",)),
-    "centerface_mobilenetv2_wider": (FACE, ("evaluation.top_k=50",)),
 }
-FORMATS = [("onnx", ".onnx"), ("openvino", ".xml"), ("pt2", ".pt2")]
+CASES = [
+    ("onnx", ".onnx", "pose_res18_lateral"),
+    ("openvino", ".xml", "centerface_mobilenetv2"),
+    ("pt2", ".pt2", "pose_res18_lateral"),
+]
 needs_executorch = pytest.mark.skipif(
     importlib.util.find_spec("executorch") is None, reason='needs pip install "ctnet-toolkit[executorch]"'
 )
@@ -27,9 +30,8 @@ def exported(ctnet, kind, weights, file, pictures, *more):
     return json.loads(out)
 
 
-@pytest.mark.parametrize("recipe", NETWORKS)
-@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
-def test_key_points_are_decoded_in_the_graph(recipe, kind, suffix, trained_like, small_set, tmp_path, ctnet):
+@pytest.mark.parametrize(("kind", "suffix", "recipe"), CASES)
+def test_key_points_are_decoded_in_the_graph(kind, suffix, recipe, trained_like, small_set, tmp_path, ctnet):
     schema, overrides = NETWORKS[recipe]
     weights, pictures = trained_like(recipe, *overrides), small_set / "images" / "val"
     report = exported(ctnet, kind, weights, tmp_path / f"net{suffix}", pictures, "--image-size", "dynamic")
@@ -42,10 +44,9 @@ def test_key_points_are_decoded_in_the_graph(recipe, kind, suffix, trained_like,
     settings = theirs.recipe.evaluation
     [a], [b] = ours.detect(image, settings), theirs.detect(image, settings)
     assert a.keypoints.shape[1:] == (len(schema.names), 2)
-    count = min(10, len(a))
-    assert np.allclose(a.scores[:count], b.scores[:count], atol=1e-4)
-    near = np.abs(a.keypoints[:count] - b.keypoints[:count]).max((1, 2)) < 0.05
-    assert near.mean() >= 0.8  # equal scores may change places
+    for box, points in zip(a.boxes_xyxy[:10], a.keypoints[:10], strict=True):  # equal scores may change places
+        same = np.abs(b.boxes_xyxy - box).max(1).argmin()
+        assert np.allclose(b.keypoints[same], points, atol=0.05)
 
 
 def test_graphs_for_ascend_return_every_map(trained_like, small_set, tmp_path, ctnet):
