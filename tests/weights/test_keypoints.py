@@ -126,6 +126,9 @@ def test_files_of_centerface(network, width, original_tensors, golden, image, tm
     assert detector.family.keypoints.names[0] == "left_eye"
     assert [category.name for category in detector.categories] == ["face"]
     assert detector.recipe.evaluation.top_k == 200
+    assert detector.recipe.model.landmark_origin == "center"  # as the original decodes
+    taught = open_weights(tmp_path / "face.pth", "centerface_mobilenetv2")
+    assert taught.recipe.model.landmark_origin == "cell"
     if width == 64:
         with torch.inference_mode():
             outputs = detector.model(image)[-1]
