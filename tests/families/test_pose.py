@@ -269,3 +269,43 @@ def test_all_decoding_of_the_full_set(shared):
             check_decode(file, case)
         elif case["name"].startswith("det_"):
             check_merged(file, case)
+
+
+def test_what_has_no_labelled_points_teaches_boxes_alone():
+    """Categories without key points, or objects whose points nobody labelled, beside others."""
+    family = family_of(Recipe.model_validate({"model": {"family": "pose"}}), PERSON)
+    boxes = np.array([[8, 8, 40, 44], [60, 20, 100, 60]], np.float32)
+    points = np.zeros((2, 17, 3), np.float32)
+    points[0] = [[20 + i, 30, 2] for i in range(17)]
+    maps, rows = family.encoder(3)(Objects(boxes, np.array([0, 2]), points), (128, 128))
+    assert rows["valid"].tolist() == [True, True]
+    assert not rows["keypoints.mask"][1].any()
+    assert not rows["keypoint_offset.mask"][1].any()
+    assert maps["keypoint_heatmap"].max() == 1
+    assert maps["keypoint_heatmap"][:, :, 18:].max() == 0  # nothing near the second
+    without, _ = family.encoder(3)(Objects(boxes, np.array([0, 2])), (128, 128))
+    assert without["keypoint_heatmap"].max() == 0
+    targets = Targets(
+        {name: torch.from_numpy(values)[None] for name, values in maps.items()},
+        {name: torch.from_numpy(values)[None] for name, values in rows.items()},
+    )
+    outputs = {h.output: torch.randn(1, h.total_channels(3, PERSON), 32, 32).requires_grad_() for h in family.heads}
+    parts = family.compare([outputs], targets, family.normalisers(targets))
+    parts["keypoints"].backward()
+    touched = outputs["keypoints"].grad[0].abs().sum(0).flatten().nonzero().flatten().tolist()
+    assert touched == [int(rows["cell"][0])]
+    assert all(part.isfinite() for part in parts.values())
+
+
+def test_an_image_without_objects_has_finite_losses():
+    family = family_of(Recipe.model_validate({"model": {"family": "pose"}}), PERSON)
+    nothing = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 17, 3), np.float32))
+    maps, rows = family.encoder(1)(nothing, (64, 96))
+    targets = Targets(
+        {name: torch.from_numpy(values)[None] for name, values in maps.items()},
+        {name: torch.from_numpy(values)[None] for name, values in rows.items()},
+    )
+    outputs = {h.output: torch.randn(1, h.total_channels(1, PERSON), 16, 24) for h in family.heads}
+    outputs["heatmap_logits"][0, 0, 3, 3] = 200.0
+    outputs["keypoint_logits"][0, 0, 3, 3] = -200.0
+    assert all(part.isfinite() for part in family.compare([outputs], targets, family.normalisers(targets)).values())

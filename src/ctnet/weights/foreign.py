@@ -268,9 +268,10 @@ def with_config(weights: Weights, config: str) -> Weights:
     Raises ConfigError for an unknown one.
     """
     other = load_recipe(config).recipe
-    network = changed(weights.recipe.model, {"stride_in_1x1": other.model.stride_in_1x1})
-    theirs, ours = ((each.family, each.backbone) for each in (other.model, network))
+    model = weights.recipe.model
+    theirs, ours = ((each.family, each.backbone) for each in (other.model, model))
     if theirs != ours:
         expected, got = " ".join(ours), " ".join(theirs)
         raise WeightsError("the recipe is for another network", config=config, expected=expected, got=got)
-    return replace(weights, recipe=changed(other, {"model": network}))
+    of_recipe = {key: getattr(other.model, key) for key in ("stride_in_1x1", "landmark_origin") if hasattr(model, key)}
+    return replace(weights, recipe=changed(other, {"model": changed(model, of_recipe)}))
