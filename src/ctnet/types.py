@@ -181,9 +181,15 @@ class AnnotationSet:
         sha = hashlib.sha256(json.dumps([list(category) for category in self.categories]).encode())
         for image in self.images:
             sha.update(f"{image.id}\0{image.path.name}\0{image.width}\0{image.height}\0{len(image.labels)}\0".encode())
-            for array in (image.boxes_xyxy, image.labels, image.crowd, image.areas):
+            points = () if image.keypoints is None else (image.keypoints,)
+            for array in (image.boxes_xyxy, image.labels, image.crowd, image.areas, *points):
                 sha.update(np.ascontiguousarray(array).tobytes())
         return sha.hexdigest()
+
+
+def flat_points(points: Float32) -> list[float]:
+    """Return points (P,2) as COCO's results have them: x, y (0.01 pixel) and 1 of each."""
+    return [value for x, y in points.astype(np.float64).round(2).tolist() for value in (x, y, 1)]
 
 
 def _package(name: str) -> Any:
@@ -212,6 +218,10 @@ class Origin(Protocol):
     @property
     def categories(self) -> tuple[Category, ...]:
         """The detector's classes in label order."""
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """The names of the objects' key points, none without key points."""
 
     def plot(self, found: Detections, image: Any = None) -> NDArray[np.uint8]:
         """Return the image, or the one that is given, (H,W,3) BGR, with the detections drawn."""
@@ -309,11 +319,16 @@ class Detections(_Rows):
     def to_supervision(self) -> Any:
         """Return `supervision.Detections` with class names in its data. Raises MissingExtra without the package."""
         supervision = _package("supervision")
-        names = {"class_name": np.array(self.names, dtype=str)}
+        names: dict[str, Any] = {"class_name": np.array(self.names, dtype=str)}
+        if self.keypoints is not None:
+            names["keypoints"] = self.keypoints
         return supervision.Detections(self.boxes_xyxy, confidence=self.scores, class_id=self.labels, data=names)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
-        """Return COCO's results: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`."""
+        """Return COCO's results: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`.
+
+        With key points also `keypoints`: x, y, 1 of each.
+        """
         ids = [category.id for category in self.categories]
         return [
             {
@@ -321,8 +336,9 @@ class Detections(_Rows):
                 "category_id": ids[one.label],
                 "bbox": [one.box[0], one.box[1], one.box[2] - one.box[0], one.box[3] - one.box[1]],
                 "score": one.score,
+                **({} if self.keypoints is None else {"keypoints": flat_points(self.keypoints[i])}),
             }
-            for one in self
+            for i, one in enumerate(self)
         ]
 
     def to_pandas(self) -> Any:
@@ -330,24 +346,30 @@ class Detections(_Rows):
         columns = ["x1", "y1", "x2", "y2", "score", "label", "name"]
         return _package("pandas").DataFrame([(*d.box, d.score, d.label, d.name) for d in self], columns=columns)
 
-    def to_dicts(self, categories: tuple[Category, ...] | None = None) -> list[dict[str, Any]]:
+    def to_dicts(
+        self, categories: tuple[Category, ...] | None = None, keypoint_names: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Return one JSON-ready dict a detection: `box` (xyxy pixels), `score`, `category_id`, `category_name`.
 
-        `categories` are the detector's unless given.
+        With key points also `keypoints`: x, y by the name of the point. Categories and names are the detector's unless
+        given.
         """
         categories = self.categories if categories is None else categories
+        if keypoint_names is None:
+            keypoint_names = self.origin.keypoint_names if self.origin else ()
         entries = []
         for i, label in enumerate(self.labels):
-            more = {name: values[i] for name, values in self.values.items()}
+            more = {name: np.round(v[i].astype(np.float64), 4).tolist() for name, v in self.values.items()}
             if self.keypoints is not None:
-                more["keypoints"] = self.keypoints[i]
+                points = self.keypoints[i].astype(np.float64).round(2).tolist()
+                more["keypoints"] = dict(zip(keypoint_names, points, strict=True)) if keypoint_names else points
             entries.append(
                 {
                     "box": [round(float(v), 2) for v in self.boxes_xyxy[i]],
                     "score": round(float(self.scores[i]), 5),
                     "category_id": categories[label].id,
                     "category_name": categories[label].name,
-                    **{name: np.round(value.astype(np.float64), 4).tolist() for name, value in more.items()},
+                    **more,
                 }
             )
         return entries

@@ -81,3 +81,9 @@ for kind, (key, chosen) in POSE.items():
         c[key]: {k: v for k, v in c.items() if k not in dropped} for c in listed if c[key] in chosen
     }
 (HERE / "cases.json").write_text(json.dumps({"dcn_op": cases, "decode": decode, **pose}) + "\n")
+steps = np.load(FULL / "widerface_steps.npz")
+np.savez_compressed(HERE / "widerface_steps.npz", **steps)
+scored = np.load(FULL / "pose" / "mp_eval.npz")
+unused = ("oks", "det_rows", "det_image", "precision_all", "recall", "thresholds")
+kept = {key.removeprefix("eval_a/"): value for key, value in scored.items() if key.split("/")[1] not in unused}
+np.savez_compressed(HERE / "keypoint_eval.npz", **kept)

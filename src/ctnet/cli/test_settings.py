@@ -50,6 +50,8 @@ def with_test_settings(detector: Detector, requested: RequestedSettings) -> tupl
     flags = {name: getattr(requested, name) for name in ("batch_size", "flip", "keep_res", "nms")}
     content = detector.recipe.model_dump()
     content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
+    if requested.keep_res is not None:
+        content["evaluation"]["stretch"] = False  # a third way to show an image
     if requested.scales is not None:
         content["evaluation"]["scales"] = requested.scales.split(",")
     if requested.image_size is not None:

@@ -32,7 +32,8 @@ class Data(Section):
     """Where images come from and how they enter the network."""
 
     path: Text | None = None
-    """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
+    """folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, or a YAML naming files; empty means the demo
+    set of shapes, demo:faces and demo:pose those of faces and figures"""
     train_split: Text = "train"
     """split to train on"""
     val_split: Text = "val"
@@ -46,7 +47,8 @@ class Data(Section):
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
     max_objects: Count = 128
-    """objects of one image that are trained on; further ones are left out, in file order"""
+    """objects of one image that are trained on; of more, those that the view does not show are left out first, then the
+    last in the file"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
@@ -54,9 +56,15 @@ class Data(Section):
 class Augment(Section):
     """Random changes of the training images."""
 
-    crop: Literal["random", "inside", "shift", "none"] = "random"
+    crop: Literal["random", "inside", "shift", "none", "anchor", "centerface"] = "random"
     """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
-    shift: centre and scale jittered; none: whole image"""
+    shift: centre and scale jittered; none: whole image; anchor: an object drawn at random gets a side near one of
+    `anchors`, anywhere in the view, for objects of very different sizes such as faces (data-anchor sampling, Tang et
+    al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's new size by
+    fitting the image's longer side into the input, and draws `data.max_objects` of more objects with replacement"""
+    anchors: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (16, 32, 48, 64, 96, 128, 256, 512)
+    """crop=anchor, centerface: sides in pixels, rising; the object's side becomes 0.5 to 2 times one of the first five
+    that is not above the anchor nearest to its side in the image"""
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
     """range of the crop's side relative to the image's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
@@ -233,6 +241,8 @@ class Recipe(Section):
         self.loss.check(self.model)
         if any(s <= 0 for s in self.data.std):
             raise ValueError("data.std must be above 0")
+        if list(self.augment.anchors) != sorted(set(self.augment.anchors)):
+            raise ValueError("augment.anchors must rise")
         low, high = self.augment.scale
         if not 0 < low <= high:
             raise ValueError("augment.scale must be two numbers, 0 < low <= high")

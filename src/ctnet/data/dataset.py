@@ -9,14 +9,15 @@ import numpy as np
 
 from ctnet.config.metadata import sound_categories
 from ctnet.data.box_form import Float64, looks_like_corners, looks_normalised, reaches_outside, to_xywh
+from ctnet.data.layouts.keypoints import unnamed_schema
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
 from ctnet.files import is_file
-from ctnet.types import AnnotationSet, ImageRecord
+from ctnet.types import AnnotationSet, ImageRecord, KeypointSchema
 
 
 def open_dataset(path: str | Path, split: str) -> AnnotationSet:
-    """Return one split of a COCO, VOC or YOLO folder, a COCO json, a data.yaml, or a YAML that names files.
+    """Return one split of a COCO, VOC, YOLO or WIDER FACE folder, a COCO json, a data.yaml, or a YAML that names files.
 
     Raises DataError when no layout is recognised, the split is absent or the annotations cannot be
     understood.
@@ -66,7 +67,8 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
     names = Counter(category.name for category in annotation_set.categories)
     outside = reaches_outside(boxes, sizes) & ~empty
     without = sum(not len(image.labels) for image in images)
-    warnings = [
+    warnings = _about_points(annotation_set.keypoints)
+    warnings += [
         f"{count} categories are called {name!r}: they are different classes"
         for name, count in names.items()
         if count > 1
@@ -80,6 +82,16 @@ def check_usable(annotation_set: AnnotationSet) -> list[str]:
     if without:
         warnings.append(f"{without} of {len(images)} images have no boxes (used as background)")
     return warnings
+
+
+def _about_points(schema: KeypointSchema | None) -> list[str]:
+    unnamed = schema is not None and schema.names[0] == unnamed_schema(1).names[0]
+    if schema is None or schema.flip_pairs or not unnamed:
+        return []
+    return [
+        f"the {len(schema.names)} key points have no names, so each keeps its place in a mirror image: name left and "
+        "right ones in the category (COCO) or give flip_idx (YOLO); or train with augment.flip=0"
+    ]
 
 
 def _refuse_shared_files(annotation_set: AnnotationSet) -> None:

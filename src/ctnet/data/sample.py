@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
 from ctnet.config import Augment
-from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_objects
+from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes, warp_objects
 from ctnet.data.image import read_image
 from ctnet.errors import DataError
-from ctnet.types import AnnotationSet, Float32, ImageRecord, Objects, Targets
+from ctnet.types import AnnotationSet, Float32, ImageRecord, Int64, Objects, Targets
 
 
 class Encoder(Protocol):
@@ -40,7 +40,8 @@ class Sample(NamedTuple):
 class TrainingSamples:
     """Samples by (epoch, index): the same pair always gives the same sample, in any process.
 
-    Crowd regions and all objects beyond `max_objects`, in file order, are left out.
+    Crowd regions are left out, and of more than `max_objects` objects first those that the view does not show, then
+    the last in file order.
     """
 
     annotations: AnnotationSet
@@ -57,11 +58,11 @@ class TrainingSamples:
         epoch, index = key
         record = self.annotations.images[index]
         rng = np.random.default_rng((self.seed, epoch, index))
-        matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
+        objects, matrix = self._objects(record, rng)
         image = self._view(record, matrix)
         if self.augment.photometric > 0:
             image = jitter_colors(rng, image, self.augment.photometric)
-        targets = self.encoder(self._objects(record, matrix), self.input_hw)
+        targets = self.encoder(objects, self.input_hw)
         return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id)
 
     def rows(self, images: int = 1000) -> dict[str, Any]:
@@ -72,17 +73,27 @@ class TrainingSamples:
         parts = []
         for index in np.linspace(0, len(self) - 1, min(len(self), images)).astype(int):
             record = self.annotations.images[index]
-            rng = np.random.default_rng((self.seed, 0, int(index)))
-            matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
-            parts.append(self.encoder.rows(self._objects(record, matrix), self.input_hw))
+            objects, _ = self._objects(record, np.random.default_rng((self.seed, 0, int(index))))
+            parts.append(self.encoder.rows(objects, self.input_hw))
         return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
 
-    def _objects(self, record: ImageRecord, matrix: Matrix) -> Objects:
-        """Return the objects to train on, in input pixels, not clipped."""
-        objects = record.objects.select(np.flatnonzero(~record.crowd)[: self.max_objects])
+    def _objects(self, record: ImageRecord, rng: np.random.Generator) -> tuple[Objects, Matrix]:
+        """Return the objects to train on, in input pixels, not clipped, and the map of the view that shows them."""
+        objects = record.objects.select(~record.crowd)
+        matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment, objects.boxes_xyxy)
+        if len(objects) > self.max_objects:
+            objects = objects.select(self._chosen(warp_boxes(objects.boxes_xyxy, matrix), rng))
         # a box without area would gain some when a rotated view is bounded
         objects = objects.select((objects.boxes_xyxy[:, 2:] > objects.boxes_xyxy[:, :2]).all(1))
-        return warp_objects(objects, matrix, self.annotations.keypoints)
+        return warp_objects(objects, matrix, self.annotations.keypoints), matrix
+
+    def _chosen(self, boxes_xyxy: Float32, rng: np.random.Generator) -> Int64:
+        """Return the indices of the objects that are trained on when there are too many."""
+        if self.augment.crop == "centerface":
+            return rng.choice(len(boxes_xyxy), self.max_objects)
+        end = np.array(self.input_hw[::-1], np.float32)
+        shown = ((boxes_xyxy[:, 2:] > 0) & (boxes_xyxy[:, :2] < end)).all(1)
+        return np.flatnonzero(shown)[: self.max_objects]
 
     def _view(self, record: ImageRecord, matrix: Matrix) -> NDArray[np.uint8]:
         """Return the image mapped by `matrix`, decoded no larger than it is shown."""

@@ -33,6 +33,8 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.eval.keypoints import aligned_points
+from ctnet.eval.scorer import scorer_of
 from ctnet.families import family_of
 from ctnet.files import read_file, write_file
 from ctnet.limits import TEXT_BYTES, parse_json
@@ -226,7 +228,7 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     if crowded:
         most = max(crowded, key=lambda image: len(image.labels))
         reporter.message(
-            f"warning: {len(crowded)} images have more than {cap} objects, first {cap} are used "
+            f"warning: {len(crowded)} images have more than {cap} objects, {cap} of those in view are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
     val_split = recipe.data.val_split
@@ -258,7 +260,12 @@ def _build(
     family = family_of(recipe, train_set.keypoints)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
-    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
+    scorer = scorer_of(family, val_set)
+    if family.keypoints and val_set is not None and val_set.keypoints is not None:
+        _, unscored = aligned_points({}, family.keypoints, val_set.keypoints)
+        if unscored:
+            reporter.message(f"warning: {unscored}")
+    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers, scorer)
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(

@@ -18,6 +18,7 @@ from ctnet.engine.state import TrainingState
 from ctnet.engine.stop import Stopped
 from ctnet.eval.coco import CocoMetrics, align_categories, percent, relabel
 from ctnet.eval.evaluate import evaluate
+from ctnet.eval.keypoints import aligned_points
 from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
 from ctnet.eval.scorer import COCO, Scorer
@@ -48,7 +49,7 @@ class Validation:
         self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None  # on rank 0
         if self.annotations is not None:
             self._alignment = align_categories(self.categories, self.annotations.categories)
-            for warning in self._alignment.warnings:
+            for warning in (*self._alignment.warnings, *self.scorer.notes(self.annotations)):
                 self.reporter.message(f"warning: {warning}")
 
     def run(
@@ -122,8 +123,10 @@ class Validation:
             if part is None:
                 raise Stopped
             found |= part
-        found = {image.id: found[image.id] for image in annotations.images}
-        return relabel(found, self._alignment)
+        found = relabel({image.id: found[image.id] for image in annotations.images}, self._alignment)
+        if annotations.keypoints is not None:
+            found, _ = aligned_points(found, state.family.keypoints, annotations.keypoints)
+        return found
 
     def _save(self, state: TrainingState, folder: Path, numbers: dict[str, Any]) -> None:
         if not self.world.leads:
@@ -150,7 +153,11 @@ class Validation:
             return None
         _, found, metrics = self._latest
         document = evaluation_document(
-            str(best_file), self.annotations, metrics, self.protocol, self._alignment.warnings
+            str(best_file),
+            self.annotations,
+            metrics,
+            self.protocol,
+            (*self._alignment.warnings, *self.scorer.notes(self.annotations)),
         )
         primary = self.scorer.primary
         score = percent(metrics.numbers()[primary])

@@ -13,7 +13,8 @@ from ctnet.data.loader import Mapped, explaining_deaths, raising, start_worker, 
 from ctnet.detect.detector import Detector
 from ctnet.detect.views import RenderedView, render_views
 from ctnet.eval.coco import CocoMetrics, align_categories, relabel
-from ctnet.eval.scorer import COCO, Scorer
+from ctnet.eval.keypoints import aligned_points
+from ctnet.eval.scorer import COCO, Scorer, scorer_of
 from ctnet.types import AnnotationSet, Detections, Progress
 
 
@@ -79,12 +80,20 @@ def score(
     settings: Evaluation,
     workers: int = 0,
     progress: Progress | None = None,
-    scorer: Scorer = COCO,
+    scorer: Scorer | None = None,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return the metrics, the detections in the set's labels, and notes on the classes.
+    """Return the metrics, the detections in the set's labels and key points, and notes on what they mean.
 
-    Raises what `align_categories` raises for a set that shares no class with the detector.
+    `scorer` None takes that which suits detector and set. Raises what `align_categories` raises for a set that shares
+    no class with the detector.
     """
     alignment = align_categories(detector.categories, annotations.categories)
     detections = relabel(evaluate(detector, annotations, settings, workers, progress), alignment)
-    return scorer.score(annotations, detections, settings.max_detections), detections, alignment.warnings
+    notes = list(alignment.warnings)
+    if annotations.keypoints is not None:
+        detections, warning = aligned_points(detections, detector.family.keypoints, annotations.keypoints)
+        notes += [warning] if warning else []
+        scorer = scorer or scorer_of(detector.family, annotations)
+    scorer = scorer or COCO
+    notes += scorer.notes(annotations)
+    return scorer.score(annotations, detections, settings.max_detections), detections, tuple(notes)

@@ -63,6 +63,7 @@ def run_predict(
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        **_described(detector.family),
         "complete": False,
         "pictures": entries,
     }
@@ -72,7 +73,7 @@ def run_predict(
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
                 for frame, found in zip(batch, results, strict=True):
                     kept = found.above(score)
-                    entry = _entry(frame, kept, detector.categories)
+                    entry = _entry(frame, kept, detector)
                     if drawings:
                         entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
                     entries.append(entry)
@@ -99,15 +100,26 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> dict[str, Any]:
+def _described(family: Family) -> dict[str, Any]:
+    """Return what a document says about the key points of its objects; indices of the skeleton count from 0."""
+    schema = family.keypoints
+    if schema is None or "keypoints" not in family.instance_names:
+        return {}
+    return {"keypoints": {"names": list(schema.names), "skeleton": [list(ends) for ends in schema.skeleton]}}
+
+
+def _entry(frame: Frame, found: Detections, detector: Detects) -> dict[str, Any]:
     height, width = frame.image_bgr.shape[:2]
     entry: dict[str, Any] = {"file": str(frame.path), "width": width, "height": height}
     if frame.frame_number is not None:
         entry["frame"] = frame.frame_number
-    return {**entry, "detections": found.to_dicts(categories)}
+    schema = detector.family.keypoints
+    names = schema.names if schema else ()
+    return {**entry, "detections": found.to_dicts(detector.categories, names)}
 
 
 def _draw(frame: Frame, found: Detections, detector: Detects) -> Image:
-    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores)
+    boxes, points, schema = found.boxes_xyxy, found.keypoints, detector.family.keypoints
+    drawn = draw_boxes(frame.image_bgr, boxes, found.labels, detector.categories, found.scores, points, schema)
     detector.family.draw(drawn, found)
     return drawn

@@ -16,6 +16,7 @@ from ctnet.data.checks.boxes import Limits, check_boxes
 from ctnet.data.checks.entries import Tables, tabulate
 from ctnet.data.checks.findings import Finding, found
 from ctnet.data.checks.images import Look, check_images, check_twins, look_at_images
+from ctnet.data.checks.keypoints import check_keypoints
 from ctnet.data.layouts.coco import coco_dict
 from ctnet.data.layouts.layout import CocoContent, Split, Tolerate
 from ctnet.data.layouts.table import find_splits, pick_split
@@ -104,7 +105,7 @@ def check(
         findings += found("images-none", file, [] if table.images else [name])
         findings += found("boxes-none", file, [name] if table.images and not len(table.boxes_xywh) else [])
         findings += found("categories-refused", file, _refused(table.category_names) if table.images else [])
-        findings += [*problems, *check_boxes(table, limits or Limits())]
+        findings += [*problems, *check_boxes(table, limits or Limits()), *check_keypoints(table)]
     seen = _look(tables, images, progress)
     for table, looks in seen:
         findings += check_images(table, looks)

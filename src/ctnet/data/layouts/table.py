@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctnet.data.layouts import coco, voc, yolo
+from ctnet.data.layouts import coco, voc, wider, yolo
 from ctnet.data.layouts.data_yaml import DATA_YAMLS
 from ctnet.data.layouts.layout import Layout, Split
 from ctnet.data.layouts.recognise import recognise
@@ -23,6 +23,11 @@ LAYOUTS = [
         "yolo", "YOLO", (f"names in {' or '.join(DATA_YAMLS)}",),
         yolo.find, lambda files, split, tolerate: yolo.read_yolo(files.file, split, tolerate, files.key),
         writer=yolo.WRITER,
+    ),
+    Layout(
+        "wider", "WIDER FACE",
+        ("wider_face_split/wider_face_*_bbx_gt.txt with WIDER_*/images", "train/label.txt, val/label.txt (RetinaFace)"),
+        wider.find, wider.read_wider,
     ),
     Layout(
         "voc", "Pascal VOC",
