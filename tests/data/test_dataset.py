@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.image import write_image
 from ctnet.errors import DataError
 

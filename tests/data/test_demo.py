@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ctnet.data.checks.check import check
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import CATEGORIES, demo_folder, write_demo
 from ctnet.data.image import read_image
 from ctnet.errors import StorageError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ctnet.data.checks.check import check
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.image import IMAGE_SUFFIXES, read_image, write_image
 from ctnet.data.layouts.names import ImageFinder
 from ctnet.errors import DataError

@@ -77,7 +77,8 @@ def evaluate_command(
 
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
-    from ctnet.data.dataset import check_usable
+    from ctnet.data.checks.usable import check_usable
+    from ctnet.eval.evaluate import only
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
@@ -94,14 +95,18 @@ def evaluate_command(
         verify=verify,
     )
     annotation_set = _open(data, split, detector.recipe)
-    warnings = check_usable(annotation_set)
+    with progress_bar("check images") as show:
+        findings = check_usable(annotation_set, settings=detector.recipe.data, learn=False, progress=show)
+    warnings = [finding.message for finding in findings if finding.severity != "info"]
     metrics, detections, more = _score(detector, annotation_set, settings, workers)
     warnings = [*warnings, *more]
     for warning in warnings:
         say(f"warning: {warning}", err=True)
-    protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
+    scored = only(annotation_set, detections)
+    protocol = protocol_of(detector.recipe, settings, len(scored.images), detector.precision)
+    protocol["unreadable"] = len(annotation_set.images) - len(scored.images)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
-    _write(save_results, report, annotation_set, detections, metrics, document)
+    _write(save_results, report, scored, detections, metrics, document)
     if against:
         # float32 is the measure of the other file unless a precision was requested
         other_precision = "fp32" if precision == "auto" else precision

@@ -86,6 +86,10 @@ MaxRestarts = Annotated[
 Timeout = Annotated[
     float, options.ProcessOption(min=1, help="Seconds that a process waits for the others before it fails")
 ]
+AllowBackground = Annotated[
+    bool | None,
+    options.DataOption("--allow-background", help="Train although no box can be learned: on the background alone"),
+]
 Out = Annotated[
     Path | None,
     options.OutputOption(metavar="DIR", callback=writable_folder, help="Run folder (default: runs/train/NAME-N)"),
@@ -96,6 +100,7 @@ def train(
     arguments: options.Arguments = None,
     data: DataPath = None,
     image_size: ImageSize = None,
+    allow_background: AllowBackground = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
@@ -132,7 +137,7 @@ def train(
 
     ctnet train --nproc 8 --data PATH
     """
-    flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, precision)
+    flags = _flags(data, image_size, allow_background, epochs, max_steps, batch_size, lr, seed, precision)
     files = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
     if resume is not None:
         _refuse_changes(arguments, flags, files)
@@ -176,13 +181,14 @@ def _recipe(
 
 
 def _flags(
-    data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
-    lr: float | None, seed: int | None, precision: str | None,
+    data: str | None, image_size: str | None, allow_background: bool | None, epochs: int | None, max_steps: int | None,
+    batch_size: int | None, lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of options by option and dotted key; None where an option is not given."""
     return {
         "--data data.path": data,
         "--image-size data.image_size": parse_image_size(image_size),
+        "--allow-background data.allow_background": allow_background,
         "--epochs schedule.epochs": epochs,
         "--max-steps train.max_steps": max_steps,
         "--batch-size train.batch_size": batch_size,
