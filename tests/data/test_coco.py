@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from ctnet.data.checks import check
+from ctnet.data.checks.check import check
 from ctnet.data.checks.usable import check_usable
 from ctnet.data.dataset import open_dataset
 from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco, write_coco_json

@@ -44,7 +44,7 @@ def test_counts_classes_and_sizes_are_as_promised(folder):
 
 def test_training_can_use_it(folder):
     (warning,) = check_usable(open_dataset(folder, "train"))
-    assert "without objects" in warning
+    assert "without annotations" in warning.message
 
 
 def test_boxes_fit_the_drawn_shapes(folder):
