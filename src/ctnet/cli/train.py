@@ -129,8 +129,6 @@ def train(
     CONFIG it is centernet_res18_lateral, or demo when there is no --data either; with --weights it is finetune.
 
     Examples:
-    ctnet train
-
     ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
@@ -143,23 +141,26 @@ def train(
         _refuse_changes(arguments, flags, files)
     elif accept_changed_data:
         raise ConfigError("--accept-changed-data goes with --resume")
-    if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
-        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
+    _require_nproc(nproc, (nnodes, node_rank, rdzv_endpoint, max_restarts))
     from ctnet.engine.processes.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
     with reporting() as rank_info:
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
-            _launch(
-                (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout), rank_info, device, recipe, out, run
-            )
+            processes = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
+            _launch(processes, rank_info, device, recipe, out, run)
             return
         if recipe is None:
             start = _resumed(run, data, max_steps, accept_changed_data, profile)
         else:
             start = _new(recipe, out, weights, backbone_weights, profile, verify)
         _run_here(start, device, rank_info, timeout, as_json)
+
+
+def _require_nproc(nproc: str | None, more: tuple[object, ...]) -> None:
+    if nproc is None and more != (1, 0, None, 0):
+        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
 
 
 def _recipe(
