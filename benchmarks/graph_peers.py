@@ -148,7 +148,7 @@ def onnxruntime_network(graph: fx.GraphModule, x: torch.Tensor, threads: int) ->
     writer, kind = OnnxWriter(), onnx.TensorProto.FLOAT
     outputs = write(graph, "x", writer)
     with torch.inference_mode():
-        shapes = {name: list(value.shape) for name, value in graph(x).items()}
+        shapes = {name: list(value.shape) for name, value in graph(x)[-1].items()}
     model = onnx.helper.make_graph(
         writer.nodes,
         "network",

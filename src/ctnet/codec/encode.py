@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ class Centers:
     """The objects of one image on a map; row n of the arrays belongs to object n.
 
     `objects` are in cells, their boxes clipped. `size` (N,2) float32 is width and height and `center` (N,2) float32
-    the middle, x then y, in cells; `cell_xy` (N,2) int64 is its cell, and `radii` (N,) int64 that of the gaussian.
+    the middle, x then y, in cells; `cell_xy` (N,2) int64 is its cell, `cell` (N,) int64 the same as row * W + column, 0
+    for objects that are not drawn, and `radii` (N,) int64 that of the gaussian.
     `drawn` (N,) bool says which objects are in the heatmap, `valid` (N,) bool which are compared at their centre.
     """
 
@@ -28,14 +29,10 @@ class Centers:
     size: Float32
     center: Float32
     cell_xy: Int64
+    cell: Int64
     radii: Int64
     drawn: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-
-    @property
-    def cell(self) -> Int64:
-        """The flat cell row * W + column of each object that is drawn, 0 for others."""
-        return np.where(self.drawn, self.cell_xy[:, 1] * self.map_hw[1] + self.cell_xy[:, 0], 0)
 
 
 Clip = Callable[[Float32, MapSize], tuple[Float32, NDArray[np.bool_]]]
@@ -51,18 +48,20 @@ def place_centers(objects: Objects, map_hw: MapSize, clip: Clip, radii: Radii, *
     boxes, drawn = clip(objects.boxes_xyxy.astype(np.float32), map_hw)
     size = boxes[:, 2:] - boxes[:, :2]
     center = (boxes[:, :2] + boxes[:, 2:]) / np.float32(2)
+    cell_xy = center.astype(np.int64)
+    cell = np.where(drawn, cell_xy[:, 1] * map_hw[1] + cell_xy[:, 0], 0)
     usable = np.where(drawn[:, None], size, np.float32(1))
-    placed = Centers(
-        replace(objects, boxes_xyxy=boxes),
-        map_hw,
-        size,
-        center,
-        center.astype(np.int64),
-        np.maximum(radii(usable).astype(np.int64), 0),
-        drawn,
-        drawn,
+    return Centers(
+        objects=Objects(boxes, objects.labels, objects.keypoints),
+        map_hw=map_hw,
+        size=size,
+        center=center,
+        cell_xy=cell_xy,
+        cell=cell,
+        radii=np.maximum(radii(usable).astype(np.int64), 0),
+        drawn=drawn,
+        valid=_last_of_cell(cell, drawn) if last_wins else drawn,
     )
-    return replace(placed, valid=_last_of_cell(placed.cell, drawn)) if last_wins else placed
 
 
 def draw_centers(centers: Centers, num_classes: int) -> Float32:

@@ -89,7 +89,7 @@ class CenterEncoder:
         points = objects.keypoints
         if points is not None:
             points = np.concatenate([points[..., :2] / stride, points[..., 2:]], -1)
-        in_cells = replace(objects, boxes_xyxy=objects.boxes_xyxy / stride, keypoints=points)
+        in_cells = Objects(objects.boxes_xyxy / stride, objects.labels, points)
         return encode.place_centers(in_cells, map_hw, rules.clip, rules.radii, last_wins=rules.last_wins)
 
     def _rows(self, centers: encode.Centers) -> dict[str, Any]:
@@ -109,7 +109,9 @@ class CenterEncoder:
 
 def _where(valid: Any, values: Any) -> Any:
     """Return rows that are zero where the object is not compared."""
-    return np.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, np.zeros((), values.dtype))
+    rows = np.zeros_like(values)
+    rows[valid] = values[valid]
+    return rows
 
 
 class CenterNetFamily(Family):
