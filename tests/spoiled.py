@@ -71,7 +71,7 @@ def empty_file(data):
 
 
 def cut_short(data):
-    data.image_file().write_bytes(data.image_file().read_bytes()[:-200])
+    data.image_file().write_bytes(data.image_file().read_bytes()[:-9000])
 
 
 def no_image(data):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.config import Recipe, changed
-from ctnet.data.dataset import check_usable, has_split, open_dataset
+from ctnet.data.checks.usable import check_usable, say_of
+from ctnet.data.dataset import has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
@@ -67,9 +68,12 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         )
         return resume(out, reporter, device, world, profile=options.profile)
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
+    trained_on = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
     seed_generators(recipe.seed)
     with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
-        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
+        trainer = _build(
+            recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=options.profile
+        )
         world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
         sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
         for sentence in sentences:
@@ -147,7 +151,8 @@ def resume(
         difference = world.broadcast_from_rank0(lambda: require_same_data(folder, sets, accept=accept_changed_data))
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
-        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
+        trained_on = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter, new=False))
+        trainer = _build(recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=profile)
         restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
         if changed(about.recipe, length) != about.recipe:
             _take_length(trainer, about.recipe.schedule.epochs)
@@ -214,8 +219,6 @@ def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, 
 
 def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
     train_set = open_dataset(path, recipe.data.train_split)
-    for warning in check_usable(train_set):
-        reporter.message(f"warning: {warning}")
     cap = recipe.data.max_objects
     crowded = [image for image in train_set.images if len(image.labels) > cap]
     if crowded:
@@ -230,9 +233,28 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
         return train_set, None
     val_set = open_dataset(path, val_split)
     align_categories(train_set.categories, val_set.categories)  # refuses a set that could not be scored
-    for warning in check_usable(val_set):
-        reporter.message(f"warning: {warning}")
     return train_set, val_set
+
+
+def check_data(
+    recipe: Recipe, train_set: AnnotationSet, val_set: AnnotationSet | None, reporter: Reporter, *, new: bool = True
+) -> int:
+    """Return how many images to evaluate on are also trained on; say what is worth knowing about both sets.
+
+    Only a new run is asked whether there is anything to learn. Raises DataError as `check_usable` does.
+    """
+
+    def progress(done: int, total: int) -> None:
+        reporter.progress("check images", done, total, {})
+
+    sets = [train_set, *([val_set] if val_set else [])]
+    findings = check_usable(*sets, settings=recipe.data, learn=new, progress=progress)
+    for finding in findings:
+        reporter.message(say_of(finding))
+    trained_on = sum(finding.count for finding in findings if finding.code == "image-in-two-splits")
+    if val_set and 10 * trained_on >= len(val_set.images):
+        reporter.message("warning: the evaluation is on images that are trained on: the last weights count as the best")
+    return trained_on
 
 
 def _build(
@@ -242,6 +264,7 @@ def _build(
     device: OpenDevice,
     train_set: AnnotationSet,
     val_set: AnnotationSet | None,
+    trained_on: int,
     reporter: Reporter,
     world: World,
     *,
@@ -253,7 +276,9 @@ def _build(
     family = family_of(recipe, train_set.keypoints)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
-    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
+    validation = Validation(
+        recipe, train_set.categories, val_set, device, reporter, world, workers, trained_on=trained_on
+    )
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(

@@ -28,7 +28,15 @@ KINDS: dict[str, Kind] = {
     "image-missing": Kind("error", "images that are missing", "put them in place, or name their folder in a YAML"),
     "image-empty": Kind("error", "images of zero bytes", _REPAIR),
     "image-unreadable": Kind("error", "images that cannot be decoded", _REPAIR),
+    "image-cut": Kind(
+        "warning", "images whose last bytes are missing", "nearly all of their pixels are there and used"
+    ),
     "image-forbidden": Kind("error", "images that you may not read", "change the rights of file and folder"),
+    "image-left-out": Kind(
+        "error",
+        "images that cannot be read",
+        "replace them; with data.on_bad_image=skip they are left out where others are left",
+    ),
     "image-suffix": Kind("error", "images whose suffix is that of another format", "rename them"),
     "image-size-differs": Kind(
         "error", "images of another size than stated", "--fix OUT.json repairs it where the boxes show which is meant"
@@ -43,11 +51,22 @@ KINDS: dict[str, Kind] = {
     "annotation-id-repeated": Kind("error", "annotation ids used more than once", _REPAIR),
     "box-malformed": Kind("error", "boxes that are not four finite numbers", _REPAIR),
     "area-malformed": Kind("error", "areas that are not finite numbers", _REPAIR),
+    "crowd-malformed": Kind("error", "values of iscrowd that are neither 0 nor 1"),
     "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_REPAIR}"),
     "box-outside": Kind("error", "boxes reaching outside of their image", f"training clips them; {_REPAIR}"),
-    "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _REPAIR),
+    "box-corners": Kind(
+        "error",
+        "boxes outside: most boxes look like xyxy stored as xywh",
+        f"{_REPAIR}, ctnet data convert FILE --from xyxy, too",
+    ),
     "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _REPAIR),
-    "boxes-none": Kind("warning", "splits without a box", "nothing can be learned from them"),
+    "boxes-unusable": Kind(
+        "error",
+        "splits without a box that can be learned",
+        "data.allow_background=true (--allow-background) trains the background alone",
+    ),
+    "boxes-none": Kind("warning", "splits without a box", "nothing can be scored on them"),
+    "class-unused": Kind("warning", "classes without a box that can be learned"),
     "class-missing": Kind("warning", "classes with boxes in another split and none in this"),
     "image-crowded": Kind("warning", "images with more boxes than the settings allow"),
     "box-tiny": Kind("warning", "boxes smaller than one output cell", "a larger image_size helps"),

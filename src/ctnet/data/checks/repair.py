@@ -10,7 +10,7 @@ from typing import Any
 
 from ctnet.data.box_form import looks_like_corners, looks_normalised
 from ctnet.data.checks.entries import ImageEntry, Tables, tabulate
-from ctnet.data.checks.images import FORBIDDEN, Look, look_at_images
+from ctnet.data.checks.images import FORBIDDEN, Look, decode_images
 from ctnet.data.layouts.coco import Box, is_integer, json_image_folders, read_area, read_box, write_coco_json
 from ctnet.data.layouts.layout import CocoContent, SplitFiles
 from ctnet.data.layouts.names import ImageFinder
@@ -39,7 +39,7 @@ def fix(path: str | Path, out: Path, progress: Progress | None = None) -> list[s
     """
     files, content = _only_json(Path(path).expanduser(), out)
     tables, _ = tabulate(content, files.file, files.image_folders, "")
-    looks = look_at_images(tables.images, progress=progress)
+    looks = decode_images([image.path for image in tables.images], progress)
     if not any(look.width for look in looks):
         raise DataError(
             f"none of {len(looks)} images can be read",
@@ -48,7 +48,7 @@ def fix(path: str | Path, out: Path, progress: Progress | None = None) -> list[s
             hint="name their folder in a YAML: train: {annotations: FILE.json, images: FOLDER}",
         )
     for listed, look in zip(tables.images, looks, strict=True):
-        if any(code == FORBIDDEN for code, _ in look.problems):
+        if look.code == FORBIDDEN:
             raise DataError("no rights to read an image", file=listed.path)
     looks_by_id = {image.id: (image, look) for image, look in zip(tables.images, looks, strict=True)}
     done: Counter[str] = Counter()
@@ -152,7 +152,7 @@ def _repaired_images(entries: list[Any], looks: Looks, done: Counter[str]) -> di
     images: dict[int, Entry] = {}
     for entry in entries:
         image_id = entry.get("id") if isinstance(entry, dict) else None
-        image, look = looks.get(image_id, (None, Look([]))) if is_integer(image_id) else (None, Look([]))
+        image, look = looks.get(image_id, (None, Look())) if is_integer(image_id) else (None, Look())
         if image is None or entry.get("file_name") != image.name:
             done["entries of images dropped"] += 1
         elif not look.width:

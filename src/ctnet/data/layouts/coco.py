@@ -108,6 +108,13 @@ def read_area(value: object) -> float | None:
     return value if type(value) in (int, float) and -_LARGEST < value < _LARGEST else None  # type: ignore[operator, return-value]
 
 
+def read_crowd(value: object) -> bool | None:
+    """Return whether an `iscrowd` marks a crowd region, or None when it is neither 0 nor 1, also as a string."""
+    if value is None or value == "0" or value == 0:
+        return False
+    return True if value == "1" or value == 1 else None
+
+
 def is_file_name(value: object) -> TypeGuard[str]:
     """Return whether the value can be an image's `file_name`; it may lie anywhere, since it is only read."""
     return isinstance(value, str) and value != "" and "\0" not in value
@@ -263,8 +270,11 @@ def _read_annotation(
     area = width * height if stated is None else read_area(stated)
     if area is None:
         _refuse(json_file, where, "a finite area", stated)
+    crowd = read_crowd(annotation.get("iscrowd"))
+    if crowd is None:
+        _refuse(json_file, where, "iscrowd 0 or 1", annotation["iscrowd"])
     corners = (x, y, x + width, y + height)
-    return image_id, (corners, label_of[category_id], bool(annotation.get("iscrowd")), area, annotation_id)
+    return image_id, (corners, label_of[category_id], crowd, area, annotation_id)
 
 
 def _image_id(json_file: Path, position: int, entry: Any) -> int:

@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ctnet.data.image import IMAGE_SUFFIXES
-from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.layout import SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_path
 from ctnet.data.layouts.records import Records
@@ -80,7 +79,7 @@ def read_voc(folder: Path, split: str, tolerate: Tolerate | None = None, key: st
         if file is None or annotated is None:
             continue
         path, objects = _image(find_image, name, annotated.stated_name), annotated.objects
-        size = annotated.size_hw or tolerant(partial(read_image_size, path))
+        size = annotated.size_hw or records.size_of(path, image_id)
         if size is None:
             continue
         boxes = np.array([box for _, box in objects], np.float32).reshape(-1, 4)

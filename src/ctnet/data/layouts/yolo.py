@@ -14,7 +14,6 @@ import numpy as np
 
 from ctnet.data.box_form import from_centres, to_centres
 from ctnet.data.image import IMAGE_SUFFIXES
-from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.coco import is_integer
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
 from ctnet.data.layouts.layout import SplitFiles, Tolerate, Writer, by_split
@@ -49,7 +48,7 @@ def read_yolo(data_yaml: Path, split: str, tolerate: Tolerate | None = None, key
 
     An image without a label file has no objects. Raises DataError, naming file and line, for what cannot be
     understood: labels that `names` does not have, anything but five numbers, coordinates that are no
-    fractions. With `tolerate` such lines, label files and images are left out and it gets each error. `key` is
+    fractions. With `tolerate` such lines and label files are left out and it gets each error. `key` is
     the split's name in the file where that differs.
     """
     tolerant = Tolerant(tolerate)
@@ -58,7 +57,7 @@ def read_yolo(data_yaml: Path, split: str, tolerate: Tolerate | None = None, key
     label_of = {category.id: label for label, category in enumerate(categories)}
     records, labels_of = Records(), _LabelFiles()
     for image_id, path in enumerate(_images(data_yaml, content, key or split), start=1):
-        size = tolerant(partial(read_image_size, path))
+        size = records.size_of(path, image_id)
         if size is None:
             continue
         labels, centres = _read_labels(labels_of(path), label_of, tolerant)
