@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.config import Recipe, changed
-from ctnet.data.checks.usable import check_usable, say_of
+from ctnet.data.checks.usable import look_over, say_of, without
 from ctnet.data.dataset import has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
@@ -68,7 +68,8 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         )
         return resume(out, reporter, device, world, profile=options.profile)
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
-    trained_on = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
+    trained_on, unreadable = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
+    train_set = without(train_set, unreadable)
     seed_generators(recipe.seed)
     with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
         trainer = _build(
@@ -147,11 +148,14 @@ def resume(
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
             raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+        trained_on, unreadable = world.broadcast_from_rank0(
+            lambda: check_data(recipe, train_set, val_set, reporter, new=False)
+        )
+        train_set = without(train_set, unreadable)
         sets = _named(recipe, train_set, val_set)
         difference = world.broadcast_from_rank0(lambda: require_same_data(folder, sets, accept=accept_changed_data))
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
-        trained_on = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter, new=False))
         trainer = _build(recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=profile)
         restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
         if changed(about.recipe, length) != about.recipe:
@@ -238,23 +242,23 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
 
 def check_data(
     recipe: Recipe, train_set: AnnotationSet, val_set: AnnotationSet | None, reporter: Reporter, *, new: bool = True
-) -> int:
-    """Return how many images to evaluate on are also trained on; say what is worth knowing about both sets.
+) -> tuple[int, frozenset[Path]]:
+    """Return how many images to evaluate on are also trained on, and the files that cannot be read; report findings.
 
-    Only a new run is asked whether there is anything to learn. Raises DataError as `check_usable` does.
+    Only a new run needs a box to learn from. Raises DataError as `look_over` does.
     """
 
     def progress(done: int, total: int) -> None:
         reporter.progress("check images", done, total, {})
 
     sets = [train_set, *([val_set] if val_set else [])]
-    findings = check_usable(*sets, settings=recipe.data, learn=new, progress=progress)
+    findings, unreadable = look_over(*sets, settings=recipe.data, learn=new, progress=progress)
     for finding in findings:
         reporter.message(say_of(finding))
     trained_on = sum(finding.count for finding in findings if finding.code == "image-in-two-splits")
     if val_set and 10 * trained_on >= len(val_set.images):
         reporter.message("warning: the evaluation is on images that are trained on: the last weights count as the best")
-    return trained_on
+    return trained_on, unreadable
 
 
 def _build(

@@ -15,6 +15,8 @@ from ctnet.data.checks.entries import Tables
 from ctnet.data.checks.findings import Finding, found
 from ctnet.types import Category
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -74,9 +76,21 @@ def check_geometry(tables: Tables) -> Iterator[Finding]:
     yield from found("box-empty", tables.file, _words(tables, empty), of=len(boxes))
     code = "box-corners" if looks_like_corners(boxes, sizes) else "box-outside"
     yield from found(code, tables.file, _words(tables, outside), of=len(boxes))
+    yield from found("box-repeated", tables.file, _words(tables, _repeated(tables)), of=len(boxes))
     if looks_normalised(boxes, sizes):
         within_a_pixel = boxes.max(axis=1) <= 1
         yield from found("box-normalised", tables.file, _words(tables, within_a_pixel), of=len(boxes))
+
+
+def _repeated(tables: Tables) -> NDArray[np.bool_]:
+    """Return (N,) True for boxes that an earlier one of the same image and class equals."""
+    keys = np.zeros(len(tables.image), np.uint64)
+    for column in (tables.image, tables.category, *tables.boxes_xywh.T):
+        keys = (keys ^ np.ascontiguousarray(column).view(np.uint64)) * _ODD
+        keys ^= keys >> np.uint64(29)
+    repeated = np.ones(len(keys), np.bool_)
+    repeated[np.unique(keys, return_index=True)[1]] = False
+    return repeated
 
 
 def check_unannotated(tables: Tables) -> Iterator[Finding]:

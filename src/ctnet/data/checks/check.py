@@ -23,10 +23,10 @@ from ctnet.data.checks.images import (
     skim_images,
 )
 from ctnet.data.layouts.coco import coco_dict
-from ctnet.data.layouts.layout import CocoContent, Split, Tolerate
+from ctnet.data.layouts.layout import CocoContent, Repairable, Split, Tolerate
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
-from ctnet.types import Progress
+from ctnet.types import AnnotationSet, Progress
 
 _BOX_SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
 _ASPECTS = (0, 0.5, 0.75, 1, 1.34, 2, np.inf)
@@ -96,14 +96,17 @@ def check(
         file = split.files.file
         unreadable: list[DataError] = []
         try:
-            content, image_folders, sought = _content(split, unreadable.append)
-            table, problems = tabulate(content, file, image_folders, name, sought)
+            content, image_folders, of_files = _content(split, unreadable.append)
+            table, problems = tabulate(content, file, image_folders, name, of_files.sought if of_files else "")
+            problems += found("annotations-doubtful", file, of_files.notes if of_files else [])
         except DataError as error:
             unreadable.append(error)
             table, problems = None, []
-        examples = [text for error in unreadable if (text := error.in_a_line("file")) not in reported]
-        reported.update(examples)
-        findings += found("annotations-unreadable", file, examples)
+        new = [(error, text) for error in unreadable if (text := error.in_a_line("file")) not in reported]
+        reported.update(text for _, text in new)
+        repairable = [text for error, text in new if isinstance(error, Repairable)]
+        findings += found("annotations-unreadable", file, [text for _, text in new if text not in repairable])
+        findings += found("annotations-repairable", file, repairable)
         if table is None:
             continue
         tables.append(table)
@@ -123,12 +126,12 @@ def check(
     return CheckReport(path, tuple(_summary(table) for table in tables), tuple(findings))
 
 
-def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path, ...], str]:
-    """Return any layout as COCO content, its image folders, and where labels were sought if there are none."""
+def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path, ...], AnnotationSet | None]:
+    """Return any layout as COCO content, its image folders, and the set where its files are not COCO already."""
     if split.layout.content:
-        return split.layout.content(split.files), split.files.image_folders, ""
+        return split.layout.content(split.files, tolerate), split.files.image_folders, None
     annotation_set = split.read(tolerate)
-    return coco_dict(annotation_set), (Path(),), annotation_set.sought
+    return coco_dict(annotation_set), (Path(),), annotation_set
 
 
 def _missing_classes(tables: Sequence[Tables]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ctnet.data.box_form import Float64, to_xywh
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.layouts.coco import Box, is_file_name, is_integer, read_area, read_box, read_crowd
+from ctnet.data.layouts.coco import Box, as_integer, is_file_name, read_area, read_box, read_crowd
 from ctnet.data.layouts.names import ImageFinder
 from ctnet.types import AnnotationSet, Int64
 
@@ -76,10 +76,10 @@ def tabulate(
     rows: list[tuple[Box, int, int, int, int]] = []
     seen: set[int] = set()
     for position, annotation in enumerate(content["annotations"]):
-        if not isinstance(annotation, dict) or not is_integer(annotation.get("id", position + 1)):
+        annotation_id = as_integer(annotation.get("id", position + 1)) if isinstance(annotation, dict) else None
+        if annotation_id is None:
             problems["entry-malformed"].append(f"annotations[{position}] = {_short(annotation)}")
             continue
-        annotation_id = annotation.get("id", position + 1)
         where = f"annotation {annotation_id}"
         if annotation_id in seen:
             problems["annotation-id-repeated"].append(where)
@@ -98,6 +98,8 @@ def tabulate(
         area = annotation.get("area")
         if area is not None and read_area(area) is None:
             problems["area-malformed"].append(f"{where}: area {_short(area)}")
+        elif area is not None and area <= 0 and box and min(box[2:]) > 0:
+            problems["area-zero"].append(f"{where}: area {area:g}, box {box[2]:g} x {box[3]:g}")
         crowd = read_crowd(annotation.get("iscrowd"))
         if crowd is None:
             problems["crowd-malformed"].append(f"{where}: iscrowd {_short(annotation.get('iscrowd'))}")
@@ -163,8 +165,8 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
     names: set[str] = set()
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        category_id, name = fields.get("id"), fields.get("name")
-        if not is_integer(category_id) or category_id < 0 or not isinstance(name, str):
+        category_id, name = as_integer(fields.get("id")), fields.get("name")
+        if category_id is None or category_id < 0 or not isinstance(name, str):
             problems["entry-malformed"].append(f"categories[{position}] = {_short(entry)}")
             continue
         if category_id in categories:
@@ -184,8 +186,8 @@ def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problem
     find_image = ImageFinder(image_folders)
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        image_id, name = fields.get("id"), fields.get("file_name")
-        if not is_integer(image_id) or not is_file_name(name):
+        image_id, name = as_integer(fields.get("id")), fields.get("file_name")
+        if image_id is None or not is_file_name(name):
             problems["entry-malformed"].append(f"images[{position}] = {_short(entry)}")
             continue
         if image_id in images:
@@ -200,14 +202,15 @@ def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problem
 
 
 def _side(value: object) -> int:
-    return value if is_integer(value) and value > 0 else 0
+    return max(as_integer(value) or 0, 0)
 
 
 def _lookup(value: object, positions: Mapping[int, int]) -> int | None:
-    return positions.get(value) if is_integer(value) else None
+    number = as_integer(value)
+    return None if number is None else positions.get(number)
 
 
 def _short(value: object) -> str:
     if value is None:
         return "absent"
-    return reprlib.repr(value)
+    return reprlib.repr(value) + (", a string" if isinstance(value, str) else "")

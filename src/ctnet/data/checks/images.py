@@ -32,8 +32,8 @@ class Look(NamedTuple):
     """What an image file turned out to be, whatever is stated of it.
 
     `code` is the kind of finding about it, "" for none, `words` its reason. `height` and `width` are 0 where it cannot
-    be read, `turned` says whether EXIF exchanged them. `misnamed` is the suffix that the format has and the file lacks.
-    `digest` is the same for files of the same content.
+    be read, `turned` says whether EXIF exchanged them, `orientation` is EXIF's where the header states it. `misnamed`
+    is the suffix that the format has and the file lacks. `digest` is the same for files of the same content.
     """
 
     code: str = ""
@@ -41,6 +41,7 @@ class Look(NamedTuple):
     height: int = 0
     width: int = 0
     turned: bool = False
+    orientation: int = 0
     misnamed: str = ""
     digest: str = ""
 
@@ -172,6 +173,7 @@ def _examine(content: bytes | mmap.mmap, path: Path, *, decode: bool) -> Look:
         height=height,
         width=width,
         turned=(height, width) == (header.width, header.height) != (header.height, header.width),
+        orientation=header.orientation or 0,
         misnamed="" if not suffixes or path.suffix.lower() in suffixes else suffixes[0],
         digest=_digest(content) if decode else _quick_digest(content),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ctnet.config import Data
 from ctnet.data.checks.boxes import check_geometry, check_learnable, check_present, check_unannotated
@@ -31,10 +33,28 @@ _STOPS = (
 _NAMED = 5
 
 
-def check_usable(
+class Usable(NamedTuple):
+    """What is worth reporting about sets that can be used, and the image files of them that cannot be read."""
+
+    findings: list[Finding]
+    unreadable: frozenset[Path]
+
+
+def without(annotation_set: AnnotationSet, files: frozenset[Path]) -> AnnotationSet:
+    """Return the set without the images in these files."""
+    images = tuple(image for image in annotation_set.images if image.path not in files)
+    return replace(annotation_set, images=images) if files else annotation_set
+
+
+def check_usable(*sets: AnnotationSet, **options: Any) -> list[Finding]:
+    """Return the findings of `look_over`, which takes the same arguments and raises the same errors."""
+    return look_over(*sets, **options).findings
+
+
+def look_over(
     *sets: AnnotationSet, settings: Data | None = None, learn: bool = True, progress: Progress | None = None
-) -> list[Finding]:
-    """Return what is to be said about sets that can be used all the same.
+) -> Usable:
+    """Return what is worth reporting about sets that can be used all the same.
 
     With `learn`, the first one is trained on. Image files are looked at by their headers, once until they change.
     Raises DataError with the message that the check has for what stands in the way.
@@ -45,6 +65,9 @@ def check_usable(
     looks = iter(look_at_headers([table.file for table in tables], files, progress))
     seen = [(table, [next(looks) for _ in table.images]) for table in tables]
     findings: list[Finding] = []
+    notes = dict.fromkeys((annotation_set.source, note) for annotation_set in sets for note in annotation_set.notes)
+    for source, note in notes:
+        findings += found("annotations-doubtful", source, [note])
     for number, (table, its_looks) in enumerate(seen):
         findings += _of_split(table, its_looks, learn=learn and number == 0)
         findings += _left_out(table, its_looks, settings)
@@ -56,12 +79,14 @@ def check_usable(
         first = min(stops, key=lambda finding: _STOPS.index(finding.code))
         hint = "; ".join(filter(None, [first.hint, "ctnet data check lists every problem"]))
         raise DataError(first.message, annotations=first.file, hint=hint)
-    return findings
+    looked_at = (pair for table, looks in seen for pair in zip(table.images, looks, strict=True))
+    return Usable(findings, frozenset(image.path for image, look in looked_at if look.code in UNREADABLE))
 
 
 def say_of(finding: Finding) -> str:
     """Return the line of a finding that does not stop a command."""
-    return finding.message if finding.severity == "info" else f"warning: {finding.message}"
+    text = f"{finding.message}; {finding.hint}" if finding.hint else finding.message
+    return text if finding.severity == "info" else f"warning: {text}"
 
 
 def _of_split(tables: Tables, looks: Sequence[Look], *, learn: bool) -> Iterator[Finding]:
@@ -83,5 +108,7 @@ def _left_out(tables: Tables, looks: Sequence[Look], settings: Data) -> Iterator
     for finding in found("image-left-out", tables.file, bad, of=len(looks)):
         skipped = settings.on_bad_image == "skip" and len(bad) < len(looks)
         more = [*bad[1:_NAMED], *([f"and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else [])]
-        message = "; ".join([finding.message, *more, *(["left out"] if skipped else [])])
-        yield replace(finding, message=message, severity="warning" if skipped else "error")
+        message = "; ".join([finding.message, *more])
+        if skipped:
+            finding = replace(finding, severity="warning", hint="left out; data.on_bad_image=error stops instead")
+        yield replace(finding, message=message)
