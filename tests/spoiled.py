@@ -150,6 +150,14 @@ def area_in_words(data):
     data.box["area"] = "large"
 
 
+def area_of_nothing(data):
+    data.box["area"] = 0
+
+
+def box_twice(data):
+    data.add_boxes(data.box["bbox"])
+
+
 def outside(data):
     data.box["bbox"] = [60, 40, 50, 12]
 

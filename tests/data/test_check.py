@@ -22,7 +22,7 @@ ROWS = [
     (spoiled.empty_file, "image-empty", "error", "train_2.png"),
     (spoiled.cut_short, "image-unreadable", "error", "train_2.png"),
     (spoiled.no_image, "image-unreadable", "error", "train_2.png"),
-    (spoiled.wrong_suffix, "image-suffix", "error", "train_2.png is in the format of .jpg files"),
+    (spoiled.wrong_suffix, "image-suffix", "warning", "train_2.png is in the format of .jpg files"),
     (spoiled.other_size, "image-size-differs", "error", "train_2.png: stated 93 x 61, is 93 x 63"),
     (spoiled.turned_by_exif, "image-size-differs", "error", "is 61 x 93, turned by its EXIF tag"),
     (spoiled.no_size, "image-size-differs", "error", "train_2.png: width absent"),
@@ -37,6 +37,8 @@ ROWS = [
     (spoiled.nan_box, "box-malformed", "error", "annotation 20 in train_2.png: bbox [30, 40, nan, 12]"),
     (spoiled.three_numbers, "box-malformed", "error", "bbox [30, 40, 12]"),
     (spoiled.area_in_words, "area-malformed", "error", "annotation 20 in train_2.png: area 'large'"),
+    (spoiled.area_of_nothing, "area-zero", "warning", "annotation 20 in train_2.png: area 0, box 30 x 25"),
+    (spoiled.box_twice, "box-repeated", "warning", "annotation 1000 in train_2.png"),
     (spoiled.outside, "box-outside", "error", "annotation 20 in train_2.png (93 x 61): x=60 y=40 w=50"),
     (spoiled.far_outside, "box-outside", "error", "x=-90"),
     (spoiled.corners, "box-corners", "error", "xyxy stored as xywh"),
@@ -57,7 +59,10 @@ ROWS = [
     (spoiled.no_val, "split-missing", "info", "val"),
     (spoiled.twin, "image-in-two-splits", "warning", "val_2.png is train_2.png of train"),
 ]
-OTHERS = {"annotations-unreadable", "image-forbidden", "image-left-out", "image-cut", "class-unused", "boxes-none"}
+OTHERS = {
+    "annotations-unreadable", "annotations-repairable", "annotations-doubtful", "image-forbidden", "image-left-out",
+    "image-cut", "class-unused", "boxes-none",
+}  # fmt: skip
 OTHERS |= {"crowd-malformed"}
 IDS = [row[0].__name__ for row in ROWS]
 
@@ -83,6 +88,8 @@ def test_each_problem_is_found_and_named(data, spoil, code, severity, words):
         "category-repeated": {"class-unused"},
         "class-missing": {"class-unused"},
         "image-file-repeated": {"class-unused"},
+        "box-repeated": {"centres-collide"},
+        "categories-refused": {"class-unused"},
         "images-none": {"class-missing", "class-unused", "boxes-unusable"},
         "boxes-unusable": {"class-missing", "boxes-none"},
     }
@@ -179,18 +186,12 @@ def test_pixels_in_a_yolo_file_are_found(tmp_path):
     (tmp_path / "labels" / "train" / "a.txt").write_text("0 40 30 20 20\n")
     (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
     finding, *rest = check(tmp_path).findings
-    assert (finding.severity, finding.code) == ("error", "annotations-unreadable")
+    assert (finding.severity, finding.code) == ("error", "annotations-repairable")
     assert finding.message == (
-        "data.yaml: 1 places in annotation files that cannot be understood; first: a.txt:1 is malformed: "
+        "data.yaml: 1 places in annotation files that are not as they must be; first: a.txt:1 is malformed: "
         "expected fractions of the image between 0 and 1; these look like pixels, got 0 40 30 20 20"
     )
-    assert {f.code for f in rest} == {
-        "boxes-unusable",
-        "boxes-none",
-        "split-missing",
-        "image-unannotated",
-        "category-ids-mapped",
-    }
+    assert {f.code for f in rest} == {"split-missing", "category-ids-mapped"}
 
 
 def test_every_mistake_of_a_yolo_or_voc_set_is_found_at_once(tmp_path):
@@ -200,12 +201,12 @@ def test_every_mistake_of_a_yolo_or_voc_set_is_found_at_once(tmp_path):
     labels = tmp_path / "yolo" / "labels" / "train"
     labels.mkdir(parents=True)
     (labels / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n0 0.5 -0.5 0.2 0.2\n")
-    (labels / "b.txt").write_bytes(b"\xff\xfe")
+    (labels / "b.txt").write_bytes(b"0 \xff\0")
     (tmp_path / "yolo" / "images" / "train" / "c.png").write_bytes(b"")
     (tmp_path / "yolo" / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [cat]\n")
     report = check(tmp_path / "yolo")
     (finding,) = (f for f in report.findings if f.code == "annotations-unreadable")  # told once for both splits
-    assert [example.split()[0] for example in finding.examples] == ["a.txt:2", "a.txt:3", "cannot"]
+    assert [example.split()[0] for example in finding.examples] == ["a.txt:2", "a.txt:3", "the"]
     assert "pixels" not in finding.examples[1]
     assert [(s.images, s.boxes) for s in report.splits] == [(3, 1), (3, 1)]
 

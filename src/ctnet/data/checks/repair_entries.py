@@ -42,7 +42,10 @@ def plain_content(content: CocoContent, done: Counter[str]) -> CocoContent:
             done["names of categories made text"] += 1
     for entry in annotations:
         for field, ids in (("image_id", image_ids), ("category_id", category_ids)):
-            entry[field] = ids.get(_key(entry.get(field)), entry.get(field))
+            known = ids.get(_key(entry.get(field)))
+            if known is not None and not is_integer(entry[field]):
+                done[f"values of {field} made numbers"] += 1
+            entry[field] = entry.get(field) if known is None else known
         _plain_annotation(entry, done)
     _one_category_a_name(categories, annotations, done)
     if annotations and all(entry.get("iscrowd") for entry in annotations):

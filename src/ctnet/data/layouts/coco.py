@@ -60,9 +60,11 @@ def parse_coco(content: CocoContent, json_file: Path, image_folders: Sequence[Pa
     categories = _read_categories(json_file, content["categories"])
     label_of = {category.id: label for label, category in enumerate(categories)}
     by_image: dict[int, list[tuple[Box, int, bool, float, int]]] = defaultdict(list)
+    zero = 0
     for position, annotation in enumerate(content["annotations"]):
         image_id, row = _read_annotation(json_file, position, annotation, label_of)
         by_image[image_id].append(row)
+        zero += annotation.get("area") == 0 != row[3]
     images = []
     find_image = ImageFinder(image_folders)
     for position, entry in enumerate(content["images"]):
@@ -72,7 +74,8 @@ def parse_coco(content: CocoContent, json_file: Path, image_folders: Sequence[Pa
     if by_image:
         image_id, rows = next(iter(by_image.items()))
         _refuse(json_file, f"annotation {rows[0][-1]}", "an image_id that is in images", image_id)
-    return AnnotationSet(json_file, split, categories, tuple(images))
+    notes = (f"{zero} areas of 0, though the box has one: that is taken",) if zero else ()
+    return AnnotationSet(json_file, split, categories, tuple(images), notes=notes)
 
 
 def load_coco_json(json_file: Path, tolerate: Tolerate | None = None) -> CocoContent:
