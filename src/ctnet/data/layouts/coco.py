@@ -125,7 +125,7 @@ def as_integer(value: object) -> int | None:
     """Return the integer that a value is, 1 for 1.0, or None for anything else."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    return value if is_integer(value) else None
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def read_crowd(value: object) -> bool | None:
@@ -142,7 +142,7 @@ def is_file_name(value: object) -> TypeGuard[str]:
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Return whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
-    return type(value) is int and -(2**63) <= value < 2**63
+    return type(value) is int and as_integer(value) is not None
 
 
 def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
