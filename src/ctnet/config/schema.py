@@ -47,6 +47,10 @@ class Data(Section):
     """per-channel standard deviation, in color_order, of values in 0..1"""
     max_objects: Count = 128
     """objects of one image that are trained on; further ones are left out, in file order"""
+    on_bad_image: Literal["skip", "error"] = "skip"
+    """an image that cannot be read: skip leaves it out, with a warning, and counts it; error stops"""
+    allow_background: bool = False
+    """train although no box can be learned, on images of the background alone"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.data.cut_short import decode_without_end, lacks_end
 from ctnet.data.image_header import Header, read_header
 from ctnet.errors import DataError, StorageError
 from ctnet.files import POINTER, read_file, write_file
@@ -35,7 +37,7 @@ IMAGE_SUFFIXES = tuple(suffix for _, suffixes in _FORMATS for suffix in suffixes
 """of all files that are taken for images, in lower case; the likeliest first"""
 
 
-def suffixes_of(content: bytes) -> tuple[str, ...]:
+def suffixes_of(content: bytes | mmap.mmap) -> tuple[str, ...]:
     """Return the suffixes of the format that the first bytes are of, none for an unknown one."""
     return next((suffixes for start, suffixes in _FORMATS if re.match(start, content, re.DOTALL)), ())
 
@@ -51,7 +53,8 @@ def read_image(path: Path | str, reduce: int = 1) -> Image:
 
     `reduce` 2 or 4 decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
     Where a turned image's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
-    Raises DataError when the file is missing, empty, cut short or not an image, or has more than CTNET_MAX_PIXELS
+    An image whose file ends within its last rows comes with what is there.
+    Raises DataError when the file is missing, empty, cut further or not an image, or has more than CTNET_MAX_PIXELS
     pixels (100 million).
     """
     path = Path(path)
@@ -85,26 +88,38 @@ def require_decodable(header: Header, path: Path | str, *, scans: int = 1) -> No
         ) from None
 
 
-def decode_image(content: bytes, path: Path, reduce: int = 1) -> Image:
-    """Return the image in `content` as `read_image` does; `path` names it in errors."""
+def require_image(content: bytes | mmap.mmap, path: Path) -> Header:
+    """Return what an image file says of its size. Raises DataError for what holds no image, reading its begin alone."""
     if not content:
         raise DataError("the image has zero bytes", file=path)
-    if content.startswith(POINTER):
+    if content[: len(POINTER)] == POINTER:
         raise DataError("the image is a git-lfs pointer, not the file itself", file=path, hint="run `git lfs pull`")
-    if _is_cut_short(content):
-        raise DataError("the image is cut short", file=path, got=f"{len(content)} bytes without an end marker")
     header = read_header(content)
     if header is None:
         raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
-    require_decodable(header, path, scans=content.count(_SCAN) if content.startswith(_JPEG) else 1)
+    require_decodable(header, path)
+    return header
+
+
+def decode_image(content: bytes, path: Path, reduce: int = 1) -> Image:
+    """Return the image in `content` as `read_image` does; `path` names it in errors."""
+    header = require_image(content, path)
+    is_jpeg = content.startswith(_JPEG)
+    require_decodable(header, path, scans=content.count(_SCAN) if is_jpeg else 1)
+    mode = _REDUCED[reduce if is_jpeg else 1]
+    if lacks_end(content):
+        image, rows = decode_without_end(content, mode)
+        if image is None:
+            got = f"{len(content)} bytes without an end marker, {rows} whole rows"
+            raise DataError("the image is cut short", file=path, got=got)
+        return image
     try:
-        mode = _REDUCED[reduce if content.startswith(_JPEG) else 1]
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
     except cv2.error:
-        image = None
-    if image is None:
+        decoded = None
+    if decoded is None:
         raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
-    return np.asarray(image, np.uint8)
+    return np.asarray(decoded, np.uint8)
 
 
 def write_image(path: Path, image_bgr: Image) -> None:
@@ -121,14 +136,3 @@ def write_image(path: Path, image_bgr: Image) -> None:
             "cannot encode the image", file=path, got=path.suffix or "no suffix", expected=".jpg or .png"
         )
     write_file(path, buffer.tobytes())
-
-
-def _is_cut_short(content: bytes) -> bool:
-    """Return whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey image.
-
-    Bytes behind a JPEG's end are common and harmless, and an embedded thumbnail has an end marker of its own:
-    so the last end marker must come after the last start of a scan.
-    """
-    if content.startswith(_JPEG):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(_SCAN)
-    return content.startswith(b"\x89PNG") and b"IEND" not in content[-4096:]
