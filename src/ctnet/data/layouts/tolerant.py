@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from ctnet.data.layouts.layout import Tolerate
 from ctnet.errors import DataError
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -26,3 +28,7 @@ class Tolerant:
                 raise
             self._tolerate(error)
             return None
+
+    def each(self, read: Callable[[A], T], items: Iterable[A]) -> list[T]:
+        """Return what `read` returns for each item, without those that raised a DataError that was tolerated."""
+        return [found for item in items if (found := self(partial(read, item))) is not None]
