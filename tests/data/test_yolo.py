@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ctnet.data.checks.usable import check_usable
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import write_image
 from ctnet.data.layouts.yolo import read_yolo
@@ -123,7 +124,7 @@ def test_a_listed_image_of_an_impossible_name_is_missing(tmp_path, name):
     (tmp_path / "list.txt").write_text(f"{name}\n")
     data.write_text("train: list.txt\nnames: [dog]\n")
     with pytest.raises(DataError):
-        open_dataset(data, "train")
+        check_usable(open_dataset(data, "train"))
     data.write_text(f'train: "{name}"\nnames: [dog]\n'.replace("\0", "\\0").replace("\x1b", "\\e"))
     with pytest.raises(DataError):
         open_dataset(data, "train")

@@ -77,22 +77,23 @@ def evaluate_command(
 
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
-    from ctnet.data.dataset import check_usable
+    from ctnet.eval.evaluate import only
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
     loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
     detector, settings = open_for_test(weights, device, precision, requested, **loading)
-    annotation_set = _open(data, split, detector.recipe)
-    warnings = check_usable(annotation_set)
+    annotation_set, warnings = _open(data, split, detector.recipe)
     metrics, detections, more = _score(detector, annotation_set, settings, workers)
     warnings = [*warnings, *more]
     for warning in warnings:
         say(f"warning: {warning}", err=True)
-    protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
+    scored = only(annotation_set, detections)
+    protocol = protocol_of(detector.recipe, settings, len(scored.images), detector.precision)
+    protocol["unreadable"] = len(annotation_set.images) - len(scored.images)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
-    _write(save_results, report, annotation_set, detections, metrics, document)
+    _write(save_results, report, scored, detections, metrics, document)
     if against:
         # float32 is the measure of the other file unless a precision was requested
         other_precision = "fp32" if precision == "auto" else precision
@@ -143,11 +144,16 @@ def _score(
         return score(detector, annotation_set, settings, workers, show)
 
 
-def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:
+def _open(data: Path | None, split: str | None, recipe: Recipe) -> tuple[AnnotationSet, list[str]]:
+    """Return the set to score and the warnings about it."""
+    from ctnet.data.checks.usable import check_usable
     from ctnet.data.dataset import open_dataset
     from ctnet.data.demo import data_or_demo
 
-    return open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    annotation_set = open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    with progress_bar("check images") as show:
+        findings = check_usable(annotation_set, settings=recipe.data, learn=False, progress=show)
+    return annotation_set, [finding.message for finding in findings if finding.severity != "info"]
 
 
 def _print_tables(document: Mapping[str, Any]) -> None:

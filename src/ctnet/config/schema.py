@@ -51,6 +51,10 @@ class Data(Section):
     image the range of 8, 10, 12, 14 or 16 bits that holds its values, and for floating ones up to 1 the range 0 to 1"""
     max_objects: Count = 128
     """objects of one image that are trained on; further ones are left out, in file order"""
+    on_bad_image: Literal["skip", "error"] = "skip"
+    """an image that cannot be read: skip leaves it out, with a warning, and counts it; error stops"""
+    allow_background: bool = False
+    """train although no box can be learned, on images of the background alone"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 

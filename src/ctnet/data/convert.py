@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ctnet.data.box_form import to_xywh
 from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.layout import Split, Writer
-from ctnet.data.layouts.table import LAYOUTS, find_splits, layout_named
+from ctnet.data.layouts.table import LAYOUTS, SPLITS, find_splits, layout_named
 from ctnet.errors import ConfigError, DataError, StorageError, nearest
 from ctnet.files import is_file
 from ctnet.types import AnnotationSet, ImageRecord, Progress
@@ -44,7 +44,10 @@ def convert(
     path = Path(path).expanduser()
     require_new_folder(out)
     writer = _writer(to)
-    sets = {name: split.read() for name, split in _splits_in(path, source).items()}
+    # a file that states no split is one to train on: under its own name no layout would find it again
+    splits = _splits_in(path, source).values()
+    named = ("train" if split.files.serves_any and split.name not in SPLITS else split.name for split in splits)
+    sets = {name: split._replace(name=name).read() for name, split in zip(named, splits, strict=True)}
     if source == _CORNERS:
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}
     if to != "coco":
@@ -54,18 +57,30 @@ def convert(
     if missing:
         raise DataError("an image is missing", file=missing, hint="ctnet data check lists them all")
     _require_images(paths, path)
-    done = 0
+    sets = place_images(sets, out, writer, link=link, progress=progress)
+    files = writer.write(sets, out)
+    return {split: replace(annotation_set, source=files[split]) for split, annotation_set in sets.items()}
+
+
+def place_images(
+    sets: Mapping[str, AnnotationSet], out: Path, writer: Writer, *, link: bool, progress: Progress | None = None
+) -> dict[str, AnnotationSet]:
+    """Copy or link the images of all splits to where the layout has them below `out`, and return the sets with those.
+
+    Raises StorageError.
+    """
+    total, done = sum(len(annotation_set.images) for annotation_set in sets.values()), 0
     taken: set[Path] = set()
+    placed = {}
     for split, annotation_set in sets.items():
         images = _renamed(annotation_set.images, out / writer.image_folder.format(split=split), taken)
         for old, new in zip(annotation_set.images, images, strict=True):
             _place(old.path, new.path, link)
             done += 1
             if progress:
-                progress(done, len(paths))
-        sets[split] = replace(annotation_set, images=images)
-    files = writer.write(sets, out)
-    return {split: replace(annotation_set, source=files[split]) for split, annotation_set in sets.items()}
+                progress(done, total)
+        placed[split] = replace(annotation_set, images=images)
+    return placed
 
 
 def _splits_in(path: Path, source: str) -> dict[str, Split]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.data.cut_short import decode_without_end, lacks_end
 from ctnet.data.image_frames import count_frames
 from ctnet.data.image_header import Header, read_header
 from ctnet.data.value_range import ValueRange, to_eight_bits
@@ -50,7 +52,7 @@ class Decoded(NamedTuple):
     scaled: ValueRange | None = None
 
 
-def suffixes_of(content: bytes) -> tuple[str, ...]:
+def suffixes_of(content: bytes | mmap.mmap) -> tuple[str, ...]:
     """Return the suffixes of the format that the first bytes are of, none for an unknown one."""
     return next((suffixes for start, suffixes in _FORMATS if re.match(start, content, re.DOTALL)), ())
 
@@ -65,9 +67,11 @@ def read_image(path: Path | str, reduce: int = 1, value_range: ValueRange | None
     """Return the image as BGR uint8 (H,W,3), turned upright by its EXIF tag; grey and alpha become BGR.
 
     Of images with more than eight bits, the values of `value_range` are scaled to 0..255, by default those of the range
-    that they seem to come from (`value_range_of`). Of several frames or pages the first is returned. `reduce` 2 or 4 decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
+    that they seem to come from (`value_range_of`). Of several frames or pages the first is returned. `reduce` 2 or 4
+    decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
     Where a turned image's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
-    Raises DataError when the file is missing, empty, cut short or not an image, or has more than CTNET_MAX_PIXELS
+    An image whose file ends within its last rows comes with what is there.
+    Raises DataError when the file is missing, empty, cut further or not an image, or has more than CTNET_MAX_PIXELS
     pixels (100 million).
     """
     return decode_file(Path(path), reduce, value_range).image
@@ -105,6 +109,19 @@ def require_decodable(header: Header, path: Path | str, *, scans: int = 1) -> No
         ) from None
 
 
+def require_image(content: bytes | mmap.mmap, path: Path) -> Header:
+    """Return what an image file says of its size. Raises DataError for what holds no image, reading its begin alone."""
+    if not content:
+        raise DataError("the image has zero bytes", file=path)
+    if content[: len(POINTER)] == POINTER:
+        raise DataError("the image is a git-lfs pointer, not the file itself", file=path, hint="run `git lfs pull`")
+    header = read_header(content)
+    if header is None:
+        raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
+    require_decodable(header, path)
+    return header
+
+
 def decode_image(content: bytes, path: Path) -> Image:
     """Return the image in `content` as `read_image` does; `path` names it in errors."""
     return decode(content, path).image
@@ -112,27 +129,26 @@ def decode_image(content: bytes, path: Path) -> Image:
 
 def decode(content: bytes, path: Path, reduce: int = 1, value_range: ValueRange | None = None) -> Decoded:
     """Return the image in `content` as `decode_file` does; `path` names it in errors."""
-    if not content:
-        raise DataError("the image has zero bytes", file=path)
-    if content.startswith(POINTER):
-        raise DataError("the image is a git-lfs pointer, not the file itself", file=path, hint="run `git lfs pull`")
-    if _is_cut_short(content):
-        raise DataError("the image is cut short", file=path, got=f"{len(content)} bytes without an end marker")
-    header = read_header(content)
-    if header is None:
-        raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
-    jpeg = content.startswith(_JPEG)
-    require_decodable(header, path, scans=content.count(_SCAN) if jpeg else 1)
-    try:
-        mode = _REDUCED[reduce] if jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
-    except cv2.error:
-        image = None
-    if image is None and ".heic" in suffixes_of(content):
-        image = _decode_heic(content, path)
+    header = require_image(content, path)
+    is_jpeg = content.startswith(_JPEG)
+    require_decodable(header, path, scans=content.count(_SCAN) if is_jpeg else 1)
+    mode = _REDUCED[reduce] if is_jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    image: NDArray[Any] | None
+    if lacks_end(content):
+        image, rows = decode_without_end(content, mode)
+        if image is None:
+            got = f"{len(content)} bytes without an end marker, {rows} whole rows"
+            raise DataError("the image is cut short", file=path, got=got)
+    else:
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+        except cv2.error:
+            image = None
+        if image is None and ".heic" in suffixes_of(content):
+            image = _decode_heic(content, path)
     if image is None:
         raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
-    frames = 1 if jpeg else count_frames(content)
+    frames = 1 if is_jpeg else count_frames(content)
     if image.dtype == np.uint8:
         return Decoded(np.asarray(image, np.uint8), frames)
     scaled, values = to_eight_bits(image, value_range)
@@ -171,14 +187,3 @@ def write_image(path: Path, image_bgr: Image) -> None:
             "cannot encode the image", file=path, got=path.suffix or "no suffix", expected=".jpg or .png"
         )
     write_file(path, buffer.tobytes())
-
-
-def _is_cut_short(content: bytes) -> bool:
-    """Return whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey image.
-
-    Bytes behind a JPEG's end are common and harmless, and an embedded thumbnail has an end marker of its own:
-    so the last end marker must come after the last start of a scan.
-    """
-    if content.startswith(_JPEG):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(_SCAN)
-    return content.startswith(b"\x89PNG") and b"IEND" not in content[-4096:]

@@ -17,6 +17,9 @@ from ctnet.data.value_range import ValueRange
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Float32, ImageRecord, Objects, Targets
 
+_TRIES = 100
+"""images in a row that may be unreadable: beyond, it is not the images, but the disk"""
+
 
 class Encoder(Protocol):
     """Turns the objects of an image into targets; picklable, for it runs in loader processes."""
@@ -29,18 +32,23 @@ class Encoder(Protocol):
 
 
 class Sample(NamedTuple):
-    """An image (H,W,3) BGR uint8, its colour shift (3,), its targets and the id of its record."""
+    """An image (H,W,3) BGR uint8, its colour shift (3,), its targets and the id of its record.
+
+    `wanted_id` is that of the record that was asked for; another one where that could not be read.
+    """
 
     image: NDArray[np.uint8]
     lighting: Float32
     targets: Targets
     image_id: int
+    wanted_id: int
 
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """Samples by (epoch, index): the same pair always gives the same sample, in any process.
+    """Samples by (epoch, index): the same pair and files always give the same sample, in any process.
 
+    With `skip_bad` the next image that can be read takes the place of one that cannot.
     Crowd regions and all objects beyond `max_objects`, in file order, are left out.
     """
 
@@ -51,12 +59,24 @@ class TrainingSamples:
     seed: int
     max_objects: int
     value_range: ValueRange | None = None
+    skip_bad: bool = False
 
     def __len__(self) -> int:
         return len(self.annotations.images)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
+        wanted = self.annotations.images[index].id
+        tries = min(len(self), _TRIES) if self.skip_bad else 1
+        for step in range(tries):
+            try:
+                return self._sample(epoch, (index + step) % len(self))._replace(wanted_id=wanted)
+            except DataError as error:
+                if step == 0:
+                    first = error
+        raise first
+
+    def _sample(self, epoch: int, index: int) -> Sample:
         record = self.annotations.images[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
@@ -64,7 +84,7 @@ class TrainingSamples:
         if self.augment.photometric > 0:
             image = jitter_colors(rng, image, self.augment.photometric)
         targets = self.encoder(self._objects(record, matrix), self.input_hw)
-        return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id)
+        return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id, record.id)
 
     def rows(self, images: int = 1000) -> dict[str, Any]:
         """Return the rows of the targets of the first epoch, end to end; no image is read.

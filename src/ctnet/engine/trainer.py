@@ -40,7 +40,8 @@ def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamp
     encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
     data = recipe.data
     return TrainingSamples(
-        annotations, data.image_size, encoder, recipe.augment, recipe.seed, data.max_objects, data.value_range
+        annotations, data.image_size, encoder, recipe.augment, recipe.seed, data.max_objects, data.value_range,
+        skip_bad=data.on_bad_image == "skip",
     )
 
 
@@ -93,6 +94,7 @@ class Trainer:
         self.speed = Speed()
         self.log: Log = NoLog()
         self.saved_step = -1
+        self.skipped: set[int] = set()  # ids of images of this rank that could not be read
         self.started = time.perf_counter()
 
     def run(self) -> None:
@@ -125,6 +127,7 @@ class Trainer:
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
+            self._note_skipped(batches)
             self._draw_first(batches)
             images = self._images()
             lr = self.peak_lr * lr_factor(
@@ -167,6 +170,13 @@ class Trainer:
         """Return the number of images of the next update, over all ranks."""
         whole = self.order.batch_size * self.recipe.train.accumulate
         return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
+
+    def _note_skipped(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            skipped = set(batch.wanted_ids[batch.wanted_ids != batch.image_ids].tolist()) - self.skipped
+            self.skipped |= skipped
+            for path in (image.path for image in self.annotations.images if skipped and image.id in skipped):
+                self.reporter.message(f"warning: an image cannot be read, another one takes its place: {path}")
 
     def _draw_first(self, batches: list[Batch]) -> None:
         if self.world.leads and self.state.step < self.recipe.train.sample_batches:
@@ -344,6 +354,7 @@ class Trainer:
             **{name: self.state.best.get(name) for name in self.validation.scorer.shown},
             "best_step": self.state.best.get("step"),
             "protocol": self.validation.protocol,
+            "skipped_images": len(set().union(*self.world.gather(self.skipped))),
             "wall_s": self._wall_s(),
             "run": str(self.folder),
         }

@@ -24,6 +24,14 @@ SPLIT_NAMES = {
 """names of splits on disk, in lower case, and ctnet's"""
 
 
+class Repairable(DataError):
+    """What is not as it must be, though its meaning is clear. `done` are the words for its repair, behind a count."""
+
+    def __init__(self, message: str, *, done: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.done = done
+
+
 class SplitFiles(NamedTuple):
     """Where one split lies on disk.
 
@@ -59,10 +67,11 @@ class Layout:
     `sought` are the names that it looks for, for the message when no layout fits.
 
     `read(files, split, tolerate)` returns one split and raises DataError for what cannot be understood; `tolerate`,
-    if given, takes such errors instead, and what they are about is left out.
+    if given, takes such errors instead, and what they are about is left out, or, for a `Repairable` one, taken as it
+    is meant.
 
     The checks and the repair work on COCO content. Without `content` it is made of what `read` understands; a layout
-    whose files hold more than `read` accepts returns it from `content(files)`, and its sets can be repaired.
+    whose files hold more than `read` accepts returns it from `content(files, tolerate)`.
     """
 
     name: str
@@ -70,7 +79,7 @@ class Layout:
     sought: tuple[str, ...]
     find: Callable[[Path], dict[str, SplitFiles]]
     read: Callable[[SplitFiles, str, Tolerate | None], AnnotationSet]
-    content: Callable[[SplitFiles], CocoContent] | None = None
+    content: Callable[[SplitFiles, Tolerate], CocoContent] | None = None
     writer: Writer | None = None
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctnet.data.image_size import read_image_size
+from ctnet.errors import DataError
 from ctnet.types import Float32, ImageRecord, Int64
 
 
@@ -16,6 +18,14 @@ class Records:
     def __init__(self) -> None:
         self.images: list[ImageRecord] = []
         self._boxes = 0
+
+    def size_of(self, path: Path, image_id: int) -> tuple[int, int] | None:
+        """Return (height, width) of the image; one that cannot be read is added without objects, for others to find."""
+        try:
+            return read_image_size(path)
+        except DataError:
+            self.add(path, (1, 1), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), image_id)
+            return None
 
     def add(
         self,

@@ -10,14 +10,15 @@ from ctnet.data.layouts.layout import Layout, Split
 from ctnet.data.layouts.recognise import recognise
 from ctnet.errors import DataError, nearest
 
-_ORDER = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
+"""the usual names, in the order in which splits are listed"""
 
 LAYOUTS = [
     Layout(
         "coco", "COCO",
         ("annotations/instances_*.json", "*/_annotations.coco.json", f"splits in {DATA_YAMLS[0]}"),
         coco.find, lambda files, split, _: coco.read_coco(files.file, files.image_folders, split),
-        content=lambda files: coco.load_coco_json(files.file), writer=coco.WRITER,
+        content=lambda files, tolerate: coco.load_coco_json(files.file, tolerate), writer=coco.WRITER,
     ),
     Layout(
         "yolo", "YOLO", (f"names in {' or '.join(DATA_YAMLS)}",),
@@ -90,4 +91,4 @@ def layout_named(name: str) -> Layout | None:
 
 def _rank(split: str) -> tuple[int, str]:
     """Sort train before val before test before the rest."""
-    return (_ORDER.index(split) if split in _ORDER else len(_ORDER)), split
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS)), split
