@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctnet.data.layouts.labelled import Labelled, Named, annotation_set, image_folders, load_json, understanding
-from ctnet.data.layouts.layout import SPLIT_NAMES, Layout, SplitFiles, Tolerate, by_split
+from ctnet.data.layouts.layout import Layout, SplitFiles, Tolerate, by_split
 from ctnet.data.layouts.names import files_below
+from ctnet.data.layouts.places import files_in, folders_below, stated_split
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.files import is_file
@@ -19,7 +20,6 @@ from ctnet.types import AnnotationSet
 
 _JSON = (".json",)
 _MOST_FILES = 16  # of a folder that may be one a split
-_MOST_FOLDERS = 200
 _LOOKED_AT = 3  # files of a folder with one an image
 _HEAD = 1 << 16
 
@@ -45,14 +45,15 @@ class Tool(NamedTuple):
 
 def json_layout(name: str, title: str, sought: tuple[str, ...], tool: Tool) -> Layout:
     """Return the row of a tool."""
-    return Layout(name, title, sought, partial(_find, tool), partial(_read, tool))
+    return Layout(name, title, sought, partial(find_json, tool), partial(_read, tool))
 
 
-def _find(tool: Tool, path: Path) -> dict[str, SplitFiles]:
+def find_json(tool: Tool, path: Path) -> dict[str, SplitFiles]:
+    """Return the splits that the tool wrote: a file, a folder of files, or of folders."""
     if path.is_file():
         fits = path.suffix.lower() in _JSON and _fits(tool, path)
         return {"train": SplitFiles(path, image_folders(path), serves_any=True)} if fits else {}
-    places = [place for folder in _folders(path) for place in _places(tool, folder)]
+    places = [place for folder in folders_below(path) for place in _places(tool, folder)]
     words = {place: stated_split(place, path) for place in places}
     if tool.one_an_image and places and not any(words.values()):
         return {"train": SplitFiles(path, tuple(dict.fromkeys(f for p in places for f in image_folders(p))))}
@@ -61,30 +62,10 @@ def _find(tool: Tool, path: Path) -> dict[str, SplitFiles]:
 
 def _places(tool: Tool, folder: Path) -> list[Path]:
     """Return the files of the tool in a folder, or the folder itself where there is one an image."""
-    files = files_below(folder, _JSON)
+    files = files_in(folder, _JSON)
     if tool.one_an_image:
         return [folder] if any(_fits(tool, file) for file in files[:_LOOKED_AT]) else []
     return [file for file in files if _fits(tool, file)] if len(files) <= _MOST_FILES else []
-
-
-def _folders(root: Path) -> list[Path]:
-    """Return the folder, its folders and theirs."""
-    folders = [root]
-    for pattern in ("*", "*/*"):
-        inside = (path for path in root.glob(pattern) if path.is_dir() and not path.name.startswith("."))
-        folders += sorted(path for path, _ in zip(inside, range(_MOST_FOLDERS), strict=False))
-    return folders
-
-
-def stated_split(place: Path, root: Path) -> str:
-    """Return the word for a split in the name of a file or a folder, or in those of its parents below `root`."""
-    inner = place.relative_to(root).parts
-    for name in reversed(inner):
-        words = re.findall("[a-z]+", name.lower())
-        found = next((word for word in words if word in SPLIT_NAMES), None)
-        if found:
-            return found
-    return ""
 
 
 def _fits(tool: Tool, file: Path) -> bool:

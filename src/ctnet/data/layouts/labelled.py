@@ -53,7 +53,7 @@ def understanding(file: Path, where: str, expected: str, got: object) -> Iterato
     """Raise DataError, naming the place in the file, where the block fails on content of another form."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, StopIteration, zlib.error):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, zlib.error):
         raise DataError(
             f"{file.name}: {where} is malformed", file=file, expected=expected, got=reprlib.repr(got)
         ) from None

@@ -22,10 +22,11 @@ def _images(file: Path, content: Any) -> Iterator[RawImage]:
     for entry in content.get("_via_img_metadata", content).values():
         regions = entry["regions"]
         regions = list(regions.values()) if isinstance(regions, Mapping) else regions  # version 1
-        yield RawImage(entry["filename"], None, regions, _object)
+        yield RawImage(entry["filename"], None, regions, region_objects)
 
 
-def _object(region: Any) -> list[Named]:
+def region_objects(region: Any) -> list[Named]:
+    """Return the object of a region, none for a point."""
     shape = region["shape_attributes"]
     kind = shape["name"]
     if kind == "point":
