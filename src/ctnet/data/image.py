@@ -43,13 +43,13 @@ IMAGE_SUFFIXES = tuple(suffix for _, suffixes in _FORMATS for suffix in suffixes
 
 
 class Decoded(NamedTuple):
-    """An image (H,W,3) BGR uint8, the number of frames or pages in its file, of which it is the first, and the values
-    that became 0 and 255 where the file has more than eight bits.
-    """
+    """An image (H,W,3) BGR uint8, and what there is to say about its file."""
 
     image: Image
     frames: int = 1
+    """frames or pages in the file, of which the image is the first"""
     scaled: ValueRange | None = None
+    """the values that became 0 and 255, in a file of more than eight bits"""
 
 
 def suffixes_of(content: bytes | mmap.mmap) -> tuple[str, ...]:

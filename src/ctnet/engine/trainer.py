@@ -40,7 +40,13 @@ def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamp
     encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
     data = recipe.data
     return TrainingSamples(
-        annotations, data.image_size, encoder, recipe.augment, recipe.seed, data.max_objects, data.value_range,
+        annotations,
+        data.image_size,
+        encoder,
+        recipe.augment,
+        recipe.seed,
+        data.max_objects,
+        data.value_range,
         skip_bad=data.on_bad_image == "skip",
     )
 

@@ -79,7 +79,7 @@ def run_predict(
     batches = ahead(_batches(frames.read(detector.recipe.data.value_range), settings.batch_size))
     try:
         # decoding, detecting, and drawing and writing overlap
-        with (Drawings(out) if out and draw else nullcontext()) as drawings, _Behind() as behind, closing(batches):
+        with Drawings(out) if out and draw else nullcontext() as drawings, _Behind() as behind, closing(batches):
             for batch in batches:
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
                 behind.do(partial(run.add, batch, results, drawings))

@@ -130,7 +130,9 @@ def some_images(path: Path | None, count: int, split: str = "val") -> list[Path]
     A set without the split gives its first one. Raises DataError when the path holds neither a data set nor images,
     or a data set that cannot be read.
     """
-    files = _images_of_set(data_or_demo(path), split) or [file for file in open_sources([str(path)]).files if isinstance(file, Path)]
+    files = _images_of_set(data_or_demo(path), split) or [
+        file for file in open_sources([str(path)]).files if isinstance(file, Path)
+    ]
     return files[:: max(1, len(files) // count)][:count]
 
 
@@ -143,7 +145,6 @@ def _images_of_set(path: Path, split: str) -> list[Path]:
     except NoLayout:
         return []
     return [image.path for image in splits.get(split, next(iter(splits.values()))).read().images]
-
 
 
 def open_sources(arguments: Sequence[str], most_frames: int | None = None) -> Sources:

@@ -11,6 +11,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from ctnet.data.image import IMAGE_SUFFIXES
@@ -75,11 +76,14 @@ def _stamp(place: Path) -> str | None:
 def _unpack(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         members = [(member, _target(archive, member)) for member in opened.infolist() if _wanted(member)]
+        twice = [name for name, count in Counter(name for _, name in members).items() if count > 1]
+        if twice:
+            raise DataError("two files in the archive have one name", file=archive, got=twice[0])
         _require_room(archive, [member for member, _ in members], folder)
         for member, name in members:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with opened.open(member) as source, target.open("xb") as copy:  # two members of one name are refused
+            with opened.open(member) as source, target.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
 
 

@@ -101,7 +101,7 @@ def read(files: SplitFiles, split: str, tolerate: Tolerate | None) -> Annotation
         )
         for name, named in objects.items()
     ]  # fmt: skip
-    return annotation_set(file, split, labelled, files.image_folders, tolerant)
+    return annotation_set(file, split, labelled, files.image_folders)
 
 
 def _table(file: Path) -> _Table | None:

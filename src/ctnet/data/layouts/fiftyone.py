@@ -13,8 +13,8 @@ from ctnet.data.layouts.labelled import Named, from_xywh
 def _images(file: Path, content: Any) -> Iterator[RawImage]:
     if "samples" in content:
         for sample in content["samples"]:
-            lists = [value["detections"] for value in sample.values() if isinstance(value, dict) and "detections" in value]
-            yield RawImage(sample["filepath"], None, sum(lists[:1], []), _object)
+            fields = (value for value in sample.values() if isinstance(value, dict) and "detections" in value)
+            yield RawImage(sample["filepath"], None, next(fields, {"detections": []})["detections"], _object)
         return
     classes = content.get("classes") or []
     for stem, objects in content["labels"].items():
@@ -34,7 +34,9 @@ def _fits(content: Any) -> bool:
     if isinstance(content.get("samples"), list):
         return "filepath" in content["samples"][0]
     labels = content.get("labels")
-    return "classes" in content and isinstance(labels, dict) and all(isinstance(v, list | None) for v in labels.values())
+    return (
+        "classes" in content and isinstance(labels, dict) and all(isinstance(v, list | None) for v in labels.values())
+    )
 
 
 FIFTYONE = json_layout(

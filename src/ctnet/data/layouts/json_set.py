@@ -98,7 +98,7 @@ def _read(tool: Tool, files: SplitFiles, split: str, tolerate: Tolerate | None) 
     tolerant = Tolerant(tolerate)
     found = [files.file] if is_file(files.file) else _of_tool(tool, files_below(files.file, _JSON, nested=True))
     labelled = [image for file in found for image in tolerant(partial(_images, tool, file, tolerant)) or []]
-    return annotation_set(files.file, split, labelled, files.image_folders, tolerant)
+    return annotation_set(files.file, split, labelled, files.image_folders)
 
 
 def _of_tool(tool: Tool, files: list[Path]) -> Iterator[Path]:
@@ -120,7 +120,8 @@ def _images(tool: Tool, file: Path, tolerant: Tolerant) -> list[Labelled]:
         if "\0" in name or not name:
             raise DataError(f"{file.name}: an image has no usable name", file=file, got=repr(name))
         read = partial(_objects, file, name, image.read)
-        labelled.append(Labelled(name, image.size_hw, sum(tolerant.each(read, objects), []), image.stem))
+        named = [one for found in tolerant.each(read, objects) for one in found]
+        labelled.append(Labelled(name, image.size_hw, named, image.stem))
     return labelled
 
 

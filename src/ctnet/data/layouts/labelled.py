@@ -6,17 +6,14 @@ import reprlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.coco import json_image_folders
 from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.data.layouts.records import Records
-from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
 from ctnet.files import is_file, read_file
 from ctnet.limits import parse_json
@@ -95,7 +92,6 @@ def annotation_set(
     split: str,
     images: Iterable[Labelled],
     image_folders: Sequence[Path],
-    tolerant: Tolerant,
     classes: Iterable[str] = (),
 ) -> AnnotationSet:
     """Return the set; category ids count from 1 in the order of `classes`, then of the other names' alphabet.
@@ -111,7 +107,7 @@ def annotation_set(
         path = find_image(image.name)
         if image.stem and not is_file(path):
             path = find_image.with_stem(image.stem) or path
-        size = image.size_hw or tolerant(partial(read_image_size, path))
+        size = image.size_hw or records.size_of(path, image_id)
         if size is None:
             continue
         whole = np.array((size[1], size[0], size[1], size[0]), np.float32)

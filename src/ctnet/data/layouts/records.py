@@ -36,8 +36,7 @@ class Records:
         image_id: int,
         crowd: Sequence[bool] | None = None,
     ) -> None:
-        """Add an image of (height, width) with its (N,4) boxes in pixels and (N,) labels; none is a crowd unless said.
-        """
+        """Add an image of (height, width) with its (N,4) boxes in pixels and labels (N,), by default no crowds."""
         ids = np.arange(self._boxes + 1, self._boxes + len(labels) + 1, dtype=np.int64)
         self._boxes += len(labels)
         self.images.append(
