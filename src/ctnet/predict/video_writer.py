@@ -52,7 +52,8 @@ class _H264:
         command = [
             "ffmpeg", *_QUIET, "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}",
             "-r", f"{fps:.6g}", "-i", "pipe:0", "-an", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-c:v", "libx264",
-            "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", f"file:{file}",
+            "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart",
+            "-f", "mp4", f"file:{file}",
         ]  # fmt: skip
         # a group of its own: an interrupt at the terminal must not end it before the last frame
         self._process = subprocess.Popen(
