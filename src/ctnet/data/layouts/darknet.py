@@ -70,7 +70,7 @@ def _image_folders(root: Path) -> dict[str, str]:
     """Return the folder of each split, or the one of all images, which is no split."""
     folders = Folders()
     images = folders.entry(root, "images") or root
-    found = {}
+    found: dict[str, str] = {}
     for name in SPLIT_NAMES:
         tried = (folders.entry(images, name), folders.entry(root, f"{name}/images"))
         place = next((path for path in tried if path and path.is_dir()), None)

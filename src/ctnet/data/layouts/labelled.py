@@ -61,8 +61,8 @@ def bounds(points: Any) -> Corners:
     xy = np.asarray(points, np.float64).reshape(-1, 2)
     if not len(xy) or not (np.abs(xy) < _LARGEST).all():
         raise ValueError("finite points")
-    x1, y1, x2, y2 = (*xy.min(0).tolist(), *xy.max(0).tolist())
-    return x1, y1, x2, y2
+    (x1, y1), (x2, y2) = xy.min(0), xy.max(0)
+    return float(x1), float(y1), float(x2), float(y2)
 
 
 def from_xywh(x: Any, y: Any, width: Any, height: Any) -> Corners:

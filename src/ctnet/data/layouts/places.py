@@ -39,7 +39,7 @@ def _names(folder: Path, *, folders: bool) -> list[str]:
 def stated_split(place: Path, root: Path) -> str:
     """Return the word for a split in the name of a file or folder, or in those of its parents below `root`, else ""."""
     for name in reversed(place.relative_to(root).parts):
-        words = re.findall("[a-z]+", name.lower())
+        words: list[str] = re.findall("[a-z]+", name.lower())
         if found := next((word for word in words if word in SPLIT_NAMES), None):
             return found
     return ""

@@ -32,7 +32,8 @@ def _object(entry: Any) -> list[Named]:
     header = read_header(zlib.decompressobj().decompress(packed, _HEAD))
     if header is None:
         raise ValueError("a mask that is a PNG")
-    return [Named(name, from_xywh(*entry["bitmap"]["origin"], header.width, header.height))]
+    x, y = entry["bitmap"]["origin"]
+    return [Named(name, from_xywh(x, y, header.width, header.height))]
 
 
 SUPERVISELY = json_layout(
