@@ -64,6 +64,8 @@ def predict(
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    tiles: options.Tiles = None,
+    overlap: options.Overlap = None,
     precision: options.Precision = "auto",
     compile: options.Compile = False,
     config: options.Config = None,
@@ -86,7 +88,7 @@ def predict(
 
     frames = open_sources(sources, most_frames)
     say(*frames.notes(), err=True)
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap)
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip

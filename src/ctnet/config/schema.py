@@ -185,6 +185,11 @@ class Evaluation(Section):
     """average with the mirrored image"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)
     """test scales; several are merged by soft-NMS"""
+    tiles: Annotated[int, Field(ge=0, le=LARGEST_SIDE)] = 0
+    """side in image pixels of square tiles that large images are shown in, beside the whole; merged by hard NMS unless
+    `nms` is soft; 0 shows the whole alone"""
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    """part of its side that a tile shares with the next one; objects of that size are whole in one of them"""
     nms: Literal["none", "soft", "hard"] = "none"
     """NMS after decoding; upstream uses soft with several scales"""
 
