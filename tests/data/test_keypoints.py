@@ -11,8 +11,9 @@ from ctnet.codec.affine import affine_matrix
 from ctnet.config import Augment
 from ctnet.data.augment import random_matrix, warp_objects
 from ctnet.data.checks.check import check
+from ctnet.data.checks.usable import check_usable
 from ctnet.data.convert import convert
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import data_or_demo, demo_of, write_demo
 from ctnet.data.demo_figures import joint_names
 from ctnet.data.draw import annotation_sheet, draw_boxes
@@ -88,7 +89,7 @@ def test_sigmas_and_pairs_of_a_category_come_back(tmp_path):
 def test_points_without_names_are_numbered_or_known(tmp_path):
     cup = coco(tmp_path, [{"keypoints": POINTS}], [{"id": 1, "name": "cup"}])
     assert open_dataset(cup, "train").keypoints.names == ("point 1", "point 2", "point 3")
-    assert "3 key points have no names" in check_usable(open_dataset(cup, "train"))[0]
+    assert any("3 key points without names" in f.message for f in check_usable(open_dataset(cup, "train")))
     face = coco(tmp_path, [{"keypoints": [1, 1, 2] * 5}], [{"id": 1, "name": "Face"}])
     assert open_dataset(face, "train").keypoints == FACE
 
@@ -310,7 +311,7 @@ def test_sampling_changes_no_annotation_and_faces_without_area_are_never_its_cen
     for epoch in range(20):
         assert len(data[epoch, 0].targets.rows["boxes"]) == 1
     assert data.annotations.digest() == before
-    assert "without width or height left out" in check_usable(data.annotations)[0]
+    assert "box-empty" in {finding.code for finding in check_usable(data.annotations)}
     empty = coco(tmp_path / "none", [], size=(200, 300))
     assert samples(empty, crop="anchor")[0, 0].image.shape == (128, 128, 3)
 

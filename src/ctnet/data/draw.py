@@ -29,8 +29,9 @@ def draw_boxes(
     scores: Float32 | None = None,
     keypoints: Float32 | None = None,
     schema: KeypointSchema | None = None,
+    tracks: Sequence[int | None] | None = None,
 ) -> Image:
-    """Return a copy of the image with each box outlined and named, and its score and key points when given.
+    """Return a copy of the image with each box outlined and named, its score, points and track's number when given.
 
     `keypoints` (N,P,2) are all drawn; of (N,P,3) those that are not labelled are left out and hidden ones are hollow.
     Points that a mirror image swaps have two colours, all others a third; `schema` says which those are and what is
@@ -56,6 +57,8 @@ def draw_boxes(
         text = letters(category)
         if scores is not None:
             text += f" {scores[i]:.2f}"
+        if tracks is not None and tracks[i] is not None:
+            text += f" #{tracks[i]}"
         _write(canvas, text, corners[i][:2], label_color(int(labels[i])), max(0.4, side / 1000), thickness)
     return canvas
 

@@ -145,6 +145,16 @@ def annotation_fields(points: Float32) -> dict[str, Any]:
     return {"keypoints": flat, "num_keypoints": int((points[:, 2] > 0).sum())}
 
 
+def keypoint_notes(schema: KeypointSchema | None) -> tuple[str, ...]:
+    """Return what is doubtful about key points: those without names keep their places in a mirror image."""
+    if schema is None or schema.flip_pairs or schema.names[0] != unnamed_schema(1).names[0]:
+        return ()
+    return (
+        f"{len(schema.names)} key points without names, so each keeps its place in a mirror image: name left and right "
+        "ones in the category (COCO), give flip_idx (YOLO), or train with augment.flip=0",
+    )
+
+
 def labels_with_points(annotation_set: AnnotationSet) -> set[int]:
     """Return the labels of objects with a labelled point; all of the set's where it has key points and labels none."""
     if annotation_set.keypoints is None:

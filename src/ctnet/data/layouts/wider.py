@@ -11,15 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ctnet.data.image import IMAGE_SUFFIXES
-from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.keypoints import stacked_points
 from ctnet.data.layouts.layout import SplitFiles, Tolerate, by_split
 from ctnet.data.layouts.names import ImageFinder, plain_path
 from ctnet.data.layouts.records import Records
+from ctnet.data.layouts.text import read_text
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
-from ctnet.files import read_file, require_file
-from ctnet.limits import TEXT_BYTES
+from ctnet.files import require_file
 from ctnet.types import FACE, AnnotationSet, Category, Float32
 
 CATEGORIES = (Category(1, "face"),)
@@ -83,31 +82,18 @@ def read_wider(files: SplitFiles, split: str, tolerate: Tolerate | None = None) 
     naming file and line, for what cannot be understood; with `tolerate` a face or image is left out instead.
     """
     tolerant, records, find_image = Tolerant(tolerate), Records(), ImageFinder(files.image_folders)
-    lines = _lines(files.file)
+    lines = read_text(files.file, "the list of faces", tolerate).splitlines()
     landmarked = files.file.name == _LANDMARKS
     parts = _with_landmarks(files.file, lines, tolerant) if landmarked else _own(files.file, lines, tolerant)
     schema = FACE if landmarked else None
     for image_id, faces in enumerate(parts, start=1):
         path = find_image(faces.name)
-        size = tolerant(partial(read_image_size, path))
+        size = records.size_of(path, image_id)
         if size is not None:
             boxes = np.array(faces.boxes, np.float32).reshape(-1, 4)
             labels = np.zeros(len(boxes), np.int64)
-            points = stacked_points(faces.points, schema)
-            records.add(path, size, boxes, labels, image_id, points, np.array(faces.invalid, np.bool_))
+            records.add(path, size, boxes, labels, image_id, faces.invalid, stacked_points(faces.points, schema))
     return AnnotationSet(files.file, split, CATEGORIES, tuple(records.images), keypoints=schema)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        text = read_file(file, TEXT_BYTES).decode("utf-8-sig")
-        if "\0" in text:
-            raise ValueError("a NUL character")
-        return text.splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(
-            "cannot read the list of faces", file=file, got=getattr(error, "strerror", None) or error
-        ) from None
 
 
 def _own(file: Path, lines: list[str], tolerant: Tolerant) -> Iterator[_Faces]:
