@@ -249,9 +249,8 @@ class Trainer:
         self.state.evaluation_due = False
         self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
         if numbers:
-            classes = {
-                name: row[self.validation.scorer.per_class[0]] for name, row in self.validation.per_class.items()
-            }
+            number = self.validation.scorer.per_class[0]
+            classes = {name: row[number] for name, row in self.validation.per_class.items()}
             self.log.event("evaluation", step=self.state.step, epoch=epoch, **numbers, per_class=classes)
             self.log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
         self.save()
