@@ -227,7 +227,7 @@ def wrapped(bench: Bench, case: Path) -> Answer:
     wrong = []
     for name, content in names.items():
         torch.save(content, case / "w.pth")
-        done, text = bench.train(bench.good(), "centernet_res18", "--backbone-weights", case / "w.pth")
+        done, text = bench.train(bench.good(), "--backbone-weights", case / "w.pth")
         wrong += [] if done else [f"{name}: {text[-160:]}"]
     return not wrong, f"{len(names) - len(wrong)} of {len(names)} wrappers load; {wrong}"
 
