@@ -61,7 +61,7 @@ ROWS = [
 ]
 OTHERS = {
     "annotations-unreadable", "annotations-repairable", "annotations-doubtful", "image-forbidden", "image-left-out",
-    "image-cut", "class-unused", "boxes-none",
+    "image-converted", "image-cut", "class-unused", "boxes-none",
 }  # fmt: skip
 OTHERS |= {"crowd-malformed"}
 IDS = [row[0].__name__ for row in ROWS]

@@ -127,7 +127,7 @@ def test_a_split_that_is_not_where_the_yaml_says_names_the_paths_sought(tmp_path
     assert str(tmp_path / "images" / "train") in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [s for s in IMAGE_SUFFIXES if s not in (".jfif", ".jp2")])
+@pytest.mark.parametrize("suffix", [s for s in IMAGE_SUFFIXES if s not in (".jfif", ".jp2", ".heic", ".heif", ".hif")])
 def test_every_suffix_of_the_list_is_of_a_format_that_is_decoded(tmp_path, suffix):
     shape = (16, 16) if suffix in (".pgm", ".pbm") else (16, 16, 3)
     write_image(tmp_path / f"a{suffix}", np.full(shape, 255, np.uint8))

@@ -58,8 +58,7 @@ def test_folders_one_level_too_high_are_found(tmp_path):
     [
         ("0 0.5 0.5 0.1 0.1\n2 0.5 0.5 0.1 0.1", "a.txt:2"),
         ("0.5 0.5 0.5 0.1 0.1", "a label that names has: 0, 1"),
-        ("0 0.5 0.5 0.1", "five numbers"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "polygons"),
+        ("0 0.5 0.5 0.1", "a label, then centre x"),
         ("dog 0.5 0.5 0.1 0.1", "dog 0.5"),
         ("0 30 10 20 20", "between 0 and 1"),
         ("0 0.5 0.5 -0.1 0.1", "between 0 and 1"),

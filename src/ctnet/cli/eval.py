@@ -60,6 +60,8 @@ def evaluate_command(
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    tiles: options.Tiles = None,
+    overlap: options.Overlap = None,
     against: Against = None,
     save_results: SaveResults = None,
     report: Report = None,
@@ -81,7 +83,7 @@ def evaluate_command(
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap)
     loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
     detector, settings = open_for_test(weights, device, precision, requested, **loading)
     annotation_set, warnings = _open(data, split, detector.recipe)
@@ -94,11 +96,12 @@ def evaluate_command(
     protocol["unreadable"] = len(annotation_set.images) - len(scored.images)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
     _write(save_results, report, scored, detections, metrics, document)
+    if settings.tiles:
+        whole = settings.model_copy(update={"tiles": 0})
+        document["untiled"] = _score(detector, annotation_set, whole, workers)[0].numbers()
     if against:
-        # float32 is the measure of the other file unless a precision was requested
-        other_precision = "fp32" if precision == "auto" else precision
         document["against"] = _score_other(
-            against, device, other_precision, detector, annotation_set, settings, workers, trust=trust, verify=verify
+            against, device, precision, detector, annotation_set, settings, workers, trust=trust, verify=verify
         )
     if as_json:
         typer.echo(json.dumps(document, indent=2))
@@ -129,6 +132,8 @@ def _score_other(
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.detect.opening import load_detector
 
+    # float32 is the measure of the other file unless a precision was requested
+    precision = "fp32" if precision == "auto" else precision
     other = load_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
@@ -173,9 +178,11 @@ def _print_tables(document: Mapping[str, Any]) -> None:
             table.add_column(name, justify="right", min_width=5)
         table.add_row(*(percent(metrics[name]) for name in half))
         console.print(table)
+    name = COCO.primary
+    if "untiled" in document:
+        console.print(f"{name} {percent(metrics[name])} tiled, {percent(document['untiled'][name])} untiled")
     if "against" in document:
         other = document["against"]
-        name = COCO.primary
         both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
         console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -18,7 +18,7 @@ from ctnet.data.layouts.layout import Split, Writer
 from ctnet.data.layouts.table import LAYOUTS, SPLITS, find_splits, layout_named
 from ctnet.errors import ConfigError, DataError, StorageError, nearest
 from ctnet.files import is_file
-from ctnet.types import AnnotationSet, ImageRecord, Progress
+from ctnet.types import AnnotationSet, Category, ImageRecord, Progress, counted_names
 
 _CORNERS = "xyxy"
 
@@ -50,6 +50,8 @@ def convert(
     sets = {name: split._replace(name=name).read() for name, split in zip(named, splits, strict=True)}
     if source == _CORNERS:
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}
+    if to != "coco" or (source != _CORNERS and next(iter(splits)).layout.name != "coco"):
+        sets = _numbered_alike(sets)
     if to != "coco":
         sets = {split: _without_crowds(annotation_set, warn) for split, annotation_set in sets.items()}
     paths = [image.path for annotation_set in sets.values() for image in annotation_set.images]
@@ -81,6 +83,23 @@ def place_images(
                 progress(done, total)
         placed[split] = replace(annotation_set, images=images)
     return placed
+
+
+def _numbered_alike(sets: dict[str, AnnotationSet]) -> dict[str, AnnotationSet]:
+    """Return the sets with one list of categories: where layouts know classes by name, splits may differ in them."""
+    first = next(iter(sets.values())).categories
+    if all(annotation_set.categories == first for annotation_set in sets.values()):
+        return sets
+    keys = dict.fromkeys(key for annotation_set in sets.values() for key in counted_names(annotation_set.categories))
+    categories = tuple(Category(number, name) for number, (name, _) in enumerate(keys, start=1))
+    label_of = {key: label for label, key in enumerate(keys)}
+    alike = {}
+    for split, annotation_set in sets.items():
+        own = counted_names(annotation_set.categories)
+        labels = np.array([label_of[key] for key in own], np.int64)
+        images = tuple(replace(image, labels=labels[image.labels]) for image in annotation_set.images)
+        alike[split] = replace(annotation_set, categories=categories, images=images)
+    return alike
 
 
 def _splits_in(path: Path, source: str) -> dict[str, Split]:

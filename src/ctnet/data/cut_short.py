@@ -6,6 +6,7 @@ import mmap
 import struct
 import zlib
 from binascii import crc32
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ def lacks_end(content: bytes | mmap.mmap) -> bool:
     return content[:8] == _PNG and not 0 <= content.rfind(b"IEND") <= len(content) - len(b"IEND....")
 
 
-def decode_without_end(content: bytes, mode: int) -> tuple[NDArray[np.uint8] | None, int]:
+def decode_without_end(content: bytes, mode: int) -> tuple[NDArray[Any] | None, int]:
     """Return what `cv2.imdecode` makes of an image that lacks its end, and how many of its rows the file holds.
 
     None for the image when so many rows are missing that nobody would take it for the whole.
@@ -50,12 +51,12 @@ def decode_without_end(content: bytes, mode: int) -> tuple[NDArray[np.uint8] | N
     return image, rows
 
 
-def _decode(content: bytes, mode: int) -> NDArray[np.uint8] | None:
+def _decode(content: bytes, mode: int) -> NDArray[Any] | None:
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
     except cv2.error:
         return None
-    return None if image is None else np.asarray(image, np.uint8)
+    return None if image is None else np.asarray(image)
 
 
 def _completed_png(content: bytes) -> tuple[bytes | None, int]:

@@ -1,4 +1,4 @@
-"""Image sizes from file headers, for every format that OpenCV decodes here."""
+"""Image sizes from file headers, for every format that is decoded here."""
 
 from __future__ import annotations
 
@@ -178,6 +178,6 @@ _FORMATS: tuple[tuple[bytes, Callable[[Content], Header | None]], ...] = (
     (rb"#\?R", _words(rb"\n[-+]Y (?P<h>\d{1,9}) [-+]X (?P<w>\d{1,9})\n")),
     (rb"\x59\xa6\x6a\x95", _largest(b"\x59\xa6\x6a\x95", 4)),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", _largest(b"\xff\x4f\xff\x51", 8)),
-    (rb"....ftyp(?:avi[fs]|mif1)", _largest(b"ispe", 8)),
+    (rb"....ftyp(?:avi[fs]|mif1|msf1|hei[cxms]|hev[cx])", _largest(b"ispe", 8)),
 )
 """how files of a format begin (https://www.garykessler.net/library/file_sigs.html), and how each states its size"""

@@ -13,6 +13,7 @@ from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
 from ctnet.config import Augment
 from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_objects
 from ctnet.data.image import read_image
+from ctnet.data.value_range import ValueRange
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Float32, ImageRecord, Objects, Targets
 
@@ -57,6 +58,7 @@ class TrainingSamples:
     augment: Augment
     seed: int
     max_objects: int
+    value_range: ValueRange | None = None
     skip_bad: bool = False
 
     def __len__(self) -> int:
@@ -108,10 +110,10 @@ class TrainingSamples:
         """Return the image mapped by `matrix`, decoded no larger than it is shown."""
         reduce = next((factor for factor in (4, 2) if factor * magnification(matrix) <= 1), 1)
         try:
-            image = read_image(record.path, reduce)
+            image = read_image(record.path, reduce, self.value_range)
             if reduce > 1 and image.shape[:2] != (-(-record.height // reduce), -(-record.width // reduce)):
                 # not a JPEG, or not of the size that the annotations say
-                reduce, image = 1, read_image(record.path)
+                reduce, image = 1, read_image(record.path, value_range=self.value_range)
         except DataError as error:
             facts = {**error.facts, "annotations": self.annotations.source, "image_id": record.id}
             raise DataError(error.message, hint=error.hint, **facts) from None

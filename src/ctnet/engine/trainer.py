@@ -40,14 +40,16 @@ from ctnet.weights.containers.torch_file import write_zip
 def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
     """Return the samples that the recipe trains on. Raises ConfigError for heads that do not suit the data."""
     encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
+    data = recipe.data
     return TrainingSamples(
         annotations,
-        recipe.data.image_size,
+        data.image_size,
         encoder,
         recipe.augment,
         recipe.seed,
-        recipe.data.max_objects,
-        skip_bad=recipe.data.on_bad_image == "skip",
+        data.max_objects,
+        data.value_range,
+        skip_bad=data.on_bad_image == "skip",
     )
 
 

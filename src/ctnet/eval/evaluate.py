@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ctnet.config import Evaluation
+from ctnet.config import Data, Evaluation
 from ctnet.data.image import read_image
 from ctnet.data.loader import Mapped, explaining_deaths, raising, start_worker, worker_seeds
 from ctnet.detect.detector import Detector
@@ -21,10 +21,11 @@ from ctnet.types import AnnotationSet, Detections, Progress
 
 
 def _render(
-    annotations: AnnotationSet, image_size: tuple[int, int], multiple: int, settings: Evaluation, index: int
+    annotations: AnnotationSet, data: Data, multiple: int, settings: Evaluation, index: int
 ) -> tuple[int, list[RenderedView]]:
     record = annotations.images[index]
-    return record.id, render_views(read_image(record.path), image_size, multiple, settings)
+    image = read_image(record.path, value_range=data.value_range)
+    return record.id, render_views(image, data.image_size, multiple, settings)
 
 
 def readable(items: Iterable[Any]) -> Iterator[Any]:
@@ -61,7 +62,7 @@ def evaluate(
     LoaderDied for a process that was killed.
     """
     recipe = detector.recipe
-    render = partial(_render, annotations, recipe.data.image_size, recipe.model.size_multiple, settings)
+    render = partial(_render, annotations, recipe.data, recipe.model.size_multiple, settings)
     views = Mapped(render, len(annotations.images))
     mine = _dealt(len(views), settings.batch_size, rank, ranks)
     loader = DataLoader(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ctnet.codec.affine import enlarged
 from ctnet.config import Evaluation, Recipe
+from ctnet.detect.merge import merges_hard
 
 
 def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
@@ -21,7 +22,8 @@ def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision
         "image_size": None if settings.keep_res else list(size),
         "flip": settings.flip,
         "scales": list(settings.scales),
-        "nms": "soft" if soft else settings.nms,
+        "nms": "hard" if merges_hard(settings) else "soft" if soft else settings.nms,
+        **({"tiles": settings.tiles, "overlap": settings.overlap} if settings.tiles else {}),
         "top_k": settings.top_k,
         "max_detections": settings.max_detections,
         "score_floor": settings.score_floor,
@@ -42,6 +44,7 @@ def sentence(protocol: dict[str, Any]) -> str:
         f"fixed {size[0]}x{size[1]}" if size else "kept resolution",
         "flip test" if protocol["flip"] else "no flip",
         "scale " + ", ".join(f"{scale:g}" for scale in protocol["scales"]),
+        *([f"tiles of {protocol['tiles']}, overlap {protocol['overlap']:g}"] if "tiles" in protocol else []),
         "no NMS" if protocol["nms"] == "none" else f"{protocol['nms']} NMS",
         f"top {protocol['top_k']}, at most {protocol['max_detections']} detections",
     ]

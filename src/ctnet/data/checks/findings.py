@@ -40,6 +40,7 @@ KINDS: dict[str, Kind] = {
         "replace them; data.on_bad_image=skip leaves them out where others are left",
     ),
     "image-suffix": Kind("warning", "images whose suffix is that of another format", "ctnet reads them all the same"),
+    "image-converted": Kind("info", "kinds of image files that are not used as they are"),
     "image-size-differs": Kind(
         "error", "images of another size than stated", f"{_REPAIR}, and moves boxes that were drawn on the stated size"
     ),

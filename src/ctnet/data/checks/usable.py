@@ -22,6 +22,7 @@ from ctnet.data.checks.images import (
     confirmed,
 )
 from ctnet.data.checks.look_cache import look_at_headers
+from ctnet.data.remarks import remarks_on
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Progress
 
@@ -68,6 +69,8 @@ def look_over(
     notes = dict.fromkeys((annotation_set.source, note) for annotation_set in sets for note in annotation_set.notes)
     for source, note in notes:
         findings += found("annotations-doubtful", source, [note])
+    for sentence in remarks_on(files, settings.value_range) if sets else ():
+        findings += [replace(f, message=sentence) for f in found("image-converted", sets[0].source, [sentence])]
     for number, (table, its_looks) in enumerate(seen):
         findings += _of_split(table, its_looks, learn=learn and number == 0)
         findings += _left_out(table, its_looks, settings)

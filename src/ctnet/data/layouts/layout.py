@@ -17,10 +17,11 @@ CocoContent = dict[str, list[Any]]
 Tolerate = Callable[[DataError], None]
 """takes the error of a line, file or image that is then left out"""
 
-_SPLIT_NAMES = {
+SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+"""names of splits on disk, in lower case, and ctnet's"""
 
 
 class Repairable(DataError):
@@ -97,14 +98,17 @@ class Split(NamedTuple):
 def by_split(found: Iterable[tuple[str, SplitFiles]]) -> dict[str, SplitFiles]:
     """Return the files by ctnet's name of each split, with the name on disk as `key`.
 
-    `Train`, `valid` and `train2017` become train, val and train, unless two splits would then have one name.
+    `Train`, `valid` and `train2017` become train, val and train, unless two splits would then have one name. A split
+    that is alone, of a name that says nothing (`default`, `all`), is train.
     """
     named = [(_plain_name(name), name, files) for name, files in found]
+    if len(named) == 1 and named[0][0] not in SPLIT_NAMES.values():
+        named = [("train", *named[0][1:])]
     counts = Counter(plain for plain, _, _ in named)
     return {plain if counts[plain] == 1 else name: files._replace(key=name) for plain, name, files in named}
 
 
 def _plain_name(name: str) -> str:
     without_year = re.sub(r"(?<=\D)\d{4}$", "", name)
-    plain = _SPLIT_NAMES.get(without_year.lower())
+    plain = SPLIT_NAMES.get(without_year.lower())
     return plain or without_year

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from ctnet.data.layouts.layout import Tolerate
 from ctnet.errors import DataError
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -24,6 +26,10 @@ class Tolerant:
         except DataError as error:
             self.accept(error)
             return None
+
+    def each(self, read: Callable[[A], T], items: Iterable[A]) -> list[T]:
+        """Return what `read` returns for each item, without those that raised a DataError that was tolerated."""
+        return [found for item in items if (found := self(partial(read, item))) is not None]
 
     def accept(self, error: DataError) -> None:
         """Raise the error unless it is tolerated."""

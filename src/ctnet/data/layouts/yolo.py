@@ -27,6 +27,7 @@ from ctnet.types import AnnotationSet, Category, Float32, Int64
 
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _SHOWN = 20  # labels named in an error
+ReadBox = Callable[[list[float]], list[float] | None]
 _SLACK = 0.01
 """coordinates may pass 0 and 1 by so much: tools round"""
 
@@ -49,25 +50,32 @@ def _is_source(file: Path, value: object) -> bool:
     return isinstance(value, str) and "\0" not in value and value.startswith("images/") and exists(file.parent / value)
 
 
-def read_yolo(data_yaml: Path, split: str, tolerate: Tolerate | None = None, key: str = "") -> AnnotationSet:
+def read_yolo(
+    data_yaml: Path,
+    split: str,
+    tolerate: Tolerate | None = None,
+    key: str = "",
+    content: dict[str, Any] | None = None,
+) -> AnnotationSet:
     """Return one split; category ids are the label numbers of the files, images and boxes count from 1.
 
     An image without a label file has no objects. Raises DataError, naming file and line, for what cannot be
-    understood: labels that `names` does not have, anything but five numbers, coordinates that are no
-    fractions. With `tolerate` such lines and label files are left out and it gets each error. `key` is
-    the split's name in the file where that differs.
+    understood: labels that `names` does not have, coordinates that are no fractions. Of polygons, rotated boxes and
+    boxes with key points the box is read. With `tolerate` such lines and label files are left out and it gets each
+    error. `key` is the split's name in the file where that differs; `content` is the file's if it is no YAML.
     """
     tolerant = Tolerant(tolerate)
-    content = read_data_yaml(data_yaml)
+    content = read_data_yaml(data_yaml) if content is None else content
     categories = _categories(data_yaml, content.get("names"))
     label_of = {category.id: label for label, category in enumerate(categories)}
     records, labels_of = Records(), _LabelFiles()
     listed = _images(data_yaml, content, key or split, tolerant)
+    read_box = partial(_box_of, keypoint_columns=_keypoint_columns(content.get("kpt_shape")))
     for image_id, path in enumerate(listed, start=1):
         size = records.size_of(path, image_id)
         if size is None:
             continue
-        labels, centres = _read_labels(labels_of(path), label_of, tolerant, size)
+        labels, centres = _read_labels(labels_of(path), label_of, tolerant, size, read_box)
         records.add(path, size, from_centres(centres, size), labels, image_id)
     notes = (*_miscounted(content), *labels_of.shared())
     return AnnotationSet(data_yaml, split, categories, tuple(records.images), labels_of.sought(), notes=notes)
@@ -165,13 +173,35 @@ def _expected_folder(folder: Path) -> Path:
     return folder
 
 
+def _keypoint_columns(shape: Any) -> int:
+    """Return the numbers of key points in a line, 0 where none are described."""
+    sound = isinstance(shape, list) and len(shape) == 2 and all(is_integer(n) and n > 0 for n in shape)
+    return shape[0] * shape[1] if sound else 0
+
+
+def _box_of(numbers: list[float], keypoint_columns: int) -> list[float] | None:
+    """Return centre x, centre y, width and height in the numbers behind a label, None for numbers that hold no box.
+
+    They are the box, the box and key points (x, y and a visibility of 0, 1 or 2, or as many as are described), or the
+    corners of a polygon or rotated box, whose bounds are returned.
+    """
+    points = numbers[4:]
+    visible = points[2::3] if len(points) % 3 == 0 else []
+    if not points or len(points) == keypoint_columns or (2 in visible and {*visible} <= {0, 1, 2}):
+        return numbers[:4] if len(numbers) >= 4 else None
+    if len(numbers) < 6 or len(numbers) % 2:
+        return None
+    xs, ys = numbers[::2], numbers[1::2]
+    return [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)]
+
+
 def _read_labels(
-    file: Path | None, label_of: dict[int, int], tolerant: Tolerant, size_hw: tuple[int, int]
+    file: Path | None, label_of: dict[int, int], tolerant: Tolerant, size_hw: tuple[int, int], read_box: ReadBox
 ) -> tuple[Int64, Float32]:
     """Return labels (N,) and boxes (N,4) as normalised centre x, centre y, width, height."""
     text = tolerant(partial(read_text, file, "the labels", tolerant.tolerate)) if file else None
     read = (
-        tolerant(partial(_read_line, file or Path(), number, line, label_of, size_hw, tolerant))
+        tolerant(partial(_read_line, file or Path(), number, line, label_of, size_hw, tolerant, read_box))
         for number, line in enumerate((text or "").splitlines(), start=1)
         if line.strip()
     )
@@ -181,8 +211,9 @@ def _read_labels(
 
 
 def _read_line(
-    file: Path, number: int, line: str, label_of: dict[int, int], size_hw: tuple[int, int], tolerant: Tolerant
-) -> tuple[int, list[float]]:
+    file: Path, number: int, line: str, label_of: dict[int, int], size_hw: tuple[int, int], tolerant: Tolerant,
+    read_box: ReadBox,
+) -> tuple[int, list[float]]:  # fmt: skip
     facts = {"file": f"{file}:{number}", "got": line}
 
     def refuse(expected: str) -> DataError:
@@ -192,9 +223,9 @@ def _read_line(
         values = [float(text) for text in line.split()]
     except ValueError:
         raise refuse("numbers: label, centre x, centre y, width, height") from None
-    if len(values) != 5:
-        raise refuse("five numbers: label, centre x, centre y, width, height (polygons are not read)")
-    label, *box = values
+    label, box = values[0], read_box(values[1:])
+    if box is None:
+        raise refuse("a label, then centre x, centre y, width, height, perhaps key points; or the corners of a polygon")
     if label not in label_of:
         few = ", ".join(str(key) for key in islice(label_of, _SHOWN)) + (", ..." if len(label_of) > _SHOWN else "")
         raise refuse(f"a label that names has: {few}")
