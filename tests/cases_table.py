@@ -58,10 +58,12 @@ def judge(bench: Bench, source: Path, rule: Rule | None) -> tuple[bool, str]:
 
 def right_answers(readme: Path) -> dict[str, str]:
     """Return the right answer of each case of the first table."""
-    rows = [line.split(" | ") for line in readme.read_text().partition("\n## ")[0].splitlines() if line[:2] == "| "]
-    rows = [[cell.strip(" |") for cell in row] for row in rows if row[0] not in ("| case", "| file")]
+    lines = readme.read_text().partition("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:2] == "| "]
     return {
-        row[0]: row[2].partition("Right answer: ")[2].partition("(got")[0] or row[2] for row in rows if len(row) > 3
+        row[0]: row[2].partition("Right answer: ")[2].partition("(got")[0] or row[2]
+        for row in rows
+        if row[0] != "case" and len(row) > 2
     }
 
 

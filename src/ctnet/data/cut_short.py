@@ -27,7 +27,7 @@ def lacks_end(content: bytes | mmap.mmap) -> bool:
     end marker must come after the last start of a scan.
     """
     if content[:2] == b"\xff\xd8":
-        return content[-2:] != _END and content.rfind(_END) < content.rfind(_SCAN)
+        return content[-2:] != _END and content.rfind(_END) <= content.rfind(_SCAN)
     return content[:8] == _PNG and not 0 <= content.rfind(b"IEND") <= len(content) - len(b"IEND....")
 
 

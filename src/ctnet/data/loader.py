@@ -80,7 +80,7 @@ class EpochOrder:
         for epoch in range(self.first_epoch, self.epochs):
             rng = np.random.default_rng((self.seed, epoch))
             order = rng.permutation(self.samples)
-            keys = [(epoch, index) for index in range(self.samples)]
+            keys: list[tuple[int, ...]] = [(epoch, index) for index in range(self.samples)]
             if self.factors is not None:  # a repetition is a sample of its own
                 drawn = zip(*draw(self.factors, self.samples, rng), strict=True)
                 keys = [(epoch, int(image), *([int(again)] if again else [])) for image, again in drawn]

@@ -79,7 +79,7 @@ class CenterNetLoss(Loss):
         | Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], Field(min_length=1, max_length=MOST_CATEGORIES)]
     ) = "none"
     """factors of the heatmap loss, one a class in the order of the categories; effective: (1 - b) / (1 - b^n) for n
-    boxes and b = 0.999, scaled to a mean of 1 (Cui et al., "Class-Balanced Loss", 2019), worked out when a run begins"""
+    boxes and b = 0.999, scaled to a mean of 1 (Cui et al., "Class-Balanced Loss", 2019), worked out at the begin"""
     size_targets: Literal["center", "dense"] = "center"
     """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
     half of those cells for a size of zero: for such weights, not for training from scratch)"""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from ctnet.types import AnnotationSet, Int64
 Problems = dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class ImageEntry:
+class ImageEntry(NamedTuple):
     """One entry of images; width and height are 0 when they are not stated as they must be."""
 
     id: int
@@ -78,7 +77,7 @@ def tabulate(
     for position, annotation in enumerate(content["annotations"]):
         annotation_id = as_integer(annotation.get("id", position + 1)) if isinstance(annotation, dict) else None
         if annotation_id is None:
-            problems["entry-malformed"].append(f"annotations[{position}] = {_short(annotation)}")
+            problems["entry-malformed"].append(f"annotations[{position}]{_about(annotation, 'id')}")
             continue
         where = f"annotation {annotation_id}"
         if annotation_id in seen:
@@ -167,7 +166,7 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
         fields = entry if isinstance(entry, dict) else {}
         category_id, name = as_integer(fields.get("id")), fields.get("name")
         if category_id is None or category_id < 0 or not isinstance(name, str):
-            problems["entry-malformed"].append(f"categories[{position}] = {_short(entry)}")
+            problems["entry-malformed"].append(f"categories[{position}]{_about(entry, 'id', 'name')}")
             continue
         if category_id in categories:
             problems["category-repeated"].append(f"id {category_id}: {categories[category_id]} and {name}")
@@ -188,7 +187,7 @@ def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problem
         fields = entry if isinstance(entry, dict) else {}
         image_id, name = as_integer(fields.get("id")), fields.get("file_name")
         if image_id is None or not is_file_name(name):
-            problems["entry-malformed"].append(f"images[{position}] = {_short(entry)}")
+            problems["entry-malformed"].append(f"images[{position}]{_about(entry, 'id', 'file_name')}")
             continue
         if image_id in images:
             problems["image-id-repeated"].append(f"image {image_id}: {images[image_id].name} and {name}")
@@ -208,6 +207,13 @@ def _side(value: object) -> int:
 def _lookup(value: object, positions: Mapping[int, int]) -> int | None:
     number = as_integer(value)
     return None if number is None else positions.get(number)
+
+
+def _about(entry: object, *fields: str) -> str:
+    """Return the words for what an entry has in its important fields, or for what it is that has no fields."""
+    if not isinstance(entry, dict):
+        return f" = {_short(entry)}"
+    return ": " + ", ".join(f"{name} {_short(entry.get(name))}" for name in fields)
 
 
 def _short(value: object) -> str:

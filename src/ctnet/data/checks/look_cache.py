@@ -6,20 +6,24 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ctnet._version import __version__
 from ctnet.data.checks.images import Look, skim_images
 from ctnet.errors import StorageError
 from ctnet.files import cache_folder, read_file, write_file
-from ctnet.limits import Limit, image_pixels, parse_json
+from ctnet.limits import Limit, image_pixels
 from ctnet.types import Progress
 
 _MOST_FILES = 16
 _BYTES = Limit(1 << 28, "bytes in a file of the cache")
 _SETTLED_NS = 2 * 10**9  # a file that changed just now may change again within the clock's grain
+
+_COLUMNS = ("name", "size", "changed", *Look._fields)
+_KINDS = (str, int, int, *(type(value) for value in Look()))
 
 Stamp = tuple[int, int]
 """size and time of the last change in nanoseconds"""
@@ -31,26 +35,23 @@ def look_at_headers(sources: Sequence[Path], paths: Sequence[Path], progress: Pr
     A cache that cannot be read or written only costs time.
     """
     file = _file(sources)
-    known = _read(file)
     names = [str(path) for path in paths]
     stamps = [_stamp(name) for name in names]
-    looks: list[Look | None] = []
-    for name, stamp in zip(names, stamps, strict=True):
-        before, look = known.get(name, (None, None))
-        looks.append(look if stamp is not None and before == stamp else None)
+    known = _read(file)
+    looks = [look if stamp == before else None for stamp, (before, look) in zip(stamps, known(names), strict=True)]
     fresh = [number for number, look in enumerate(looks) if look is None]
     for number, look in zip(fresh, skim_images([paths[number] for number in fresh], progress), strict=True):
         looks[number] = look
     answer = [look for look in looks if look is not None]
     if fresh:
         latest = time.time_ns() - _SETTLED_NS
-        rows = {
-            name: [*stamp, *look]
+        rows = [
+            (name, *stamp, *look)
             for name, stamp, look in zip(names, stamps, answer, strict=True)
             if stamp is not None and stamp[1] < latest
-        }
+        ]
         with suppress(StorageError):
-            write_file(file, json.dumps(rows).encode())
+            write_file(file, json.dumps(dict(zip(_COLUMNS, zip(*rows, strict=True), strict=False))).encode())
             _remove_oldest(file.parent)
     return answer
 
@@ -68,19 +69,29 @@ def _stamp(name: str) -> Stamp | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _read(file: Path) -> dict[str, tuple[Stamp, Look]]:
-    kinds = [int, int, *(type(value) for value in Look())]
-    try:
-        content = parse_json(read_file(file, _BYTES))
-    except (OSError, ValueError):
-        return {}
-    known = {}
-    for name, row in content.items() if isinstance(content, dict) else ():
-        if not isinstance(row, list) or [type(value) for value in row] != kinds:
-            return {}
-        size, changed, *look = row
-        known[name] = (size, changed), Look(*look)
+def _read(file: Path) -> Callable[[list[str]], Iterator[tuple[Stamp | None, Look | None]]]:
+    """Return what gives the stamps and looks that a file of the cache has of images, in columns for speed."""
+    columns: list[Any] = [[] for _ in _COLUMNS]
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(read_file(file, _BYTES))
+        if isinstance(content, dict) and _is_sound(found := [content.get(name) for name in _COLUMNS]):
+            columns = found
+    names, sizes, times, *looks = columns
+
+    def known(wanted: list[str]) -> Iterator[tuple[Stamp | None, Look | None]]:
+        if wanted == names:
+            return zip(zip(sizes, times, strict=True), map(Look, *looks), strict=True)
+        of = dict(zip(names, zip(zip(sizes, times, strict=True), map(Look, *looks), strict=True), strict=True))
+        return (of.get(name, (None, None)) for name in wanted)
+
     return known
+
+
+def _is_sound(columns: Sequence[Any]) -> bool:
+    """Return whether these are lists of one length with values of the kinds that they should have."""
+    kinds = [{*map(type, values)} if isinstance(values, list) else {None} for values in columns]
+    right = all(found <= {kind} for found, kind in zip(kinds, _KINDS, strict=True))
+    return right and len({len(values) for values in columns}) == 1
 
 
 def _remove_oldest(folder: Path) -> None:

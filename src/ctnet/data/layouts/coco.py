@@ -15,7 +15,7 @@ import numpy as np
 
 from ctnet.data.box_form import to_xywh
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
-from ctnet.data.layouts.layout import CocoContent, SplitFiles, Tolerate, Writer, by_split
+from ctnet.data.layouts.layout import CocoContent, Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.data.layouts.recognise import recognise, recognise_json
 from ctnet.data.layouts.text import decode, read_bytes
@@ -94,6 +94,11 @@ def load_coco_json(json_file: Path, tolerate: Tolerate | None = None) -> CocoCon
         raise DataError("the annotations are not JSON", file=json_file, got=what, hint=hint) from None
     lists = content if isinstance(content, dict) else {}
     absent = [name for name in COCO_LISTS if not isinstance(lists.get(name), list)]
+    if tolerate and absent == ["categories"]:
+        numbers = (a.get("category_id") for a in lists["annotations"] if isinstance(a, dict))
+        used = dict.fromkeys(number for number in numbers if isinstance(number, int | str))
+        lists["categories"], absent = [{"id": number, "name": f"class {number}"} for number in used], []
+        tolerate(Repairable("there are no categories", done="lists of categories made of their ids", file=json_file))
     if absent:
         what, hint = recognise_json(content) or (f"no list {', '.join(absent)}", None)
         raise DataError(
@@ -125,7 +130,7 @@ def as_integer(value: object) -> int | None:
     """Return the integer that a value is, 1 for 1.0, or None for anything else."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    return value if is_integer(value) else None
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def read_crowd(value: object) -> bool | None:
@@ -142,7 +147,7 @@ def is_file_name(value: object) -> TypeGuard[str]:
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Return whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
-    return type(value) is int and -(2**63) <= value < 2**63
+    return type(value) is int and as_integer(value) is not None
 
 
 def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
@@ -267,7 +272,8 @@ def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...
         fields = entry if isinstance(entry, dict) else {}
         category_id, name = as_integer(fields.get("id")), fields.get("name")
         if category_id is None or category_id < 0 or not isinstance(name, str):
-            _refuse(json_file, f"categories[{position}]", "an integer id from 0 and a name in quotes", entry)
+            expected = "an integer id from 0 and a name that is text"
+            _refuse(json_file, f"categories[{position}]", expected, _values(entry, "id", "name"))
         categories.append(Category(category_id, name))
     _refuse_repeats(json_file, "category id", (category.id for category in categories))
     return tuple(sorted(categories))
@@ -309,7 +315,7 @@ def _read_annotation(
 def _image_id(json_file: Path, position: int, entry: Any) -> int:
     image_id = as_integer(entry.get("id")) if isinstance(entry, dict) else None
     if image_id is None:
-        _refuse(json_file, f"images[{position}]", "an object with an integer id", entry)
+        _refuse(json_file, f"images[{position}]", "an object with an integer id", _values(entry, "id"))
     return image_id
 
 
@@ -338,6 +344,13 @@ def _record(
         areas=np.array(areas, np.float32),
         annotation_ids=np.array(annotation_ids, np.int64),
     )
+
+
+def _values(entry: object, *names: str) -> object:
+    """Return what an entry holds under these names: the value of one, a dictionary of several."""
+    if not isinstance(entry, dict):
+        return entry
+    return entry.get(names[0]) if len(names) == 1 else {name: entry.get(name) for name in names}
 
 
 def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
@@ -54,11 +55,16 @@ def find(path: Path) -> dict[str, SplitFiles]:
     if lists is None:
         annotations = _annotations_folder(root)
         return {"train": SplitFiles(root)} if annotations and files_below(annotations, _XML, nested=True) else {}
-    # Main/ also lists the images of each class (aeroplane_train.txt); those are no splits.
-    names = [file.stem for file in files_below(lists, (".txt",))]
-    return by_split(
-        (name, SplitFiles(root)) for name in names if name.rpartition("_")[2] not in names or "_" not in name
-    )
+    return by_split((file.stem, SplitFiles(root)) for file in files_below(lists, (".txt",)) if not _is_of_class(file))
+
+
+def _is_of_class(file: Path) -> bool:
+    """Return whether a list is no split, but says which images have one class (aeroplane_train.txt), by 1, 0 and -1."""
+    if "_" not in file.stem:
+        return False
+    with suppress(OSError), file.open("rb") as lines:
+        return lines.readline(4096).split()[1:] in ([b"1"], [b"0"], [b"-1"])
+    return False
 
 
 def read_voc(folder: Path, split: str, tolerate: Tolerate | None = None, key: str = "") -> AnnotationSet:
