@@ -19,7 +19,7 @@ def with_class_weights(recipe: Recipe, annotations: AnnotationSet) -> Recipe:
         return recipe
     labels = np.concatenate([image.labels[~image.crowd] for image in annotations.images])
     weights = effective_weights(np.bincount(labels, minlength=len(annotations.categories)))
-    return changed(recipe, {"loss.class_weights": [round(float(weight), 6) for weight in weights]})
+    return changed(recipe, {"loss.class_weights": tuple(round(float(weight), 6) for weight in weights)})
 
 
 def effective_weights(counts: NDArray[Any]) -> NDArray[np.float64]:
