@@ -47,6 +47,9 @@ class Data(Section):
     """per-channel mean, in color_order, of values in 0..1"""
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
+    repeat_threshold: Fraction = 0.0
+    """images with a class that fewer than this part of all images have are shown more often, up to the square root of
+    how much rarer it is (repeat-factor sampling; Gupta et al., "LVIS", 2019, takes 0.001); 0 shows each once"""
     value_range: tuple[Value, Value] | None = None
     """values of images with more than eight bits that become black and white, others are clipped; empty means for each
     image the range of 8, 10, 12, 14 or 16 bits that holds its values, and for floating ones up to 1 the range 0 to 1"""
@@ -151,6 +154,9 @@ class Train(Section):
     sync_bn: bool = False
     """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
     would; for small batches"""
+    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=1, le=1000)] = "none"
+    """weights that stay as they are, with the statistics of their norms: those of the whole backbone, or of its first N
+    layers and blocks, which the run names; for small sets, with --weights or --backbone-weights"""
     amp: Precision = "auto"
     """precision of forward and backward passes; auto takes what the device runs fast, off is another word for fp32"""
     channels_last: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """Samples by (epoch, index): the same pair and files always give the same sample, in any process.
+    """Samples by (epoch, index), perhaps with a repetition: a key always gives the same sample, in any process.
 
     With `skip_bad` the next image that can be read takes the place of one that cannot. Crowd regions are left out, and
     of more than `max_objects` objects first those that the view does not show, then the last in file order.
@@ -64,21 +64,21 @@ class TrainingSamples:
     def __len__(self) -> int:
         return len(self.annotations.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> Sample:
+        epoch, index, *again = key
         wanted = self.annotations.images[index].id
         tries = min(len(self), _TRIES) if self.skip_bad else 1
         for step in range(tries):
             try:
-                return self._sample(epoch, (index + step) % len(self))._replace(wanted_id=wanted)
+                return self._sample(epoch, (index + step) % len(self), again)._replace(wanted_id=wanted)
             except DataError as error:
                 if step == 0:
                     first = error
         raise first
 
-    def _sample(self, epoch: int, index: int) -> Sample:
+    def _sample(self, epoch: int, index: int, again: Sequence[int] = ()) -> Sample:
         record = self.annotations.images[index]
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, epoch, index, *again))
         objects, matrix = self._objects(record, rng)
         image = self._view(record, matrix)
         if self.augment.photometric > 0:

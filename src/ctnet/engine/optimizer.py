@@ -25,7 +25,7 @@ def build_optimizer(
     side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}
     hidden = {id(p) for p in hidden_kernels(network)} - side if settings.name == "muon" else set()
     groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
-    for parameter in network.parameters():
+    for parameter in (p for p in network.parameters() if p.requires_grad):
         slow, flat, orthogonal = id(parameter) in side, parameter.dim() <= 1, id(parameter) in hidden
         kind = {
             "weight_decay": 0.0 if flat else settings.weight_decay,

@@ -18,6 +18,7 @@ from ctnet._version import __version__
 from ctnet.config import Recipe
 from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
+from ctnet.engine.freeze import freeze
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
 from ctnet.engine.record import Record
@@ -34,7 +35,8 @@ from ctnet.weights.ctnet_file import STATE_SCHEMA, described
 class TrainingState:
     """The network, its family, its optimizer and its progress.
 
-    `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
+    `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished; `frozen`
+    is a sentence about weights that stay.
     """
 
     family: Family
@@ -46,6 +48,7 @@ class TrainingState:
     evaluation_due: bool = False
     best: dict[str, Any] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
+    frozen: str = ""
 
     @property
     def evaluated_network(self) -> nn.Module:
@@ -89,13 +92,15 @@ def new_state(
     network = family.build(num_classes)
     if synchronised:
         network = synchronise_norms(network)
-    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
+    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device).train()
+    frozen = freeze(network, recipe.train.freeze)
     return TrainingState(
         family=family,
-        network=network.train(),
+        network=network,
         average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
         optimizer=build_optimizer(network, recipe.optimizer, lr, fused=device.plugin.fused_optimizer),
         scaler=precision.grad_scaler(),
+        frozen=frozen,
     )
 
 

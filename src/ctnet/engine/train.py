@@ -15,6 +15,7 @@ from ctnet.data.dataset import has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
+from ctnet.engine.class_weights import with_class_weights
 from ctnet.engine.initial_norms import start_norms
 from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
@@ -73,12 +74,15 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
     trained_on, unreadable = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
     train_set = without(train_set, unreadable)
+    recipe = with_class_weights(recipe, train_set)
     seed_generators(recipe.seed)
     with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
         trainer = _build(
             recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=options.profile
         )
         world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
+        if trainer.state.frozen and options.weights is None and options.backbone_weights is None:
+            reporter.message("warning: what is frozen has random weights; name trained ones by --backbone-weights")
         sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
         for sentence in sentences:
             reporter.message(sentence)
@@ -306,9 +310,14 @@ def _build(
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
+    if state.frozen:
+        reporter.message(state.frozen)
     trainer = Trainer(
         folder, recipe, data.absolute(), state, train_set, device, precision, lr, validation, reporter, world, profile
     )
+    if trainer.order.factors is not None:
+        shown = f"an epoch shows {len(train_set.images)} images {trainer.order.samples} times in all"
+        reporter.message(f"repeat-factor sampling: {shown}, an image up to {trainer.order.factors.max():.1f} times")
     if world.size > 1:
         reporter.message(_sharing_sentence(trainer))
     return trainer

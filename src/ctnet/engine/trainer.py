@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
+from ctnet.data.repeat import repeat_factors
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.host_memory import peak_memory
@@ -84,14 +85,17 @@ class Trainer:
 
     def __post_init__(self) -> None:
         train = self.recipe.train
+        factors = repeat_factors(self.annotations, self.recipe.data.repeat_threshold)
+        images = len(self.annotations.images)
         self.order = EpochOrder(
-            len(self.annotations.images),
+            images if factors is None else round(factors.sum()),
             train.batch_size * self.world.size,
             self.recipe.schedule.epochs,
             self.recipe.seed,
             rank=self.world.rank_info.rank,
             ranks=self.world.size,
             fill=self.device.plugin.static_shapes,
+            factors=factors,
         )
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
         self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs

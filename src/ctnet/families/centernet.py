@@ -58,7 +58,7 @@ NOWHERE = Place(torch.zeros(2), torch.zeros(2))
 
 def _unclamped(output: Tensor, taught: Taught) -> Tensor:
     assert taught.map is not None
-    return unclamped_focal_loss(output, taught.map, taught.divisor)
+    return unclamped_focal_loss(output, taught.map, taught.divisor, taught.class_weights)
 
 
 RULES = {
@@ -251,7 +251,19 @@ class CenterNetFamily(Family):
             self.rules.guard,
             self.loss.regression,
             targets,
+            self._class_weights(maps) if head.role == "heatmap" else None,
         )
+
+    def _class_weights(self, maps: Mapping[str, Tensor]) -> Tensor | None:
+        weights, heat = self.loss.class_weights, maps["heatmap"]
+        if isinstance(weights, str):
+            return None
+        if len(weights) != heat.shape[1]:
+            raise ConfigError(
+                "there must be a weight for each class", setting="loss.class_weights", got=len(weights),
+                expected=f"{heat.shape[1]} numbers",
+            )  # fmt: skip
+        return torch.tensor(weights, device=heat.device)
 
     def _giou(self, maps: Outputs, targets: Targets, normalisers: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the boxes from size and offset."""

@@ -61,6 +61,8 @@ class Taught(NamedTuple):
     """`loss.regression`"""
     targets: Targets
     """all targets of the batch"""
+    class_weights: Tensor | None = None
+    """(C,): factors of the loss of a heatmap"""
 
 
 class Place(NamedTuple):
@@ -98,7 +100,7 @@ def compare_at_points(output: Tensor, taught: Taught) -> Tensor:
 def compare_heatmap(output: Tensor, taught: Taught) -> Tensor:
     """Return the penalty-reduced focal loss of logits."""
     assert taught.map is not None
-    return heatmap_focal_loss(output, taught.map, taught.divisor)
+    return heatmap_focal_loss(output, taught.map, taught.divisor, taught.class_weights)
 
 
 def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ctnet.config.families.backbones import BACKBONES
 from ctnet.config.families.base import Loss, Model
-from ctnet.config.ranges import Channels, NonNegative
+from ctnet.config.ranges import MOST_CATEGORIES, Channels, NonNegative
 
 
 class CenterNetModel(Model):
@@ -85,6 +85,12 @@ class CenterNetLoss(Loss):
     """whose rules turn boxes into targets and losses; mmdet's gaussians are smaller, in a cell the later object wins,
     and every part of the loss is divided by the number of centres in the heatmap; mmdet and centerface do not clamp the
     probabilities in the focal loss"""
+    class_weights: (
+        Literal["none", "effective"]
+        | Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], Field(min_length=1, max_length=MOST_CATEGORIES)]
+    ) = "none"
+    """factors of the heatmap loss, one a class in the order of the categories; effective: (1 - b) / (1 - b^n) for n
+    boxes and b = 0.999, scaled to a mean of 1 (Cui et al., "Class-Balanced Loss", 2019), worked out at the begin"""
     size_targets: Literal["center", "dense"] = "center"
     """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
     half of those cells for a size of zero: for such weights, not for training from scratch)"""
