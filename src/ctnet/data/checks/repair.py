@@ -200,8 +200,16 @@ def _repaired_categories(entries: list[Entry], done: Counter[str]) -> dict[int, 
     return categories
 
 
+def _resolved(path: Path) -> Path:
+    """Return the path without links, or as it is where no file can have its name."""
+    try:
+        return path.resolve()
+    except ValueError:
+        return path.absolute()
+
+
 def _paths(part: Part) -> dict[int, Path]:
-    return {image.id: image.path.resolve() for image in part.tables.images}
+    return {image.id: _resolved(image.path) for image in part.tables.images}
 
 
 def _write_json(part: Part, out: Path) -> None:
@@ -209,7 +217,7 @@ def _write_json(part: Part, out: Path) -> None:
     find_image, paths = ImageFinder(json_image_folders(out)), _paths(part)
     images = [dict(image) for image in part.content["images"]]
     for image in images:
-        if find_image(image["file_name"]).resolve() != paths[image["id"]]:
+        if _resolved(find_image(image["file_name"])) != paths[image["id"]]:
             image["file_name"] = Path(os.path.relpath(paths[image["id"]], out.resolve().parent)).as_posix()
     write_coco_json({**part.content, "images": images}, out)
 
