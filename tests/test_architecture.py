@@ -55,7 +55,8 @@ FENCED = {
     "triton": {"devices/cuda"},
     "pandas": {"types.py"},
     "supervision": {"types.py"},
-    "PIL": {"detect/inputs.py"},
+    "PIL": {"detect/inputs.py", "predict/anonymize/metadata.py"},
+    "imageio_ffmpeg": {"predict/anonymize/ffmpeg.py"},
 }
 
 

@@ -15,6 +15,7 @@ from ctnet.data.image import Image
 from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
+from ctnet.predict.crops import Crops
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
 from ctnet.types import Category, Detections, Progress
@@ -47,11 +48,12 @@ def run_predict(
     draw: bool = True,
     settings: Evaluation | None = None,
     progress: Progress | None = None,
+    crops: Crops | None = None,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `settings` None takes those of the recipe. After
+    nothing is written. `crops` gets what was found. `settings` None takes those of the recipe. After
     an interrupt the file holds the images done so far, with `complete` false. Raises StorageError when the
     disk refuses.
     """
@@ -59,20 +61,19 @@ def run_predict(
     total = frames.count_frames() if progress else 0
     entries: list[dict[str, Any]] = []
     document = {
-        "schema": "ctnet.predict/1",
-        "model": detector.recipe.name,
-        "score": score,
-        "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        **document_head(detector, score),
         "complete": False,
         "pictures": entries,
     }
     try:
         with Drawings(out) if out and draw else nullcontext() as drawings:
-            for batch in _batches(frames, settings.batch_size):
+            for batch in batches(frames, settings.batch_size):
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
                 for frame, found in zip(batch, results, strict=True):
                     kept = found.above(score)
-                    entry = _entry(frame, kept, detector.categories)
+                    entry = frame_entry(frame, kept, detector)
+                    if crops:
+                        crops.save(frame, kept)
                     if drawings:
                         entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
                     entries.append(entry)
@@ -80,13 +81,28 @@ def run_predict(
                     progress(len(entries), max(total, len(entries)))
         document["complete"] = True
     finally:
-        document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
+        document["failures"] = failures_of(frames)
         if out and (entries or document["complete"]):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
 
 
-def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+def document_head(detector: Detects, score: float) -> dict[str, Any]:
+    """Return how a document begins: what was asked, of which detector."""
+    return {
+        "schema": "ctnet.predict/1",
+        "model": detector.recipe.name,
+        "score": score,
+        "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+    }
+
+
+def failures_of(frames: Sources) -> list[dict[str, str | None]]:
+    """Return the sources that could not be read and why."""
+    return [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
+
+
+def batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     """Yield `size` frames at a time, fewer where they together have the pixels of the largest image that is read."""
     batch: list[Frame] = []
     for frame in frames:
@@ -99,12 +115,13 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> dict[str, Any]:
+def frame_entry(frame: Frame, found: Detections, detector: Detects) -> dict[str, Any]:
+    """Return what the document holds of an image or a frame."""
     height, width = frame.image_bgr.shape[:2]
     entry: dict[str, Any] = {"file": str(frame.path), "width": width, "height": height}
     if frame.frame_number is not None:
         entry["frame"] = frame.frame_number
-    return {**entry, "detections": found.to_dicts(categories)}
+    return {**entry, "detections": found.to_dicts(detector.categories)}
 
 
 def _draw(frame: Frame, found: Detections, detector: Detects) -> Image:

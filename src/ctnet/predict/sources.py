@@ -136,6 +136,7 @@ def _read_video(path: Path, first_index: int) -> Iterator[Frame]:
         # Some containers state no rate, or nonsense such as NaN or 90000.
         stated = capture.get(cv2.CAP_PROP_FPS)
         fps = stated if 0 < stated <= 1000 else 25.0
+        expected = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         number = 0
         while True:
             read, image = capture.read()
@@ -147,6 +148,8 @@ def _read_video(path: Path, first_index: int) -> Iterator[Frame]:
         capture.release()
     if number == 0:
         raise DataError("the video cannot be decoded", file=path)
+    if expected - number > max(1, 0.02 * expected):  # headers estimate
+        raise DataError(f"the video is damaged: {number} of {expected} frames could be read", file=path)
 
 
 def _count_video(path: Path) -> int:
