@@ -178,7 +178,7 @@ def _end(
     edge = max(round(_EDGE_S * fps), 1)
     ahead = box + motion * edge
     height, width = size_hw
-    margin = 0.02 * (box[2:] - box[:2])
+    margin = 0.05 * (box[2:] - box[:2])
     outside = min((ahead[:2] - margin).min(), (box[:2] - margin).min()) <= 0 or any(
         (one[2:] + margin >= (width, height)).any() for one in (ahead, box)
     )
