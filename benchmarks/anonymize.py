@@ -1,10 +1,11 @@
 """Anonymise a video end to end: `ctnet predict --anonymize` and deface 1.5.0 over onnxruntime, in turns.
 
-    python -m venv DEFACE && DEFACE/bin/pip install deface==1.5.0 onnxruntime
+    python -m venv DEFACE && DEFACE/bin/pip install deface==1.5.0 onnx onnxruntime
     python benchmarks/anonymize.py --deface DEFACE/bin/deface --weights centerface.onnx --images DIR
 
-The video pans over photos at 1280 x 720. Processes are timed from start to end, sound copied. What both hide is compared
-frame by frame: `agreement` is the share of deface's faces that ctnet hides, at IoU 0.5, and the other way round.
+The video pans over photos at 1280 x 720. Processes are timed from start to end, sound copied. What both hide is
+compared frame by frame: `agreement` is the share of deface's faces that ctnet hides, at IoU 0.5, and that of the
+faces that ctnet found which deface hides.
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ def seconds(command: list[str], **environment: str) -> float:
     return time.perf_counter() - start
 
 
-def hidden_by_ctnet(file: Path) -> dict[int, list[list[float]]]:
-    """Return the boxes of each frame in a CSV of `--boxes-out`."""
+def hidden_by_ctnet(file: Path, score: float = 0.0) -> dict[int, list[list[float]]]:
+    """Return the boxes of each frame in a CSV of `--boxes-out`, or those that were found with this score."""
     boxes = defaultdict(list)
     for row in csv.DictReader(file.open()):
+        if float(row["score"] or 0) < score:
+            continue
         boxes[int(row["frame"])].append([float(row[side]) for side in ("x1", "y1", "x2", "y2")])
     return boxes
 
@@ -99,8 +102,9 @@ def main() -> None:
         video, boxes = folder / "v.mp4", folder / "boxes.csv"
         write_video(video, sorted(values.images.glob("*.jpg")), values.frames)
         ours = [
-            sys.executable, "-m", "ctnet", "predict", str(video), "--weights", str(values.weights), "--anonymize", "blur",
-            "--score", str(values.score), "--boxes-out", str(boxes), "--out", str(folder / "out"), *values.options,
+            sys.executable, "-m", "ctnet", "predict", str(video), "--weights", str(values.weights),
+            "--anonymize", "blur", "--score", str(values.score), "--boxes-out", str(boxes),
+            "--out", str(folder / "out"), *values.options,
         ]  # fmt: skip
         theirs = [str(values.deface), str(video), "--keep-audio", "--thresh", str(values.score)]
         theirs += ["--backend", "onnxrt", "--output", str(folder / "deface.mp4")]
@@ -110,13 +114,14 @@ def main() -> None:
             [python, "-c", _FACES, video, str(values.score)], capture_output=True, text=True, check=True
         )
         reference = json.loads(found.stdout.splitlines()[-1])
-        mine = hidden_by_ctnet(boxes)
+        mine, sure = hidden_by_ctnet(boxes), hidden_by_ctnet(boxes, values.score)
         forth = np.sum([covered(faces, mine[i]) for i, faces in enumerate(reference)], 0)
-        back = np.sum([covered(mine[i], faces) for i, faces in enumerate(reference)], 0)
+        back = np.sum([covered(sure[i], faces) for i, faces in enumerate(reference)], 0)
     rates = {name: values.frames / taken for name, taken in times.items()}
     figures = {
         "frames": values.frames, "size": [WIDTH, HEIGHT], "seconds": times, "frames_per_second": rates,
-        "ratio": times["deface"] / times["ctnet"], "agreement": [float(hits / max(all, 1)) for hits, all in (forth, back)],
+        "ratio": times["deface"] / times["ctnet"],
+        "agreement": [float(hits / max(number, 1)) for hits, number in (forth, back)],
         "faces": [int(forth[1]), int(back[1])], "options": values.options,
     }  # fmt: skip
     print(json.dumps(figures, indent=1))

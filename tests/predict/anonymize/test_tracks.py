@@ -114,6 +114,15 @@ def test_boxes_that_are_none_are_left_out_and_a_thousand_objects_are_no_burden()
     assert len(linked({i: detections(*grid) for i in range(4)})) == 1000
 
 
+@pytest.mark.parametrize(("back", "tracks"), [(12, 1), (20, 2)])
+def test_tracks_outlast_a_flash_and_no_cut(back, tracks):
+    linker = Linker(FPS, 0.5)
+    for i in range(back + 5):
+        if i < 11 or i >= back:
+            linker.add(i, detections((400, 400, 450, 460)), None, scene=11 if i >= 11 else 0)
+    assert len(linker.tracks) == tracks
+
+
 def test_cuts_are_where_everything_changes():
     cuts = Cuts()
     rng = np.random.default_rng(0)

@@ -13,6 +13,8 @@ Float64 = NDArray[np.float64]
 
 GAP_S = 2.0
 """seconds for which an object may be unseen and still be the same one"""
+_FLASH_S = 0.2
+"""the same, where a scene began meanwhile: a flash of light looks like two cuts"""
 _BUFFER, _BUFFER_LATER = 0.3, 0.7
 _LEAST_IOU = 0.15
 _FORESEEN_S = 0.25
@@ -55,9 +57,16 @@ class Linker:
         self._fps = fps
         self._score = score
 
-    def add(self, frame: int, found: Detections, turns: Float32 | None) -> None:
-        """Add the detections of a frame; frames come in rising order and may be left out."""
-        self._live = [track for track in self._live if frame - track.frames[-1] <= GAP_S * self._fps]
+    def add(self, frame: int, found: Detections, turns: Float32 | None, scene: int = 0) -> None:
+        """Add the detections of a frame of the scene that began with frame `scene`.
+
+        Frames come in rising order and may be left out.
+        """
+        self._live = [
+            track
+            for track in self._live
+            if frame - track.frames[-1] <= self._fps * (GAP_S if track.frames[-1] >= scene else _FLASH_S)
+        ]
         boxes = found.boxes_xyxy
         usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1) if len(found) else np.zeros(0, bool)
         strong = usable & (found.scores >= self._score)

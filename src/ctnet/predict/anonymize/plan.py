@@ -45,6 +45,11 @@ class Cuts:
         self.frames: list[int] = []
         self._before: NDArray[np.int16] | None = None
 
+    @property
+    def scene(self) -> int:
+        """The frame with which the scene of the last frame began."""
+        return self.frames[-1] if self.frames else 0
+
     def add(self, frame: int, image_bgr: NDArray[np.uint8]) -> None:
         """Look at the next frame."""
         step = [max(side // (2 * _THUMBNAIL), 1) for side in image_bgr.shape[:2]]

@@ -177,7 +177,8 @@ class _Run:
         video.cuts.add(video.count, frame.image_bgr)
         if found is not None:
             found = self._of_classes(found)
-            video.linker.add(video.count, found, turns_of(found.keypoints, self._detector.family.keypoints))
+            turns = turns_of(found.keypoints, self._detector.family.keypoints)
+            video.linker.add(video.count, found, turns, video.cuts.scene)
             video.with_points |= found.keypoints is not None
         video.count += 1
 
