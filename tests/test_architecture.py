@@ -41,7 +41,8 @@ FENCED = {
     "pydantic": {"config"},
     "yaml": {"config"},
     "cv2": {"data", "detect/inputs.py", "predict", "codec/affine.py", "eval/plots.py", "engine/samples.py"},
-    "pycocotools": {"eval/coco.py", "data"},
+    "pycocotools": {"eval/coco.py", "eval/keypoints.py", "data"},
+    "scipy": {"eval/widerface.py"},
     "albumentations": {"data/augment.py"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
@@ -54,9 +55,11 @@ FENCED = {
     "torch_sdaa": {"devices/sdaa"},
     "triton": {"devices/cuda"},
     "pandas": {"types.py"},
-    "supervision": {"types.py"},
     "PIL": {"detect/inputs.py", "predict/anonymize/metadata.py"},
     "imageio_ffmpeg": {"predict/anonymize/ffmpeg.py"},
+    "supervision": {"types.py", "predict/tracks.py"},
+    "pillow_heif": {"data/image.py"},
+    "trackers": {"predict/tracks.py"},
 }
 
 

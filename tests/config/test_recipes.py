@@ -4,6 +4,7 @@ import pytest
 
 from ctnet.config import load_recipe, recipe_names
 from ctnet.config.load import _shipped
+from ctnet.data.demo import demo_of, write_demo
 
 # what is published for each: batch, rate at that batch, epochs, drops
 PUBLISHED = {
@@ -18,6 +19,12 @@ PUBLISHED = {
     "centernet_resdcn18_mmdet": (128, 0.02, 140, (90, 120)),
     "centernet_res18_mmdet": (128, 0.02, 140, (90, 120)),
     "centernet_resdcn18_mindspore": (128, 5e-4, 140, (90, 120)),
+    "pose_dla34_coco_1x": (128, 5e-4, 140, (90, 120)),
+    "pose_dla34_coco_3x": (128, 5e-4, 320, (270, 300)),
+    "pose_hourglass104_coco_1x": (24, 2.5e-4, 50, (40,)),
+    "pose_hourglass104_coco_3x": (24, 2.5e-4, 150, (130,)),
+    "centerface_mobilenetv2_wider": (8, 1.25e-4, 140, (30, 80)),
+    "centerface_mobilenetv2_wider_8p": (16, 3.125e-4, 160, (85, 120)),
 }
 
 
@@ -28,7 +35,8 @@ def test_published_schedules(name):
     assert recipe.train.batch_size == optimizer.lr_batch or optimizer.lr_scaling == "linear"
     at_batch = optimizer.lr * recipe.train.batch_size / optimizer.lr_batch
     assert (recipe.train.batch_size, round(at_batch, 10), schedule.epochs, schedule.milestones) == PUBLISHED[name]
-    assert (schedule.name, schedule.gamma, recipe.augment.crop) == ("multistep", 0.1, "random")
+    crop = "centerface" if recipe.model.family == "centerface" else "random"
+    assert (schedule.name, schedule.gamma, recipe.augment.crop) == ("multistep", 0.1, crop)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -44,12 +52,17 @@ QUICK = {
     "centernet_res18_mmdet",
     "centernet_resdcn18_mindspore",
     "centernet_dla34_voc",
-    "centernet_mobilenetv2",
+    "centerface_mobilenetv2",
+    "pose_res18_lateral",
 }
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in recipe_names()])
 def test_every_recipe_takes_a_step(name, ctnet, small_set, tmp_path):
+    family = load_recipe(name).recipe.model.family
+    if family != "centernet":
+        kind = "faces" if family == "centerface" else "pose"
+        small_set = write_demo(tmp_path / kind, 12, 6, seed=3, size=(96, 120), demo=demo_of(kind))
     size = 128 if "hourglass" in name else 64
     out = tmp_path / "run"
     where = ("--data", small_set, "--device", "cpu", "--out", out, "data.workers=0")

@@ -20,27 +20,34 @@ from ctnet.errors import ConfigError, CtnetError
 from ctnet.terminal import printable
 
 if TYPE_CHECKING:
+    from ctnet.data.checks.boxes import Limits
     from ctnet.data.checks.check import CheckReport, SplitSummary
 
 app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets; draw the demo set.")
 
 DataPath = Annotated[
     Path,
-    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML", metavar="PATH"),
+    typer.Argument(help="Folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, COCO .json or YAML", metavar="PATH"),
 ]
 
 _MOST_CLASSES = 1500  # of a table; laying out a row takes the time of checking a hundred classes
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
-@app.command(epilog="Example: ctnet data check my_data    Exit codes: 0 no errors, 3 errors found")
+@app.command(epilog="Example: ctnet data check my_data --fix repaired    Exit codes: 0 no errors, 3 errors found")
 def check(
     path: DataPath,
     as_json: AsJson = False,
     fix: Annotated[
         Path | None,
-        typer.Option(help="Also write a repaired copy of the COCO json here; the exit code stays", metavar="FILE"),
+        typer.Option(
+            help="Also write a repaired copy: a new folder for the set, or a .json for one; the exit code stays",
+            metavar="DIR|FILE",
+        ),
     ] = None,
+    fix_in_place: Annotated[
+        bool, typer.Option("--fix-in-place", help="Repair the set where it is; what was there is kept beside it")
+    ] = False,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every image")] = True,
     image_size: Annotated[
         str, typer.Option(metavar="N|HxW", help="Network input in pixels, for boxes that are too small or too close")
@@ -48,30 +55,45 @@ def check(
 ) -> None:
     """List what is wrong with a data set before any time is spent on training."""
     from ctnet.data.checks import check as data_check
-    from ctnet.data.checks import repair
     from ctnet.data.checks.boxes import Limits
 
+    if fix is not None and fix_in_place:
+        raise ConfigError("--fix and --fix-in-place exclude each other", hint="--fix OUT leaves the set as it is")
     size = parse_image_size(image_size)
     assert size is not None
     limits = Limits(image_size=size)
     with progress_bar("images") as show:
         report = data_check.check(path, images=images, limits=limits, progress=show)
-    done, refused = None, None
-    try:
-        done = repair.fix(path, fix) if fix else None
-    except CtnetError as error:
-        refused = error  # raised after the findings are printed
-    if as_json:
-        fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
-        typer.echo(json.dumps({**report.to_dict(), **fixed}))
-    else:
+    if not as_json:
         _print_report(report)
-        if done is not None:
-            say(f"{fix}: {'; '.join(done) or 'nothing to repair'}")
+    refused, fixed = None, None
+    try:
+        fixed = _fixed(path, None if fix_in_place else fix, limits, images) if fix or fix_in_place else None
+    except CtnetError as error:
+        refused = error
+    if as_json:
+        typer.echo(json.dumps({**report.to_dict(), **({} if fixed is None else {"fixed": fixed})}))
+    elif fixed:
+        for line in fixed["done"] or ["nothing to repair"]:
+            say(line)
+        say(f"{fixed['file']}: {'no error is left' if not fixed['left'] else 'left: ' + '; '.join(fixed['left'])}")
     if refused is not None:
         raise refused
     if report.count("error"):
         raise typer.Exit(3)
+
+
+def _fixed(path: Path, out: Path | None, limits: Limits, images: bool) -> dict[str, Any]:
+    """Repair the set and check the result; return where it is, what was done, and the errors that are left."""
+    from ctnet.data.checks import check as data_check
+    from ctnet.data.checks import repair
+
+    with progress_bar("repair") as show:
+        done = repair.fix(path, out, show)
+    with progress_bar("check the result") as show:
+        report = data_check.check(out or path, images=images, limits=limits, progress=show)
+    left = [finding.message for finding in report.findings if finding.severity == "error"]
+    return {"file": str(out or path), "done": done, "left": left}
 
 
 @app.command(epilog="Example: ctnet data convert VOCdevkit/VOC2012 --out voc_coco --link")
@@ -80,7 +102,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="New folder for annotations and images", metavar="DIR")],
     source: Annotated[
         str,
-        typer.Option("--from", help="Layout of PATH: auto, coco, voc, yolo; xyxy: COCO whose boxes are corners"),
+        typer.Option("--from", help="Layout of PATH: auto, coco, voc, yolo, wider; xyxy: COCO of corners"),
     ] = "auto",
     to: Annotated[str, typer.Option(help="Layout to write: coco, voc, yolo")] = "coco",
     link: Annotated[bool, typer.Option("--link", help="Link the images instead of copying them")] = False,
@@ -106,7 +128,7 @@ def view(
     count: Annotated[int, typer.Option(min=1, max=400, help="Images on the sheet")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images")] = 0,
 ) -> None:
-    """Write a contact sheet of images with their annotated boxes."""
+    """Write a contact sheet of images with their annotated boxes and key points."""
     from ctnet.data.dataset import open_dataset
     from ctnet.data.draw import annotation_sheet
     from ctnet.data.image import write_image
@@ -123,21 +145,28 @@ def demo(
     images_train: Annotated[int | None, typer.Option(min=1, help="Images to train on (default: 360)")] = None,
     images_val: Annotated[int | None, typer.Option(min=1, help="Images to evaluate on (default: 80)")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings (default: 0)")] = None,
+    faces: Annotated[bool, typer.Option("--faces", help="Faces with five landmarks instead of shapes")] = False,
+    pose: Annotated[bool, typer.Option("--pose", help="Figures with labelled joints instead of shapes")] = False,
+    joints: Annotated[int | None, typer.Option(min=8, max=17, help="Joints of --pose (default: 13)")] = None,
 ) -> None:
-    """Draw a small data set of shapes and print its folder."""
+    """Draw a small data set, of shapes unless --faces or --pose, and print its folder."""
     from ctnet.data.convert import require_new_folder
-    from ctnet.data.demo import demo_folder, write_demo
+    from ctnet.data.demo import demo_folder, demo_of, write_demo
 
+    if faces and pose:
+        raise ConfigError("a demo set is of one kind", got="--faces --pose")
+    kind = "faces" if faces else "pose" if pose else "shapes"
+    drawn = demo_of(kind, joints)
     numbers = {"images_train": images_train, "images_val": images_val, "seed": seed}
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     if out is None:
-        if given:
+        if given or joints:
             raise ConfigError("the cached demo set has fixed settings", hint="add --out DIR for a set of your own")
-        say(demo_folder())
+        say(demo_folder(kind))
         return
     require_new_folder(out)
     try:
-        say(write_demo(out, **given))
+        say(write_demo(out, demo=drawn, **given))
     except KeyboardInterrupt:
         shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is unusable
         raise

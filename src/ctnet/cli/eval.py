@@ -1,21 +1,25 @@
-"""ctnet eval: COCO metrics of a detector on one split, with the protocol they were measured by."""
+"""ctnet eval: COCO or WIDER FACE metrics of a detector on one split, with the protocol they were measured by."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
 from rich.table import Table
+from typer import Option
 
 from ctnet.cli import options
 from ctnet.cli.arguments import writable_file, writable_folder
 from ctnet.cli.console import Terminal, say
+from ctnet.cli.eval_widerface import WiderOptions, score_widerface
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
+from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
@@ -30,9 +34,29 @@ DataPath = Annotated[
 ]
 Split = Annotated[str | None, options.DataOption(help="Split to score (default: the recipe's val_split)")]
 Workers = Annotated[int, options.DataOption(min=0, help="Loader processes")]
+Weights = Annotated[
+    Path | None,
+    options.WeightsOption(metavar="FILE", help="Weights, checkpoint or exported file of a detector"),
+]
 SaveResults = Annotated[
     Path | None,
-    options.OutputOption(metavar="FILE", callback=writable_file, help="Write the detections as COCO results"),
+    options.OutputOption(metavar="FILE|DIR", help="Write the detections as COCO results; widerface: a file an image"),
+]
+ProtocolOption = partial(Option, rich_help_panel="Protocol")
+Protocol = Annotated[Literal["coco", "widerface"], ProtocolOption(help="Whose numbers to take")]
+GroundTruth = Annotated[
+    Path | None, ProtocolOption(metavar="DIR", help="widerface: the folder of wider_face_val.mat and its settings")
+]
+Results = Annotated[Path | None, ProtocolOption(metavar="DIR", help="widerface: score these files, without a network")]
+Iou = Annotated[
+    float | None, ProtocolOption(min=0.05, max=0.95, help="widerface: least overlap (default: 0.5; many ports: 0.4)")
+]
+SkipMissing = Annotated[
+    bool, ProtocolOption("--skip-missing", help="widerface: images without a result do not count, as in many ports")
+]
+Preset = Annotated[
+    Literal["fixed", "original", "multiscale"] | None,
+    ProtocolOption(help="widerface: fitted into 800 x 800, own size, or four sizes with mirror images"),
 ]
 Against = Annotated[
     Path | None,
@@ -49,7 +73,7 @@ Report = Annotated[
 
 
 def evaluate_command(
-    weights: options.Weights,
+    weights: Weights = None,
     data: DataPath = None,
     split: Split = None,
     device: options.Device = "auto",
@@ -60,6 +84,14 @@ def evaluate_command(
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    protocol: Protocol = "coco",
+    ground_truth: GroundTruth = None,
+    results: Results = None,
+    iou: Iou = None,
+    skip_missing: SkipMissing = False,
+    preset: Preset = None,
+    tiles: options.Tiles = None,
+    overlap: options.Overlap = None,
     against: Against = None,
     save_results: SaveResults = None,
     report: Report = None,
@@ -71,33 +103,56 @@ def evaluate_command(
     verify: options.Verify = True,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score a detector on annotated images, by the COCO metrics.
+    """Score a detector on annotated images: by COCO's metrics, with key points where there are some, or WIDER FACE's.
 
     Options override the test settings of the weights; the protocol is printed beside the numbers.
 
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
-    from ctnet.data.dataset import check_usable
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap)
+    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
+    if protocol == "widerface":
+        given = WiderOptions(
+            ground_truth, results, writable_folder(save_results), iou or 0.5, skip_missing, preset, report, against
+        )
+        score_widerface(given, weights, data, split, device, workers, precision, requested, loading, as_json=as_json)
+        return
+    of_widerface = (ground_truth, results, iou, skip_missing or None, preset)
+    if any(value is not None for value in of_widerface):
+        raise ConfigError("--ground-truth, --results, --iou, --skip-missing and --preset go with --protocol widerface")
+    if weights is None:
+        raise ConfigError("a detector is needed", expected="--weights FILE")
+    written = (writable_file(save_results), report, against)
+    _score_coco(weights, data, split, device, workers, precision, requested, loading, *written, as_json=as_json)
+
+
+def _score_coco(
+    weights: Path, data: Path | None, split: str | None, device: str, workers: int, precision: PrecisionName,
+    requested: RequestedSettings, loading: dict[str, Any], save_results: Path | None, report: Path | None,
+    against: Path | None, *, as_json: bool,
+) -> None:  # fmt: skip
+    from ctnet.eval.evaluate import only
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
-    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
     detector, settings = open_for_test(weights, device, precision, requested, **loading)
-    annotation_set = _open(data, split, detector.recipe)
-    warnings = check_usable(annotation_set)
+    annotation_set, warnings = _open(data, split, detector.recipe)
     metrics, detections, more = _score(detector, annotation_set, settings, workers)
     warnings = [*warnings, *more]
     for warning in warnings:
         say(f"warning: {warning}", err=True)
-    protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
+    scored = only(annotation_set, detections)
+    protocol = protocol_of(detector.recipe, settings, len(scored.images), detector.precision)
+    protocol["unreadable"] = len(annotation_set.images) - len(scored.images)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
-    _write(save_results, report, annotation_set, detections, metrics, document)
+    _write(save_results, report, scored, detections, metrics, document)
+    if settings.tiles:
+        whole = settings.model_copy(update={"tiles": 0})
+        document["untiled"] = _score(detector, annotation_set, whole, workers)[0].numbers()
     if against:
-        # float32 is the measure of the other file unless a precision was requested
-        other_precision = "fp32" if precision == "auto" else precision
+        opening = {name: loading[name] for name in ("trust", "verify")}
         document["against"] = _score_other(
-            against, device, other_precision, detector, annotation_set, settings, workers, trust=trust, verify=verify
+            against, device, precision, detector, annotation_set, settings, workers, **opening
         )
     if as_json:
         typer.echo(json.dumps(document, indent=2))
@@ -128,6 +183,8 @@ def _score_other(
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.detect.opening import load_detector
 
+    # float32 is the measure of the other file unless a precision was requested
+    precision = "fp32" if precision == "auto" else precision
     other = load_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
@@ -143,38 +200,53 @@ def _score(
         return score(detector, annotation_set, settings, workers, show)
 
 
-def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:
+def _open(data: Path | None, split: str | None, recipe: Recipe) -> tuple[AnnotationSet, list[str]]:
+    """Return the set to score and the warnings about it."""
+    from ctnet.data.checks.usable import check_usable
     from ctnet.data.dataset import open_dataset
     from ctnet.data.demo import data_or_demo
 
-    return open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    annotation_set = open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    with progress_bar("check images") as show:
+        findings = check_usable(annotation_set, settings=recipe.data, learn=False, progress=show)
+    return annotation_set, [finding.message for finding in findings if finding.severity != "info"]
 
 
 def _print_tables(document: Mapping[str, Any]) -> None:
-    """Print the protocol, the twelve numbers and the classes; numbers are times 100."""
+    """Print the protocol, the numbers, the classes and the key points; numbers are times 100."""
     from ctnet.eval.coco import percent
     from ctnet.eval.protocol import sentence
-    from ctnet.eval.scorer import COCO
+    from ctnet.eval.scorer import COCO, KEYPOINTS
 
+    scorer = KEYPOINTS if "per_point" in document else COCO
     data, metrics = document["data"], document["metrics"]
     say(f"{data['path']}, {data['split']}: {data['images']} images, {data['boxes']} boxes")
     say(sentence(document["protocol"]))
     console = Terminal(soft_wrap=False)
     names = list(metrics)
-    for half in (names[:6], names[6:]):
+    for half in (names[start : start + 6] for start in range(0, len(names), 6)):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in half:
             table.add_column(name, justify="right", min_width=5)
         table.add_row(*(percent(metrics[name]) for name in half))
         console.print(table)
+    name = scorer.primary
+    if "untiled" in document:
+        console.print(f"{name} {percent(metrics[name])} tiled, {percent(document['untiled'][name])} untiled")
     if "against" in document:
         other = document["against"]
-        name = COCO.primary
-        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
+        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'].get(name))}"
         console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("boxes", *COCO.per_class):
+    for name in ("boxes", *scorer.per_class):
         table.add_column(name, justify="right", min_width=5)
     for name, row in document["per_class"].items():
-        table.add_row(name, str(row["count"]), *(percent(row[number]) for number in COCO.per_class))
+        table.add_row(name, str(row["count"]), *(percent(row[number]) for number in scorer.per_class))
     console.print(table)
+    if "per_point" in document:
+        table = Table("point", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("NME", "PCK"):
+            table.add_column(name, justify="right", min_width=5)
+        for name, row in document["per_point"].items():
+            table.add_row(name, percent(row["NME"]), percent(row["PCK"]))
+        console.print(table)

@@ -33,6 +33,7 @@ LARGEST_SIDE = 8192
 LARGEST_AREA = 2**23
 """pixels of its input, a square of 2880"""
 MOST_CATEGORIES = 2**15
+MOST_KEYPOINTS = 1024
 LONGEST_TEXT = 4096
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -40,6 +41,7 @@ Count = Annotated[int, Field(ge=1, le=2**16)]
 Detected = Annotated[int, Field(ge=1, le=10_000)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
 Level = Annotated[float, Field(ge=-1000, le=1000)]
+Value = Annotated[float, Field(ge=-1e9, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_without_nul)]

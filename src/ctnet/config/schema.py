@@ -22,6 +22,7 @@ from ctnet.config.ranges import (
     Precision,
     Section,
     Text,
+    Value,
 )
 
 RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
@@ -32,7 +33,8 @@ class Data(Section):
     """Where images come from and how they enter the network."""
 
     path: Text | None = None
-    """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
+    """folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, or a YAML naming files; empty means the demo
+    set of shapes, demo:faces and demo:pose those of faces and figures"""
     train_split: Text = "train"
     """split to train on"""
     val_split: Text = "val"
@@ -45,8 +47,16 @@ class Data(Section):
     """per-channel mean, in color_order, of values in 0..1"""
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
+    value_range: tuple[Value, Value] | None = None
+    """values of images with more than eight bits that become black and white, others are clipped; empty means for each
+    image the range of 8, 10, 12, 14 or 16 bits that holds its values, and for floating ones up to 1 the range 0 to 1"""
     max_objects: Count = 128
-    """objects of one image that are trained on; further ones are left out, in file order"""
+    """objects of one image that are trained on; of more, those that the view does not show are left out first, then the
+    last in the file"""
+    on_bad_image: Literal["skip", "error"] = "skip"
+    """an image that cannot be read: skip leaves it out, with a warning, and counts it; error stops"""
+    allow_background: bool = False
+    """train although no box can be learned, on images of the background alone"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
@@ -54,9 +64,15 @@ class Data(Section):
 class Augment(Section):
     """Random changes of the training images."""
 
-    crop: Literal["random", "inside", "shift", "none"] = "random"
+    crop: Literal["random", "inside", "shift", "none", "anchor", "centerface"] = "random"
     """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
-    shift: centre and scale jittered; none: whole image"""
+    shift: centre and scale jittered; none: whole image; anchor: an object drawn at random gets a side near one of
+    `anchors`, anywhere in the view, for objects of very different sizes such as faces (data-anchor sampling, Tang et
+    al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's new size by
+    fitting the image's longer side into the input, and draws `data.max_objects` of more objects with replacement"""
+    anchors: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (16, 32, 48, 64, 96, 128, 256, 512)
+    """crop=anchor, centerface: sides in pixels, rising; the object's side becomes 0.5 to 2 times one of the first five
+    that is not above the anchor nearest to its side in the image"""
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
     """range of the crop's side relative to the image's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
@@ -170,6 +186,8 @@ class Evaluation(Section):
     """images per forward pass; affects speed only"""
     keep_res: bool = False
     """keep resolution and pad; otherwise scale, keeping aspect, into image_size"""
+    stretch: bool = False
+    """stretch the image to sides that are multiples, which changes its aspect by a little"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
@@ -177,6 +195,11 @@ class Evaluation(Section):
     """average with the mirrored image"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)
     """test scales; several are merged by soft-NMS"""
+    tiles: Annotated[int, Field(ge=0, le=LARGEST_SIDE)] = 0
+    """side in image pixels of square tiles that large images are shown in, beside the whole; merged by hard NMS unless
+    `nms` is soft; 0 shows the whole alone"""
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    """part of its side that a tile shares with the next one; objects of that size are whole in one of them"""
     nms: Literal["none", "soft", "hard"] = "none"
     """NMS after decoding; upstream uses soft with several scales"""
 
@@ -224,11 +247,17 @@ class Recipe(Section):
         test = self.evaluation
         if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
             raise ValueError(f"image_size x test_scale x scales must be at most {LARGEST_SIDE} pixels")
+        if test.keep_res and test.stretch:
+            raise ValueError("evaluation.keep_res and evaluation.stretch are two ways to show an image: choose one")
         if type(self.loss) is not SETTINGS[self.model.family].loss:
             raise ValueError(f"loss: {type(self.loss).__name__} is not for the family {self.model.family}")
         self.loss.check(self.model)
+        if self.data.value_range and self.data.value_range[0] >= self.data.value_range[1]:
+            raise ValueError("data.value_range must be two numbers, low < high")
         if any(s <= 0 for s in self.data.std):
             raise ValueError("data.std must be above 0")
+        if list(self.augment.anchors) != sorted(set(self.augment.anchors)):
+            raise ValueError("augment.anchors must rise")
         low, high = self.augment.scale
         if not 0 < low <= high:
             raise ValueError("augment.scale must be two numbers, 0 < low <= high")

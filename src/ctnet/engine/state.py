@@ -27,7 +27,7 @@ from ctnet.files import replacing
 from ctnet.nn import synchronise_norms
 from ctnet.types import Category
 from ctnet.weights.containers.torch_file import explaining_full_disks
-from ctnet.weights.ctnet_file import STATE_SCHEMA
+from ctnet.weights.ctnet_file import STATE_SCHEMA, described
 
 
 @dataclass
@@ -115,8 +115,7 @@ def save_state(
     content = {
         "schema": STATE_SCHEMA,
         "ctnet": __version__,
-        "recipe": recipe.model_dump(mode="json"),
-        "categories": [list(category) for category in categories],
+        **described(recipe, categories, state.family.keypoints),
         "data": data,
         "world_size": len(statistics) or 1,
         "step": state.step,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.config import Recipe, changed
-from ctnet.data.dataset import check_usable, has_split, open_dataset
+from ctnet.data.checks.usable import look_over, say_of, without
+from ctnet.data.dataset import has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
+from ctnet.engine.initial_norms import start_norms
 from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
@@ -32,13 +34,15 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.eval.keypoints import aligned_points
+from ctnet.eval.scorer import scorer_of
 from ctnet.families import family_of
 from ctnet.files import read_file, write_file
 from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
 from ctnet.weights.class_rows import rows_by_class
-from ctnet.weights.ctnet_file import read_state
+from ctnet.weights.ctnet_file import FOLDED, read_state
 from ctnet.weights.fit import load_for_finetuning
 from ctnet.weights.opening import open_weights
 
@@ -67,9 +71,13 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         )
         return resume(out, reporter, device, world, profile=options.profile)
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
+    trained_on, unreadable = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
+    train_set = without(train_set, unreadable)
     seed_generators(recipe.seed)
     with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
-        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
+        trainer = _build(
+            recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=options.profile
+        )
         world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
         sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
         for sentence in sentences:
@@ -110,6 +118,8 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train
         )
         report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
+        if FOLDED in weights.info:
+            start_norms(state.network, recipe.data, training_samples(train_set, recipe))
     if state.average is not None:
         state.average.network.load_state_dict(state.network.state_dict())
     return sentences
@@ -143,11 +153,17 @@ def resume(
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
             raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+        if train_set.keypoints != about.keypoints:
+            raise DataError("the data set's key points have changed since the run began", file=train_set.source)
+        trained_on, unreadable = world.broadcast_from_rank0(
+            lambda: check_data(recipe, train_set, val_set, reporter, new=False)
+        )
+        train_set = without(train_set, unreadable)
         sets = _named(recipe, train_set, val_set)
         difference = world.broadcast_from_rank0(lambda: require_same_data(folder, sets, accept=accept_changed_data))
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
-        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
+        trainer = _build(recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=profile)
         restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
         if changed(about.recipe, length) != about.recipe:
             _take_length(trainer, about.recipe.schedule.epochs)
@@ -214,14 +230,12 @@ def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, 
 
 def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
     train_set = open_dataset(path, recipe.data.train_split)
-    for warning in check_usable(train_set):
-        reporter.message(f"warning: {warning}")
     cap = recipe.data.max_objects
     crowded = [image for image in train_set.images if len(image.labels) > cap]
     if crowded:
         most = max(crowded, key=lambda image: len(image.labels))
         reporter.message(
-            f"warning: {len(crowded)} images have more than {cap} objects, first {cap} are used "
+            f"warning: {len(crowded)} images have more than {cap} objects, {cap} of those in view are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
     val_split = recipe.data.val_split
@@ -230,9 +244,28 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
         return train_set, None
     val_set = open_dataset(path, val_split)
     align_categories(train_set.categories, val_set.categories)  # refuses a set that could not be scored
-    for warning in check_usable(val_set):
-        reporter.message(f"warning: {warning}")
     return train_set, val_set
+
+
+def check_data(
+    recipe: Recipe, train_set: AnnotationSet, val_set: AnnotationSet | None, reporter: Reporter, *, new: bool = True
+) -> tuple[int, frozenset[Path]]:
+    """Return how many images to evaluate on are also trained on, and the files that cannot be read; report findings.
+
+    Only a new run needs a box to learn from. Raises DataError as `look_over` does.
+    """
+
+    def progress(done: int, total: int) -> None:
+        reporter.progress("check images", done, total, {})
+
+    sets = [train_set, *([val_set] if val_set else [])]
+    findings, unreadable = look_over(*sets, settings=recipe.data, learn=new, progress=progress)
+    for finding in findings:
+        reporter.message(say_of(finding))
+    trained_on = sum(finding.count for finding in findings if finding.code == "image-in-two-splits")
+    if val_set and 10 * trained_on >= len(val_set.images):
+        reporter.message("warning: the evaluation is on images that are trained on: the last weights count as the best")
+    return trained_on, unreadable
 
 
 def _build(
@@ -242,6 +275,7 @@ def _build(
     device: OpenDevice,
     train_set: AnnotationSet,
     val_set: AnnotationSet | None,
+    trained_on: int,
     reporter: Reporter,
     world: World,
     *,
@@ -253,7 +287,14 @@ def _build(
     family = family_of(recipe, train_set.keypoints)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
-    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
+    scorer = scorer_of(family, val_set)
+    if family.keypoints and val_set is not None and val_set.keypoints is not None:
+        _, unscored = aligned_points({}, family.keypoints, val_set.keypoints)
+        if unscored:
+            reporter.message(f"warning: {unscored}")
+    validation = Validation(
+        recipe, train_set.categories, val_set, device, reporter, world, workers, scorer, trained_on=trained_on
+    )
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(

@@ -40,8 +40,16 @@ from ctnet.weights.containers.torch_file import write_zip
 def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
     """Return the samples that the recipe trains on. Raises ConfigError for heads that do not suit the data."""
     encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
+    data = recipe.data
     return TrainingSamples(
-        annotations, recipe.data.image_size, encoder, recipe.augment, recipe.seed, recipe.data.max_objects
+        annotations,
+        data.image_size,
+        encoder,
+        recipe.augment,
+        recipe.seed,
+        data.max_objects,
+        data.value_range,
+        skip_bad=data.on_bad_image == "skip",
     )
 
 
@@ -94,6 +102,7 @@ class Trainer:
         self.speed = Speed()
         self.log: Log = NoLog()
         self.saved_step = -1
+        self.skipped: set[int] = set()  # ids of images of this rank that could not be read
         self.started = self._process_started = time.perf_counter()
         self._first_step = self.state.step
 
@@ -129,6 +138,7 @@ class Trainer:
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
+            self._note_skipped(batches)
             self._draw_first(batches)
             images = self._images()
             lr = self.peak_lr * lr_factor(
@@ -173,6 +183,13 @@ class Trainer:
         """Return the number of images of the next update, over all ranks."""
         whole = self.order.batch_size * self.recipe.train.accumulate
         return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
+
+    def _note_skipped(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            skipped = set(batch.wanted_ids[batch.wanted_ids != batch.image_ids].tolist()) - self.skipped
+            self.skipped |= skipped
+            for path in (image.path for image in self.annotations.images if skipped and image.id in skipped):
+                self.reporter.message(f"warning: an image cannot be read, another one takes its place: {path}")
 
     def _draw_first(self, batches: list[Batch]) -> None:
         if self.world.leads and self.state.step < self.recipe.train.sample_batches:
@@ -232,7 +249,8 @@ class Trainer:
         self.state.evaluation_due = False
         self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
         if numbers:
-            classes = {name: row[self.validation.scorer.primary] for name, row in self.validation.per_class.items()}
+            number = self.validation.scorer.per_class[0]
+            classes = {name: row[number] for name, row in self.validation.per_class.items()}
             self.log.event("evaluation", step=self.state.step, epoch=epoch, **numbers, per_class=classes)
             self.log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
         self.save()
@@ -378,6 +396,7 @@ class Trainer:
             **{name: self.state.best.get(name) for name in self.validation.scorer.shown},
             "best_step": self.state.best.get("step"),
             "protocol": self.validation.protocol,
+            "skipped_images": len(set().union(*self.world.gather(self.skipped))),
             "wall_s": self._wall_s(),
             "run": str(self.folder),
         }

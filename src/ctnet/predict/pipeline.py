@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
@@ -15,9 +19,11 @@ from ctnet.data.image import Image
 from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
+from ctnet.predict.ahead import ahead
 from ctnet.predict.crops import Crops
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
+from ctnet.predict.tracks import LOWEST, Tracks
 from ctnet.types import Category, Detections, Progress
 
 
@@ -49,40 +55,44 @@ def run_predict(
     settings: Evaluation | None = None,
     progress: Progress | None = None,
     crops: Crops | None = None,
+    *,
+    track: bool = False,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `crops` gets what was found. `settings` None takes those of the recipe. After
-    an interrupt the file holds the images done so far, with `complete` false. Raises StorageError when the
-    disk refuses.
+    nothing is written. `crops` gets what was found. `settings` None takes those of the recipe. With `track` the objects
+    of videos have `track`, the number of their track, or None. After an interrupt the file holds the images done so
+    far. `complete` is true when everything was read to its end. Raises StorageError when the disk refuses, MissingExtra
+    where nothing can track.
     """
     settings = settings or detector.recipe.evaluation
     total = frames.count_frames() if progress else 0
-    entries: list[dict[str, Any]] = []
+    run = _Run(detector, score, crops, track=track)
+    done = False
     document = {
         **document_head(detector, score),
         "complete": False,
-        "pictures": entries,
+        **({"skipped": [str(path) for path in frames.skipped]} if frames.skipped else {}),
+        "pictures": run.entries,
     }
+    batches = ahead(batched(frames.read(detector.recipe.data.value_range), settings.batch_size))
     try:
-        with Drawings(out) if out and draw else nullcontext() as drawings:
-            for batch in batches(frames, settings.batch_size):
+        # decoding, detecting, and drawing and writing overlap
+        with Drawings(out) if out and draw else nullcontext() as drawings, _Behind() as behind, closing(batches):
+            for batch in batches:
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
-                for frame, found in zip(batch, results, strict=True):
-                    kept = found.above(score)
-                    entry = frame_entry(frame, kept, detector)
-                    if crops:
-                        crops.save(frame, kept)
-                    if drawings:
-                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
-                    entries.append(entry)
+                behind.do(partial(run.add, batch, results, drawings))
                 if progress:
-                    progress(len(entries), max(total, len(entries)))
-        document["complete"] = True
+                    progress(len(run.entries), max(total, len(run.entries)))
+            behind.wait()
+        if progress:
+            progress(len(run.entries), len(run.entries))
+        done = True
     finally:
+        document["complete"] = done and not frames.failures
         document["failures"] = failures_of(frames)
-        if out and (entries or document["complete"]):
+        if out and (run.entries or done):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
 
@@ -94,6 +104,7 @@ def document_head(detector: Detects, score: float) -> dict[str, Any]:
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        **_described(detector.family),
     }
 
 
@@ -102,7 +113,70 @@ def failures_of(frames: Sources) -> list[dict[str, str | None]]:
     return [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
 
 
-def batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+class _Behind:
+    """Runs one piece of work at a time in a thread, in order; the next one waits for it."""
+
+    def __enter__(self) -> _Behind:
+        self._pool = ThreadPoolExecutor(1, "ctnet-write")
+        self._running: Future[None] | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def do(self, work: Callable[[], None]) -> None:
+        self.wait()
+        self._running = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Wait for the work to end. Raises what it raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+
+class _Run:
+    """What was found so far."""
+
+    def __init__(self, detector: Detects, score: float, crops: Crops | None, *, track: bool) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._detector = detector
+        self._score = score
+        self._crops = crops
+        self._track = track
+        self._tracks: tuple[Path, Tracks] | None = None
+
+    def add(self, frames: Sequence[Frame], results: Sequence[Detections], drawings: Drawings | None) -> None:
+        """Add the detections of frames, and draw them."""
+        for frame, found in zip(frames, results, strict=True):
+            numbers = self._numbers(frame, found)
+            keep = found.scores >= self._score
+            kept = found.select(keep)
+            entry = frame_entry(frame, kept, self._detector)
+            kept_numbers = None
+            if numbers is not None:
+                kept_numbers = [number for number, kept_one in zip(numbers, keep, strict=True) if kept_one]
+                for one, number in zip(entry["detections"], kept_numbers, strict=True):
+                    one["track"] = number
+            if self._crops:
+                self._crops.save(frame, kept)
+            if drawings:
+                entry["drawn"] = drawings.save(frame, _draw(frame, kept, self._detector, kept_numbers))
+            self.entries.append(entry)
+
+    def _numbers(self, frame: Frame, found: Detections) -> list[int | None] | None:
+        if not self._track or frame.fps is None:
+            return None
+        if self._tracks is None or self._tracks[0] != frame.path:
+            self._tracks = frame.path, Tracks(frame.fps, self._score)
+        numbers: list[int | None] = [None] * len(found)
+        strong = np.flatnonzero(found.scores >= min(LOWEST, self._score))
+        for position, number in zip(strong, self._tracks[1].update(found.select(strong)), strict=True):
+            numbers[position] = number
+        return numbers
+
+
+def batched(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     """Yield `size` frames at a time, fewer where they together have the pixels of the largest image that is read."""
     batch: list[Frame] = []
     for frame in frames:
@@ -115,16 +189,28 @@ def batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
+def _described(family: Family) -> dict[str, Any]:
+    """Return what a document says about the key points of its objects; indices of the skeleton count from 0."""
+    schema = family.keypoints
+    if schema is None or "keypoints" not in family.instance_names:
+        return {}
+    return {"keypoints": {"names": list(schema.names), "skeleton": [list(ends) for ends in schema.skeleton]}}
+
+
 def frame_entry(frame: Frame, found: Detections, detector: Detects) -> dict[str, Any]:
     """Return what the document holds of an image or a frame."""
     height, width = frame.image_bgr.shape[:2]
-    entry: dict[str, Any] = {"file": str(frame.path), "width": width, "height": height}
+    entry: dict[str, Any] = {"file": frame.shown or str(frame.path), "width": width, "height": height}
     if frame.frame_number is not None:
         entry["frame"] = frame.frame_number
-    return {**entry, "detections": found.to_dicts(detector.categories)}
+    schema = detector.family.keypoints
+    names = schema.names if schema else ()
+    return {**entry, "detections": found.to_dicts(detector.categories, names)}
 
 
-def _draw(frame: Frame, found: Detections, detector: Detects) -> Image:
-    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores)
+def _draw(frame: Frame, found: Detections, detector: Detects, numbers: Sequence[int | None] | None) -> Image:
+    boxes, points, schema = found.boxes_xyxy, found.keypoints, detector.family.keypoints
+    labels, categories = found.labels, detector.categories
+    drawn = draw_boxes(frame.image_bgr, boxes, labels, categories, found.scores, points, schema, numbers)
     detector.family.draw(drawn, found)
     return drawn

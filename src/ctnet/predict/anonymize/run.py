@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import numpy as np
 from ctnet.config import Evaluation
 from ctnet.data.image import Image, write_image
 from ctnet.errors import ConfigError, DataError
+from ctnet.predict.ahead import ahead
 from ctnet.predict.anonymize.areas import Areas
 from ctnet.predict.anonymize.documents import Boxes, Pictures, writing_boxes, writing_document
 from ctnet.predict.anonymize.encoder import VideoCopy, plan_copy
@@ -26,7 +27,7 @@ from ctnet.predict.anonymize.steady import Sampler
 from ctnet.predict.crops import Crops
 from ctnet.predict.landmarks import turns_of
 from ctnet.predict.names import Names, kept_suffix
-from ctnet.predict.pipeline import Detects, batches, document_head, failures_of, frame_entry
+from ctnet.predict.pipeline import Detects, batched, document_head, failures_of, frame_entry
 from ctnet.predict.sources import Frame, Sources
 from ctnet.types import Detections, Progress
 
@@ -87,7 +88,8 @@ def run_anonymize(
                 hiding.every,
                 run.counts,
             )
-            for batch in batches(frames, settings.batch_size * hiding.every):
+            read = batched(frames.read(detector.recipe.data.value_range), settings.batch_size * hiding.every)
+            for batch in stack.enter_context(closing(ahead(read))):
                 for frame, found in zip(batch, sampler.results(batch), strict=True):
                     run.add(frame, found)
             run.finish_video()
