@@ -55,8 +55,9 @@ FENCED = {
     "torch_sdaa": {"devices/sdaa"},
     "triton": {"devices/cuda"},
     "pandas": {"types.py"},
+    "PIL": {"detect/inputs.py", "predict/anonymize/metadata.py"},
+    "imageio_ffmpeg": {"predict/anonymize/ffmpeg.py"},
     "supervision": {"types.py", "predict/tracks.py"},
-    "PIL": {"detect/inputs.py"},
     "pillow_heif": {"data/image.py"},
     "trackers": {"predict/tracks.py"},
 }

@@ -22,6 +22,7 @@ OptimisationOption = partial(Option, rich_help_panel="Optimisation")
 DeviceOption = partial(Option, rich_help_panel="Device")
 ProcessOption = partial(Option, rich_help_panel="Several processes")
 MeasureOption = partial(Option, rich_help_panel="Measurement")
+HidingOption = partial(Option, rich_help_panel="Anonymise")
 OutputOption = partial(Option, rich_help_panel="Output")
 
 Arguments = Annotated[

@@ -14,6 +14,8 @@ import typer
 from ctnet.cli import options
 from ctnet.cli.arguments import writable_folder
 from ctnet.cli.console import say
+from ctnet.cli.groups import grouped
+from ctnet.cli.hiding import HidingOptions
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
 from ctnet.errors import ConfigError, CtnetError, DataError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ctnet.predict.sources import Sources
 
 SHOWN = 20
+SHOWN_SPANS = 5
 
 SourceNames = Annotated[
     list[str],
@@ -51,9 +54,11 @@ Draw = Annotated[bool, options.OutputOption("--draw/--no-draw", help="Draw the d
 AsJson = Annotated[bool, options.OutputOption("--json", help="Print one JSON document; write files only with --out")]
 
 
+@grouped
 def predict(
     sources: SourceNames,
     weights: options.Weights,
+    hiding: HidingOptions,
     most_frames: Frames = None,
     score: Score = 0.3,
     out: Out = None,
@@ -78,25 +83,28 @@ def predict(
 ) -> None:
     """Detect objects in images, videos and streams.
 
-    Writes drawings and predictions.json. A file that cannot be decoded is named on stderr; the others are processed.
-    Ctrl-C ends a stream and keeps what was found. Options override the test settings of the weights.
+    Writes drawings, or anonymised copies, and predictions.json. A file that cannot be decoded is named on stderr; the
+    others are processed. Ctrl-C ends a stream and keeps what was found. Options override the test settings of the
+    weights.
 
     Exit codes: 0 done, 2 wrong option, 3 some files could not be read, 4 missing device or extra.
     """
     from ctnet.files import new_numbered_folder
     from ctnet.predict.sources import open_sources
 
+    hiding.require_sense()
     frames = open_sources(sources, most_frames)
     say(*frames.notes(), err=True)
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap)
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip
-    with _new_folder(out):
+    with _new_folder(out), _new_folder(hiding.crops, "--crops"):
         detector, settings = open_for_test(weights, device, precision, requested, **loading)
-        new = None if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
+        nowhere = out or (as_json and not hiding.anonymize)
+        new = None if nowhere else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
         with _new_folder(new):
-            _run(detector, settings, frames, new or out, score, draw=draw, as_json=as_json, track=track)
+            _run(detector, settings, frames, new or out, score, hiding, draw=draw, as_json=as_json, track=track)
     _report_failures(frames)
 
 
@@ -106,33 +114,60 @@ def _run(
     frames: Sources,
     folder: Path | None,
     score: float,
+    hiding: HidingOptions,
     *,
     draw: bool,
     as_json: bool,
     track: bool,
 ) -> None:  # fmt: skip
     """Detect, write the results and print them."""
+    from ctnet.predict.anonymize.run import run_anonymize
+    from ctnet.predict.crops import Crops
     from ctnet.predict.pipeline import run_predict
     from ctnet.predict.tracks import require_trackers
 
     if track:
+        if hiding.anonymize:
+            raise ConfigError("--track has no effect with --anonymize, which follows objects anyway")
         require_trackers()
+    crops = (
+        Crops(hiding.crops, detector.categories, detector.family.keypoints, hiding.labels(detector.categories))
+        if hiding.crops
+        else None
+    )
+    hidden = hiding.hiding(detector.categories)
     try:
         with progress_bar("predict") as show:
-            document = run_predict(detector, frames, folder, score, draw, settings, show, track=track)
+            if hidden and folder:
+                document = run_anonymize(detector, frames, folder, score, hidden, settings, show, crops)
+            else:
+                document = run_predict(detector, frames, folder, score, draw, settings, show, crops, track=track)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
             say(f"the detections so far are in {folder}", err=True)
         raise
+    if hidden and folder:
+        say(*_remarks(document), err=True)
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        typer.echo((folder / "predictions.json").read_text() if hidden and folder else json.dumps(document, indent=2))
     else:
-        say(*_table(document))
+        say(*(_lines({file["file"]: file["objects"] for file in document["files"]}) if hidden else _table(document)))
         say(folder)
 
 
+def _remarks(document: Mapping[str, Any]) -> list[str]:
+    """Return sentences about what was not kept of videos, and about frames that nobody can be sure of."""
+    remarks = [note for file in document["files"] for note in file.get("notes", ())]
+    for file in document["files"]:
+        if spans := file.get("undecided"):
+            first = ", ".join("{:.1f}-{:.1f} s".format(*span["seconds"]) for span in spans[:SHOWN_SPANS])
+            more = f" and {len(spans) - SHOWN_SPANS} more in predictions.json" if len(spans) > SHOWN_SPANS else ""
+            remarks.append(f"{file['file']}: an object was lost, so look at {first}{more}")
+    return remarks
+
+
 @contextmanager
-def _new_folder(folder: Path | None) -> Iterator[None]:
+def _new_folder(folder: Path | None, option: str = "--out") -> Iterator[None]:
     """Hold a new or empty folder as its only writer; remove it again if nothing was written. None holds nothing."""
     from ctnet.files import remove_leftovers
     from ctnet.lock import LOCK, only_writer
@@ -141,12 +176,12 @@ def _new_folder(folder: Path | None) -> Iterator[None]:
         yield
         return
     if folder.is_file():
-        raise ConfigError("--out must be a new or empty folder", got=folder)
+        raise ConfigError(f"{option} must be a new or empty folder", got=folder)
     try:
         with only_writer(folder):
             remove_leftovers(folder)
             if any(path.name != LOCK for path in folder.iterdir()):
-                raise ConfigError("--out must be a new or empty folder", got=folder)
+                raise ConfigError(f"{option} must be a new or empty folder", got=folder)
             yield
     except (CtnetError, KeyboardInterrupt):
         with suppress(OSError):
@@ -160,9 +195,14 @@ def _table(document: Mapping[str, Any]) -> list[str]:
     for image in document["pictures"]:
         counter = counts.setdefault(image["file"], Counter())
         counter.update(found["category_name"] for found in image["detections"])
+    return _lines(counts)
+
+
+def _lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line per file with its numbers, at most `SHOWN` of them."""
     width = max((len(file) for file in list(counts)[:SHOWN]), default=0)
     lines = [
-        f"{file:<{width}}  " + (", ".join(f"{n} {name}" for name, n in counter.most_common()) or "nothing")
+        f"{file:<{width}}  " + (", ".join(f"{n} {name}" for name, n in Counter(counter).most_common()) or "nothing")
         for file, counter in list(counts.items())[:SHOWN]
     ]
     if len(counts) > SHOWN:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 
 from ctnet.data.draw import fit_into
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
-from ctnet.files import LONGEST_NAME, temporary_beside, writing
+from ctnet.files import temporary_beside, writing
+from ctnet.predict.names import Names, kept_suffix
 from ctnet.predict.sources import Frame
 from ctnet.predict.video_writer import open_encoder
-
-KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 class Drawings:
@@ -26,7 +24,7 @@ class Drawings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[Path, str] = {}
-        self._taken: set[str] = set()
+        self._free = Names()
         self._video: _Video | None = None
 
     def __enter__(self) -> Drawings:
@@ -54,17 +52,9 @@ class Drawings:
         return name
 
     def _take_name(self, frame: Frame) -> str:
-        """Return the source's name, numbered when taken; case is ignored, as some file systems do."""
-        suffix = ".mp4" if frame.fps else frame.path.suffix
-        suffix = suffix if suffix.lower() in KEPT_SUFFIXES | {".mp4"} else ".png"
-        stem = os.fsdecode(os.fsencode(frame.path.stem)[:LONGEST_NAME])
-        name, number = f"{stem}{suffix}", 1
-        while name.casefold() in self._taken:
-            number += 1
-            name = f"{stem}-{number}{suffix}"
-        self._taken.add(name.casefold())
-        self._names[frame.path] = name
-        return name
+        suffix = ".mp4" if frame.fps else kept_suffix(frame.path)
+        self._names[frame.path] = self._free.take(frame.path.stem, suffix)
+        return self._names[frame.path]
 
     def _end_video(self, keep: bool) -> None:
         if self._video:

@@ -20,6 +20,7 @@ from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
 from ctnet.predict.ahead import ahead
+from ctnet.predict.crops import Crops
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
 from ctnet.predict.tracks import LOWEST, Tracks
@@ -53,31 +54,29 @@ def run_predict(
     draw: bool = True,
     settings: Evaluation | None = None,
     progress: Progress | None = None,
+    crops: Crops | None = None,
     *,
     track: bool = False,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `settings` None takes those of the recipe. With `track` the objects of videos have `track`, the
-    number of their track, or None. After an interrupt the file holds the images done so far. `complete` is true when
-    everything was read to its end. Raises StorageError when the disk refuses, MissingExtra where nothing can track.
+    nothing is written. `crops` gets what was found. `settings` None takes those of the recipe. With `track` the objects
+    of videos have `track`, the number of their track, or None. After an interrupt the file holds the images done so
+    far. `complete` is true when everything was read to its end. Raises StorageError when the disk refuses, MissingExtra
+    where nothing can track.
     """
     settings = settings or detector.recipe.evaluation
     total = frames.count_frames() if progress else 0
-    run = _Run(detector, score, track=track)
+    run = _Run(detector, score, crops, track=track)
     done = False
     document = {
-        "schema": "ctnet.predict/1",
-        "model": detector.recipe.name,
-        "score": score,
-        "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
-        **_described(detector.family),
+        **document_head(detector, score),
         "complete": False,
         **({"skipped": [str(path) for path in frames.skipped]} if frames.skipped else {}),
         "pictures": run.entries,
     }
-    batches = ahead(_batches(frames.read(detector.recipe.data.value_range), settings.batch_size))
+    batches = ahead(batched(frames.read(detector.recipe.data.value_range), settings.batch_size))
     try:
         # decoding, detecting, and drawing and writing overlap
         with Drawings(out) if out and draw else nullcontext() as drawings, _Behind() as behind, closing(batches):
@@ -92,10 +91,26 @@ def run_predict(
         done = True
     finally:
         document["complete"] = done and not frames.failures
-        document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
+        document["failures"] = failures_of(frames)
         if out and (run.entries or done):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
+
+
+def document_head(detector: Detects, score: float) -> dict[str, Any]:
+    """Return how a document begins: what was asked, of which detector."""
+    return {
+        "schema": "ctnet.predict/1",
+        "model": detector.recipe.name,
+        "score": score,
+        "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        **_described(detector.family),
+    }
+
+
+def failures_of(frames: Sources) -> list[dict[str, str | None]]:
+    """Return the sources that could not be read and why."""
+    return [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
 
 
 class _Behind:
@@ -123,10 +138,11 @@ class _Behind:
 class _Run:
     """What was found so far."""
 
-    def __init__(self, detector: Detects, score: float, *, track: bool) -> None:
+    def __init__(self, detector: Detects, score: float, crops: Crops | None, *, track: bool) -> None:
         self.entries: list[dict[str, Any]] = []
         self._detector = detector
         self._score = score
+        self._crops = crops
         self._track = track
         self._tracks: tuple[Path, Tracks] | None = None
 
@@ -136,12 +152,14 @@ class _Run:
             numbers = self._numbers(frame, found)
             keep = found.scores >= self._score
             kept = found.select(keep)
-            entry = _entry(frame, kept, self._detector)
+            entry = frame_entry(frame, kept, self._detector)
             kept_numbers = None
             if numbers is not None:
                 kept_numbers = [number for number, kept_one in zip(numbers, keep, strict=True) if kept_one]
                 for one, number in zip(entry["detections"], kept_numbers, strict=True):
                     one["track"] = number
+            if self._crops:
+                self._crops.save(frame, kept)
             if drawings:
                 entry["drawn"] = drawings.save(frame, _draw(frame, kept, self._detector, kept_numbers))
             self.entries.append(entry)
@@ -158,7 +176,7 @@ class _Run:
         return numbers
 
 
-def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+def batched(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     """Yield `size` frames at a time, fewer where they together have the pixels of the largest image that is read."""
     batch: list[Frame] = []
     for frame in frames:
@@ -179,7 +197,8 @@ def _described(family: Family) -> dict[str, Any]:
     return {"keypoints": {"names": list(schema.names), "skeleton": [list(ends) for ends in schema.skeleton]}}
 
 
-def _entry(frame: Frame, found: Detections, detector: Detects) -> dict[str, Any]:
+def frame_entry(frame: Frame, found: Detections, detector: Detects) -> dict[str, Any]:
+    """Return what the document holds of an image or a frame."""
     height, width = frame.image_bgr.shape[:2]
     entry: dict[str, Any] = {"file": frame.shown or str(frame.path), "width": width, "height": height}
     if frame.frame_number is not None:
