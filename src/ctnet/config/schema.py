@@ -100,8 +100,12 @@ class Optimizer(Section):
     """Adam's averages"""
     momentum: Fraction = 0.9
     """SGD's and Muon's momentum"""
+    decay_biases: bool = False
+    """biases and other weights of one dimension decay as well, those of norms excepted (detectron2)"""
     clip_norm: NonNegative = 35.0
     """largest gradient norm; 0 never clips"""
+    clip_value: NonNegative = 0.0
+    """largest absolute value of each number of a gradient; 0 never clips"""
 
 
 class Schedule(Section):
@@ -111,12 +115,14 @@ class Schedule(Section):
     """passes over the training images"""
     name: Literal["onecycle", "cosine", "multistep", "poly", "constant"] = "onecycle"
     """shape after the warm-up"""
+    unit: Literal["epochs", "updates"] = "epochs"
+    """what `warmup` and `milestones` count"""
     warmup: NonNegative = 3.0
-    """epochs of rising rate; for onecycle the rising part"""
+    """length of the rising rate; for onecycle the rising part"""
     warmup_start: Fraction = 0.04
     """rate at step 0 relative to the peak"""
     milestones: Annotated[tuple[Positive, ...], Field(max_length=1000)] = (90, 120)
-    """multistep: epochs at which the rate drops"""
+    """multistep: where the rate drops"""
     gamma: Fraction = 0.1
     """multistep: factor of each drop"""
     power: NonNegative = 0.9
@@ -173,6 +179,11 @@ class Evaluation(Section):
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
+    short_side: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] | None = None
+    """instead of image_size: pixels of an image's shorter side, antialiased when that is less than it has, padded at
+    the right and the bottom; every image keeps its shape (detectron2)"""
+    long_side: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 1333
+    """short_side: most pixels of the longer side"""
     flip: bool = False
     """average with the mirrored image"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)

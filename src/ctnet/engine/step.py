@@ -98,5 +98,8 @@ class Updater:
         return family.total(parts), parts
 
     def _clip(self) -> Tensor:
-        limit = self._recipe.optimizer.clip_norm or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self._state.network.parameters(), limit)
+        settings, parameters = self._recipe.optimizer, list(self._state.network.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
+        if settings.clip_value:
+            torch.nn.utils.clip_grad_value_(parameters, settings.clip_value)
+        return norm
