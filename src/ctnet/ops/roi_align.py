@@ -1,0 +1,284 @@
+"""RoIAlign over the levels of a feature pyramid (He et al., "Mask R-CNN", 2017, section 3).
+
+Shape letters: B image, C channel, H W map of a level, R box, L level, P side of the result, T corner of a sample
+along one axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+torch.library.define(
+    "ctnet::roi_align",
+    "(Tensor[] levels, Tensor rois, Tensor batch_index, Tensor level, float[] strides, int output_size, "
+    "int sampling_ratio, bool aligned) -> Tensor",
+)
+torch.library.define(
+    "ctnet::roi_align_backward",
+    "(Tensor grad_output, Tensor rois, Tensor batch_index, Tensor level, SymInt images, SymInt[] sides, "
+    "float[] strides, int sampling_ratio, bool aligned) -> Tensor[]",
+)
+
+_FARTHEST = 2.0**20
+"""cells from a map's corner up to which float32 places samples"""
+_AT_ONCE = 1 << 14
+"""products of a corner and its weight that the reference holds in memory, times C"""
+
+
+def roi_align(
+    levels: Sequence[Tensor],
+    rois: Tensor,
+    batch_index: Tensor,
+    level: Tensor,
+    strides: Sequence[float],
+    output_size: int,
+    sampling_ratio: int = 0,
+    *,
+    aligned: bool = True,
+) -> Tensor:
+    """Return what lies in the boxes, (R,C,P,P) in the type of the levels, each box sampled from one map.
+
+    A box is cut into P x P bins; a bin is the mean of its bilinear samples. Samples farther than one cell outside the
+    map are zero, nearer ones take the value at its edge.
+
+    Args:
+        levels: maps (B,C,H,W) of one type, each of its own size.
+        rois: (R,4) xyxy in pixels of the image.
+        batch_index: (R,) int64, image of each box.
+        level: (R,) int64, index into `levels` of each box.
+        strides: pixels per cell of each level.
+        output_size: P.
+        sampling_ratio: samples along each side of a bin; 0 takes one a cell, the side of the bin rounded up.
+        aligned: whether the centre of the first cell lies at half a stride (detectron2's ROIAlignV2) or at 0, where
+            boxes also have at least a cell along each side, as in the first version.
+
+    Boxes whose image or level does not exist (such as -1), with an edge that is not finite or more than 2^20 cells
+    away, and with `sampling_ratio` 0 those without area, give zeros. Differentiable in the levels alone. Numbers on the
+    maps that are not finite make exactly the bins not finite whose samples they are a corner of, be it with weight zero.
+
+    Raises:
+        ValueError: shapes, types or devices do not agree.
+    """
+    levels = list(levels)
+    _check(levels, rois, batch_index, level, strides, output_size, sampling_ratio)
+    result: Tensor = torch.ops.ctnet.roi_align(
+        levels, rois.detach(), batch_index, level, [float(s) for s in strides], output_size, sampling_ratio, aligned
+    )
+    return result
+
+
+def _check(
+    levels: list[Tensor], rois: Tensor, batch_index: Tensor, level: Tensor, strides: Sequence[float], size: int,
+    ratio: int,
+) -> None:  # fmt: skip
+    def need(condition: bool, what: str, got: object) -> None:
+        if not condition:
+            raise ValueError(f"roi_align: {what}, got {got}")
+
+    need(len(levels) > 0, "at least one level expected", "none")
+    shapes = [tuple(map.shape) for map in levels]
+    need(all(map.dim() == 4 for map in levels), "levels (B,C,H,W) expected", shapes)
+    need(len({shape[:2] for shape in shapes}) == 1, "levels of the same images and channels expected", shapes)
+    need(min(min(shape[2:]) for shape in shapes) > 0, "levels that have sides expected", shapes)
+    need(levels[0].is_floating_point(), "levels of a floating type expected", levels[0].dtype)
+    types = {map.dtype for map in levels}
+    need(len(types) == 1, "levels of one type expected", ", ".join(sorted(map(str, types))))
+    need(rois.dim() == 2 and rois.shape[1] == 4, "boxes (R,4) expected", tuple(rois.shape))
+    need(rois.is_floating_point(), "boxes of a floating type expected", rois.dtype)
+    for name, index in (("batch_index", batch_index), ("level", level)):
+        need(index.shape == rois.shape[:1], f"{name} ({rois.shape[0]},) expected", tuple(index.shape))
+        need(index.dtype == torch.int64, f"{name} of int64 expected", index.dtype)
+    devices = {str(t.device) for t in (*levels, rois, batch_index, level)}
+    need(len(devices) == 1, "one device expected", ", ".join(sorted(devices)))
+    need(len(strides) == len(levels) and min(strides) > 0, f"{len(levels)} strides above 0 expected", list(strides))
+    need(size > 0 and ratio >= 0, "output_size from 1 and sampling_ratio from 0 expected", (size, ratio))
+
+
+def geometry(
+    rois: Tensor, batch_index: Tensor, level: Tensor, images: int, strides: Sequence[float], size: int, ratio: int,
+    aligned: bool,
+) -> Tensor:  # fmt: skip
+    """Return (R,6): begin of the first bin, side of a bin in cells, samples a bin; of each first y, then x.
+
+    Boxes that give zeros have no samples. The type is float32, or float64 of boxes in float64; which samples a bin has
+    depends on how it rounds, so that every implementation starts from these numbers.
+    """
+    known = (level >= 0) & (level < len(strides)) & (batch_index >= 0) & (batch_index < images)
+    scales = torch.tensor([1 / stride for stride in strides], dtype=rois.dtype, device=rois.device)
+    edges = rois * scales[torch.where(known, level, 0)][:, None]
+    if aligned:
+        edges = edges - 0.5
+    begin, end = edges[:, [1, 0]], edges[:, [3, 2]]
+    extent = end - begin if aligned else (end - begin).clamp(min=1)
+    bins = extent / size
+    samples = torch.full_like(bins, ratio) if ratio else bins.ceil().clamp(min=0)
+    usable = known & (edges.abs() <= _FARTHEST).all(1)
+    return torch.where(usable[:, None], torch.cat([begin, bins, samples], 1), 0)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of positions, weights and sums for maps of a type."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class _Corners(NamedTuple):
+    """Corners of samples along one axis, box after box."""
+
+    bins: Tensor  # (T,)
+    cells: Tensor  # (T,)
+    weights: Tensor  # (T,)
+    first: Tensor  # (R,), of each box
+    count: Tensor  # (R,)
+
+
+def _within(count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for `count` (R,) things of each of R owners the owner and the place within it, one after the other."""
+    owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    return owner, torch.arange(len(owner), device=count.device) - (count.cumsum(0) - count)[owner]
+
+
+def _corners(begin: Tensor, bins: Tensor, samples: Tensor, side: Tensor, size: int) -> _Corners:
+    """Return the corners of all samples within a cell of maps with `side` (R,) cells, two a sample."""
+    # of boxes much larger than the map, only the samples about the map are looked at
+    spacing = bins / samples.clamp(min=1)
+    first, last = torch.zeros_like(begin), samples * size
+    cut = spacing > 0
+    first = torch.where(cut, ((-1 - begin) / spacing - 3).floor().clamp(min=0), first)
+    last = torch.where(cut, torch.minimum(((side - begin) / spacing + 3).ceil(), last), last)
+    box, place = _within((last - first).clamp(min=0).long())
+    number, per_bin = place + first[box].long(), samples[box].long().clamp(min=1)
+    bin = number // per_bin
+    at = begin[box] + bin * bins[box] + (number % per_bin + 0.5) * bins[box] / samples[box]
+    inside = (at >= -1) & (at <= side[box])
+    box, bin, at = box[inside], bin[inside], at[inside].clamp(min=0)
+    end = side[box] - 1
+    low = torch.minimum(at.floor().long(), end)
+    part = torch.where(low < end, at - low, 0)
+    count = 2 * torch.bincount(box, minlength=len(begin))
+    weights = torch.stack([1 - part, part], 1) / samples[box][:, None]
+    cells = torch.stack([low, torch.minimum(low + 1, end)], 1)
+    return _Corners(bin.repeat_interleave(2), cells.flatten(), weights.flatten(), count.cumsum(0) - count, count)
+
+
+class _Products(NamedTuple):
+    """A part of all products of a corner and its weight."""
+
+    bins: Tensor  # flat index into (R,P,P)
+    cells: Tensor  # flat index into the cells of all levels
+    weights: Tensor
+
+
+def _products(
+    boxes: Tensor, batch_index: Tensor, level: Tensor, images: int, sides: Sequence[tuple[int, int]], size: int
+) -> Iterator[_Products]:
+    """Yield all products in parts of a bounded size."""
+    of_level = torch.tensor(sides, device=boxes.device)
+    starts = images * (of_level.prod(1).cumsum(0) - of_level.prod(1))
+    at = level.clamp(0, len(sides) - 1)
+    height, width = of_level[at].unbind(1)
+    origin = starts[at] + batch_index.clamp(0, max(images - 1, 0)) * height * width
+    # no sample along one axis is none at all
+    samples = torch.where((boxes[:, 4:] > 0).all(1, keepdim=True), boxes[:, 4:], 0)
+    y, x = (_corners(boxes[:, i], boxes[:, 2 + i], samples[:, i], (height, width)[i], size) for i in (0, 1))
+    per_row = x.count  # products of a corner along y with all along x
+    row_box, row = _within(y.count)
+    row = row + y.first[row_box]
+    ends = per_row[row_box].cumsum(0)
+    most = max(_AT_ONCE, int(ends[-1:].sum()))
+    cuts = torch.searchsorted(ends, torch.arange(_AT_ONCE, most, _AT_ONCE, device=ends.device))
+    for part, rows in zip(*(t.tensor_split(cuts.cpu()) for t in (row_box, row)), strict=True):
+        i, j = _within(per_row[part])
+        box, row_of = part[i], rows[i]
+        j = j + x.first[box]
+        yield _Products(
+            (box * size + y.bins[row_of]) * size + x.bins[j],
+            origin[box] + y.cells[row_of] * width[box] + x.cells[j],
+            y.weights[row_of] * x.weights[j],
+        )
+
+
+def forward(
+    levels: list[Tensor], rois: Tensor, batch_index: Tensor, level: Tensor, strides: list[float], output_size: int,
+    sampling_ratio: int, aligned: bool,
+) -> Tensor:  # fmt: skip
+    """Return the bins by the reference: each corner of a sample times its weight, added up."""
+    images, channels = levels[0].shape[:2]
+    kind = wide(levels[0].dtype)
+    boxes = geometry(rois.to(kind), batch_index, level, images, strides, output_size, sampling_ratio, aligned)
+    sums = torch.zeros(len(rois) * output_size**2, channels, dtype=kind, device=rois.device)
+    sides = [(map.shape[2], map.shape[3]) for map in levels]
+    cells = torch.cat([map.permute(0, 2, 3, 1).reshape(-1, channels) for map in levels])
+    for part in _products(boxes, batch_index, level, images, sides, output_size):
+        sums.index_add_(0, part.bins, cells[part.cells] * part.weights[:, None])
+    bins = sums.to(levels[0].dtype).view(len(rois), output_size, output_size, channels)
+    return bins.permute(0, 3, 1, 2).contiguous()
+
+
+def backward(
+    grad_output: Tensor, rois: Tensor, batch_index: Tensor, level: Tensor, images: int, sides: list[int],
+    strides: list[float], sampling_ratio: int, aligned: bool,
+) -> list[Tensor]:  # fmt: skip
+    """Return the gradients of the levels by the reference; `sides` are height and width of one after the other."""
+    channels, size = grad_output.shape[1:3]
+    kind = wide(grad_output.dtype)
+    boxes = geometry(rois.to(kind), batch_index, level, images, strides, size, sampling_ratio, aligned)
+    pairs = list(zip(sides[::2], sides[1::2], strict=True))
+    counts = [images * height * width for height, width in pairs]
+    sums = torch.zeros(sum(counts), channels, dtype=kind, device=rois.device)
+    bins = grad_output.permute(0, 2, 3, 1).reshape(-1, channels)
+    for part in _products(boxes, batch_index, level, images, pairs, size):
+        sums.index_add_(0, part.cells, bins[part.bins] * part.weights[:, None])
+    grads = grads_like(grad_output, images, sides, grad_output.dtype)
+    for grad, part, pair in zip(grads, sums.split(counts), pairs, strict=True):
+        grad.copy_(part.view(images, *pair, channels).permute(0, 3, 1, 2))
+    return grads
+
+
+torch.library.impl("ctnet::roi_align", "default", forward)
+torch.library.impl("ctnet::roi_align_backward", "default", backward)
+
+
+def output_like(levels: Sequence[Tensor], rois: Tensor, size: int) -> Tensor:
+    """Return the unfilled result."""
+    return levels[0].new_empty(rois.shape[0], levels[0].shape[1], size, size)
+
+
+def grads_like(grad_output: Tensor, images: int, sides: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
+    """Return unfilled gradients of the levels, stored channels-last."""
+    return [
+        torch.empty(
+            (images, grad_output.shape[1], height, width), dtype=dtype, device=grad_output.device,
+            memory_format=torch.channels_last,
+        )
+        for height, width in zip(sides[::2], sides[1::2], strict=True)
+    ]  # fmt: skip
+
+
+@torch.library.register_fake("ctnet::roi_align")
+def _forward_shape(levels, rois, batch_index, level, strides, output_size, sampling_ratio, aligned):  # type: ignore[no-untyped-def]
+    return output_like(levels, rois, output_size)
+
+
+@torch.library.register_fake("ctnet::roi_align_backward")
+def _backward_shape(grad_output, rois, batch_index, level, images, sides, strides, sampling_ratio, aligned):  # type: ignore[no-untyped-def]
+    return grads_like(grad_output, images, sides, grad_output.dtype)
+
+
+def _save_for_backward(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    levels, rois, batch_index, level, ctx.strides, _, ctx.ratio, ctx.aligned = inputs
+    ctx.images, ctx.sides = levels[0].shape[0], [side for map in levels for side in map.shape[2:]]
+    ctx.save_for_backward(rois, batch_index, level)
+
+
+def _gradients(ctx, grad_output):  # type: ignore[no-untyped-def]
+    grads = torch.ops.ctnet.roi_align_backward(
+        grad_output, *ctx.saved_tensors, ctx.images, ctx.sides, ctx.strides, ctx.ratio, ctx.aligned
+    )
+    return grads, *[None] * 7
+
+
+torch.library.register_autograd("ctnet::roi_align", _gradients, setup_context=_save_for_backward)
