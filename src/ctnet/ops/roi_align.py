@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 torch.library.define(
@@ -25,8 +26,8 @@ torch.library.define(
 
 _FARTHEST = 2.0**20
 """cells from a map's corner up to which float32 places samples"""
-_AT_ONCE = 1 << 14
-"""products of a corner and its weight that the reference holds in memory, times C"""
+_AT_ONCE = 1 << 20
+"""products of a corner and its weight that the reference lists at a time"""
 
 
 def roi_align(
@@ -126,13 +127,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 class _Corners(NamedTuple):
-    """Corners of samples along one axis, box after box."""
+    """Corners of samples along one axis, box after box and bin after bin."""
 
-    bins: Tensor  # (T,)
     cells: Tensor  # (T,)
     weights: Tensor  # (T,)
-    first: Tensor  # (R,), of each box
-    count: Tensor  # (R,)
+    first: Tensor  # (R*P,), of each bin
+    count: Tensor  # (R*P,)
 
 
 def _within(count: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,16 +158,17 @@ def _corners(begin: Tensor, bins: Tensor, samples: Tensor, side: Tensor, size: i
     end = side[box] - 1
     low = torch.minimum(at.floor().long(), end)
     part = torch.where(low < end, at - low, 0)
-    count = 2 * torch.bincount(box, minlength=len(begin))
     weights = torch.stack([1 - part, part], 1) / samples[box][:, None]
     cells = torch.stack([low, torch.minimum(low + 1, end)], 1)
-    return _Corners(bin.repeat_interleave(2), cells.flatten(), weights.flatten(), count.cumsum(0) - count, count)
+    count = 2 * torch.bincount(box * size + bin, minlength=len(begin) * size)
+    return _Corners(cells.flatten(), weights.flatten(), count.cumsum(0) - count, count)
 
 
 class _Products(NamedTuple):
-    """A part of all products of a corner and its weight."""
+    """Products of a corner and its weight: all of bins `first` .. `first + len(count) - 1` of (R,P,P), in their order."""
 
-    bins: Tensor  # flat index into (R,P,P)
+    first: int
+    count: Tensor  # of each bin
     cells: Tensor  # flat index into the cells of all levels
     weights: Tensor
 
@@ -184,21 +185,24 @@ def _products(
     # no sample along one axis is none at all
     samples = torch.where((boxes[:, 4:] > 0).all(1, keepdim=True), boxes[:, 4:], 0)
     y, x = (_corners(boxes[:, i], boxes[:, 2 + i], samples[:, i], (height, width)[i], size) for i in (0, 1))
-    per_row = x.count  # products of a corner along y with all along x
-    row_box, row = _within(y.count)
-    row = row + y.first[row_box]
-    ends = per_row[row_box].cumsum(0)
+    count = y.count.view(-1, size, 1) * x.count.view(-1, 1, size)
+    ends = count.flatten().cumsum(0)
     most = max(_AT_ONCE, int(ends[-1:].sum()))
     cuts = torch.searchsorted(ends, torch.arange(_AT_ONCE, most, _AT_ONCE, device=ends.device))
-    for part, rows in zip(*(t.tensor_split(cuts.cpu()) for t in (row_box, row)), strict=True):
-        i, j = _within(per_row[part])
-        box, row_of = part[i], rows[i]
-        j = j + x.first[box]
-        yield _Products(
-            (box * size + y.bins[row_of]) * size + x.bins[j],
-            origin[box] + y.cells[row_of] * width[box] + x.cells[j],
-            y.weights[row_of] * x.weights[j],
-        )
+    first = 0
+    for counts in count.flatten().tensor_split(cuts.cpu()):
+        bin, place = _within(counts)
+        bin += first
+        row, column = bin // size, bin // size**2 * size + bin % size
+        i, j = y.first[row] + place // x.count[column], x.first[column] + place % x.count[column]
+        box = bin // size**2
+        yield _Products(first, counts, origin[box] + y.cells[i] * width[box] + x.cells[j], y.weights[i] * x.weights[j])
+        first += len(counts)
+
+
+def _weighted_sums(table: Tensor, rows: Tensor, weights: Tensor, count: Tensor) -> Tensor:
+    """Return (N,C): of each of N the sum of `count` (N,) rows of a table (M,C), one after the other, by weights."""
+    return F.embedding_bag(rows, table, count.cumsum(0) - count, mode="sum", per_sample_weights=weights)
 
 
 def forward(
@@ -211,11 +215,12 @@ def forward(
     boxes = geometry(rois.to(kind), batch_index, level, images, strides, output_size, sampling_ratio, aligned)
     sums = torch.zeros(len(rois) * output_size**2, channels, dtype=kind, device=rois.device)
     sides = [(map.shape[2], map.shape[3]) for map in levels]
-    cells = torch.cat([map.permute(0, 2, 3, 1).reshape(-1, channels) for map in levels])
+    cells = torch.cat([map.permute(0, 2, 3, 1).reshape(-1, channels) for map in levels]).to(kind)
     for part in _products(boxes, batch_index, level, images, sides, output_size):
-        sums.index_add_(0, part.bins, cells[part.cells] * part.weights[:, None])
-    bins = sums.to(levels[0].dtype).view(len(rois), output_size, output_size, channels)
-    return bins.permute(0, 3, 1, 2).contiguous()
+        bins = slice(part.first, part.first + len(part.count))
+        sums[bins] = _weighted_sums(cells, part.cells, part.weights, part.count)
+    result = sums.to(levels[0].dtype).view(len(rois), output_size, output_size, channels)
+    return result.permute(0, 3, 1, 2).contiguous()
 
 
 def backward(
@@ -229,9 +234,12 @@ def backward(
     pairs = list(zip(sides[::2], sides[1::2], strict=True))
     counts = [images * height * width for height, width in pairs]
     sums = torch.zeros(sum(counts), channels, dtype=kind, device=rois.device)
-    bins = grad_output.permute(0, 2, 3, 1).reshape(-1, channels)
+    bins = grad_output.permute(0, 2, 3, 1).reshape(-1, channels).to(kind)
     for part in _products(boxes, batch_index, level, images, pairs, size):
-        sums.index_add_(0, part.cells, bins[part.bins] * part.weights[:, None])
+        order = part.cells.argsort(stable=True)
+        rows = part.first + torch.repeat_interleave(part.count)
+        count = torch.bincount(part.cells, minlength=len(sums))
+        sums += _weighted_sums(bins, rows[order], part.weights[order], count)
     grads = grads_like(grad_output, images, sides, grad_output.dtype)
     for grad, part, pair in zip(grads, sums.split(counts), pairs, strict=True):
         grad.copy_(part.view(images, *pair, channels).permute(0, 3, 1, 2))
