@@ -81,8 +81,9 @@ def assign(boxes: Tensor, cells: Cells, ranges: Sequence[tuple[float, float]]) -
         return Assignment(center, positive, boxes.new_zeros(count, 4), nothing.bool(), nothing)
     distance = relative_distance(boxes, cells)
     sides = torch.cat([cells.xy - boxes[:, None, :2], boxes[:, None, 2:] - cells.xy], -1)
-    snapped = _snapped(boxes, cells.stride)
-    beside = (cells.xy - snapped).abs().amax(-1) <= cells.stride
+    beside = torch.ones_like(distance, dtype=torch.bool)
+    for at, snapped in zip(cells.xy.unbind(-1), _snapped(boxes, cells.stride), strict=True):
+        beside &= (at - snapped).abs() <= cells.stride
     level = torch.bucketize(cells.stride, cells.strides)
     half_here = (sides[..., :2] + sides[..., 2:]).square().sum(-1).sqrt() / 2
     fits = (half_here >= limits[level, 0]) & (half_here <= limits[level, 1])
@@ -98,9 +99,11 @@ def relative_distance(boxes: Tensor, cells: Cells) -> Tensor:
 
     That of the cell which holds the centre is 0, on every level.
     """
-    middle = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(-2)
-    distance = (cells.xy - middle).square().sum(-1)
-    distance = torch.where((cells.xy == _snapped(boxes, cells.stride)).all(-1), 0, distance)
+    middle = (boxes[..., :2] + boxes[..., 2:]) / 2
+    (x, y), (snapped_x, snapped_y) = middle.unsqueeze(-2).unbind(-1), _snapped(boxes, cells.stride)
+    at_x, at_y = cells.xy.unbind(-1)
+    distance = (at_x - x).square() + (at_y - y).square()
+    distance = torch.where((at_x == snapped_x) & (at_y == snapped_y), 0, distance)
     area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
     radius = (_DELTA**2 * 2 * area).clamp(min=_SMALLEST_RADIUS**2)
     return distance / radius.unsqueeze(-1)
@@ -135,8 +138,7 @@ def _center_cells(boxes: Tensor, strides: Tensor) -> Tensor:
     return (middle.unsqueeze(-2) / strides[:, None]).long()
 
 
-def _snapped(boxes: Tensor, stride: Tensor) -> Tensor:
-    """Return (...,N,M,2), for each cell, the middle of the cell of that stride that holds the box's centre."""
-    middle, step = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(-2), stride[:, None]
-    return (middle / step).int() * step + step / 2
-
+def _snapped(boxes: Tensor, stride: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x and y (...,N,M), for each cell, of the middle of the cell of that stride that holds the box's centre."""
+    x, y = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(-2).unbind(-1)
+    return (x / stride).int() * stride + stride / 2, (y / stride).int() * stride + stride / 2

@@ -76,9 +76,8 @@ def pool(levels: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, size: 
 
 
 def refine(
-    stages: Iterable[nn.Module], levels: Sequence[Tensor], strides: Sequence[int], found: Found, image_hw: Tensor,
-    size: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    stages: Iterable[nn.Module], pooled: Callable[[Tensor], Tensor], found: Found, image_hw: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the boxes (B,K,4) after all stages, clipped, and their scores (B,K,C).
 
     The score of a class is the root of its mean probability over the stages times the proposal's score.
@@ -86,7 +85,7 @@ def refine(
     boxes, probabilities = found.boxes, []
     for number, stage in enumerate(stages):
         boxes = clip_boxes(boxes, image_hw) if number else boxes
-        logits, corrections = stage(pool(levels, strides, boxes, size))
+        logits, corrections = stage(pooled(boxes))
         probabilities.append(logits.float().softmax(-1)[:, :-1])
         boxes = correct_boxes(boxes, corrections.float().view_as(boxes), correction_weights(number))
     mean = torch.stack(probabilities).sum(0) * (1 / len(probabilities))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ctnet.codec.decode import cell_positions, gather_cells
-from ctnet.ops import nms
+from ctnet.ops import batched_nms
 
 _SMALLEST_SIDE = 0.01  # pixels of a candidate, so that it can be pooled from
 TIES = 64
@@ -61,13 +61,16 @@ def level_candidates(
     return Found(*(torch.cat(values, 1) for values in zip(*parts, strict=True)))
 
 
-def suppress(found: Found, threshold: float) -> Found:
-    """Return the boxes with the scores of those that greedy NMS drops within an image and a class set to 0."""
+def suppress(found: Found, threshold: float, limit: int | None = None) -> Found:
+    """Return the boxes with the scores of those that greedy NMS drops within an image and a class set to 0.
+
+    With `limit`, weaker boxes of a class than its so many strongest may be dropped, too.
+    """
     images, count = found.scores.shape
-    groups = found.labels.amax() + 1 if found.labels.numel() else 1
-    labels = found.labels + torch.arange(images, device=found.labels.device)[:, None] * groups
+    classes = found.labels.amax() + 1 if found.labels.numel() else 1
+    groups = found.labels + torch.arange(images, device=found.labels.device)[:, None] * classes
     candidate = torch.where(found.scores > 0, found.scores, torch.nan)
-    kept = nms(found.boxes.reshape(-1, 4), candidate.reshape(-1), labels.reshape(-1), threshold)
+    kept = batched_nms(found.boxes.reshape(-1, 4), candidate.flatten(), groups.flatten(), threshold, limit=limit)
     stays = torch.zeros(images * count, dtype=torch.bool, device=kept.device).index_fill(0, kept, True)
     return found._replace(scores=torch.where(stays.view(images, count), found.scores, 0))
 
@@ -77,7 +80,7 @@ def strongest(found: Found, count: int, *, ties: int = 0, trim: bool = True) -> 
 
     With `trim` as many as the image that has the most, else as many as there may be.
     """
-    scores, order = found.scores.sort(1, descending=True, stable=True)
+    scores, order = found.scores.sort(stable=True, dim=1, descending=True)
     most = min(count + ties, scores.shape[1])
     scores, order = scores[:, :most], order[:, :most]
     if ties and most > count:
@@ -102,7 +105,7 @@ def select_detections(boxes: Tensor, scores: Tensor, floor: float, threshold: fl
         top, index = flat.topk(looked_at)
         box = index // classes
         candidates = Found(boxes.gather(1, box.unsqueeze(-1).expand(-1, -1, 4)), top, index - box * classes)
-        kept = suppress(candidates, threshold)
+        kept = suppress(candidates, threshold, count)
         # weaker detections suppress none of the stronger, so these are the ones if there are enough of them
         too_few = ((kept.scores > 0).sum(1) < count) & (top[:, -1] > 0) if looked_at else top.new_zeros(1).bool()
         if looked_at == flat.shape[1] or not bool(too_few.any()):

@@ -37,8 +37,9 @@ class FirstStage(nn.Module):
 class CenterNet2(nn.Module):
     """The network. `roi` are the second stages, which `forward` leaves to its caller: they need boxes."""
 
-    def __init__(self, first: FirstStage, roi: nn.ModuleList) -> None:
+    def __init__(self, first: FirstStage, roi: nn.ModuleList, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.backbone, self.neck, self.head = first.backbone, first.neck, first.head
         self.roi = roi
 
@@ -92,7 +93,7 @@ def build_centernet2(model: CenterNet2Model, num_classes: int) -> CenterNet2:
         for _ in range(model.roi_stages)
     )  # fmt: skip
     head = DenseHead(model, neck.specs, num_classes)
-    return CenterNet2(FirstStage(backbone, neck, head), nn.ModuleList(stages))
+    return CenterNet2(FirstStage(backbone, neck, head), nn.ModuleList(stages), num_classes)
 
 
 def _freeze(backbone: nn.Module, stages: int) -> None:

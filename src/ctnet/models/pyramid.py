@@ -40,7 +40,7 @@ class Fpn(nn.Module):
 
 
 # Each node: the level it is at, and the maps it joins, numbered: the levels given, then the nodes before it.
-_NODES = ((1, (1, 2)), (0, (0, 3)), (1, (1, 3, 4)), (2, (2, 5)))
+NODES = ((1, (1, 2)), (0, (0, 3)), (1, (1, 3, 4)), (2, (2, 5)))
 _OUTPUTS = (4, 5, 6)
 
 
@@ -69,9 +69,9 @@ class BiFpnRound(nn.Module):
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
-        self.nodes = nn.ModuleList(_Node(channels, len(sources)) for _, sources in _NODES)
+        self.nodes = nn.ModuleList(_Node(channels, len(sources)) for _, sources in NODES)
         self.narrow = nn.ModuleDict()
-        for number, (_, sources) in enumerate(_NODES):
+        for number, (_, sources) in enumerate(NODES):
             for source in sources:
                 if source < len(widths) and widths[source] != channels:
                     narrow = nn.Sequential(nn.Conv2d(widths[source], channels, 1), group_norm(channels))
@@ -80,7 +80,7 @@ class BiFpnRound(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the three levels from maps finest first."""
         known, level_of = list(maps), [0, 1, 2]
-        for number, (node, (level, sources)) in enumerate(zip(self.nodes, _NODES, strict=True)):
+        for number, (node, (level, sources)) in enumerate(zip(self.nodes, NODES, strict=True)):
             joined = []
             for source in sources:
                 x, key = known[source], f"{number}_{source}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -59,6 +60,12 @@ class CenterNet2Model(Model):
     def strides(self) -> tuple[int, ...]:
         """Input pixels from cell to cell of each level."""
         return tuple(8 << level for level in range(self.levels))
+
+    @property
+    def foreign(self) -> Mapping[str, str]:
+        """For each project that has such detectors, `module:function` below `ctnet.weights`: names of tensors there."""
+        projects = {"detectron2": "centernet2_names:detectron2_pairs"}
+        return projects | ({} if self.roi_stages else {"mmdet": "centernet2_names:mmdet_pairs"})
 
     @property
     def size_multiple(self) -> int:
