@@ -30,13 +30,11 @@ MODELS = {
 MEAN, STD = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)
 
 
-def recipe_of(name, **evaluation) -> Recipe:
-    model, loss = MODELS[name]
-    evaluation = {"score_floor": 0.05, **evaluation}
-    model = {key: evaluation.pop(key, value) for key, value in model.items()} | {
-        key: evaluation.pop(key) for key in list(evaluation) if key in CenterNet2Model.model_fields
-    }
-    return Recipe(model={"family": "centernet2", **model}, loss=loss, evaluation=evaluation)
+def recipe_of(name, evaluation=None, **model) -> Recipe:
+    """Return the recipe of a published detector, with changes of its `evaluation` and `model` sections."""
+    published, loss = MODELS[name]
+    model = {"family": "centernet2", **published, **model}
+    return Recipe(model=model, loss=loss, evaluation={"score_floor": 0.05, **(evaluation or {})})
 
 
 def make_tensor(key, shape):

@@ -108,7 +108,7 @@ def sample(matched: Matched, count: int, positives: float, classes: int) -> Matc
     """Return at most `count` boxes of each image, at most that part of them objects, these first, drawn by `draw`."""
     is_object = (matched.labels < classes) & matched.exists
     rank = draw(matched.boxes) + torch.where(is_object, 0, torch.where(matched.exists, 1, 2))
-    order = rank.argsort(1, stable=True)
+    order = rank.argsort(dim=1, stable=True)
     objects = is_object.sum(1, keepdim=True)
     taken = objects.clamp(max=int(count * positives))
     place = torch.arange(count, device=order.device)
