@@ -168,8 +168,10 @@ def after_enlarging(matrix: Matrix, across: float, down: float | None = None) ->
     return np.asarray(matrix @ enlarge)
 
 
-def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
-    """Return the image (H,W,3) mapped by `matrix` onto a black canvas, bilinear.
+def warp(
+    image: NDArray[np.uint8], matrix: Matrix, out_hw: Size, canvas: tuple[int, int, int] = (0, 0, 0)
+) -> NDArray[np.uint8]:
+    """Return the image (H,W,3) mapped by `matrix` onto a canvas of one colour, bilinear.
 
     An image beyond what OpenCV warps, by sides or bytes, is made smaller by a whole factor first; an output of long
     sides is made of tiles.
@@ -181,10 +183,12 @@ def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.u
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
         matrix = after_enlarging(matrix, width / small[0], height / small[1])
     if max(out_hw) <= _TILE:
-        return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(
+            cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=canvas), np.uint8
+        )  # fmt: skip
     out = np.empty((*out_hw, image.shape[2]), np.uint8)
     for top, left in itertools.product(*(range(0, side, _TILE) for side in out_hw)):
         tile = out[top : top + _TILE, left : left + _TILE]
         there = matrix - np.array([[0, 0, left], [0, 0, top]])
-        tile[:] = cv2.warpAffine(image, there, tile.shape[1::-1], flags=cv2.INTER_LINEAR)
+        tile[:] = cv2.warpAffine(image, there, tile.shape[1::-1], flags=cv2.INTER_LINEAR, borderValue=canvas)
     return out

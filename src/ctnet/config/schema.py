@@ -54,9 +54,10 @@ class Data(Section):
 class Augment(Section):
     """Random changes of the training images."""
 
-    crop: Literal["random", "inside", "shift", "none"] = "random"
+    crop: Literal["random", "inside", "shift", "short_side", "none"] = "random"
     """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
-    shift: centre and scale jittered; none: whole image"""
+    shift: centre and scale jittered; short_side: whole image at a size from `short_sides`, at the top left of the
+    input, over its mean colour (detectron2); none: whole image"""
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
     """range of the crop's side relative to the image's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
@@ -65,6 +66,10 @@ class Augment(Section):
     """crop=shift: standard deviation of the centre, relative to the image"""
     scale_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """crop=shift: standard deviation of the scale"""
+    short_sides: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (640, 672, 704, 736, 768, 800)
+    """crop=short_side: pixels of the image's shorter side, one of these"""
+    long_side: Count = 1333
+    """crop=short_side: most pixels of the longer side; no image is larger than the input"""
     rotate: NonNegative = 0.0
     """standard deviation of the rotation in degrees (at most twice that); 0 never rotates"""
     flip: Fraction = 0.5
