@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctnet.config import CenterNet2Model, Recipe
+from ctnet.config import Recipe
 from ctnet.families import family_of
 from ctnet.weights.names import detector_pairs, foreign_names
 
@@ -106,5 +106,3 @@ def golden_file(shared, name):
 
 def golden_json(shared, name):
     return json.loads((shared / "golden" / "centernet2" / f"{name}.json").read_text())
-
-

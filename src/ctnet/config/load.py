@@ -23,6 +23,8 @@ DEFAULT_RECIPE = "centernet_res18_lateral"
 """the recipe of every command that is given none; training without data takes `DEMO_RECIPE`"""
 DEMO_RECIPE = "demo"
 FINE_TUNING_RECIPE = "finetune"
+FINE_TUNING_RECIPES = {"centernet2": "finetune_centernet2"}
+"""those of families that the other one does not suit"""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class CenterNet2Family(Family):
             list(network.roi), partial(self._pool, dense), matched, partial(self._match, targets, classes), image_hw,
             autocast,
         )  # fmt: skip
-        counts = sum_over_ranks(torch.stack([stage.count for stage in found])).clamp(min=1)
+        counts = sum_over_ranks(torch.stack([stage.boxes for stage in found])).clamp(min=1)
         for number, (stage, count) in enumerate(zip(found, counts, strict=True), 1):
             parts |= {f"roi{number}_class": stage.classes / count, f"roi{number}_box": stage.box / count}
         return parts
@@ -173,7 +173,9 @@ class CenterNet2Family(Family):
         flat, sides, inside = pyramid.neighbourhood(boxes, self._cells(heatmaps))
         inside = inside & valid[:, :, None, None]
         there = predicted.gather(1, flat.flatten(1).unsqueeze(-1).expand(-1, -1, 4)).view_as(sides)
-        apart = side_giou_loss(torch.where(inside.unsqueeze(-1), there, 1), sides.clamp(min=0).where(inside.unsqueeze(-1), 1))
+        apart = side_giou_loss(
+            torch.where(inside.unsqueeze(-1), there, 1), sides.clamp(min=0).where(inside.unsqueeze(-1), 1)
+        )
         apart = torch.where(inside, apart, torch.inf)
         own = torch.zeros_like(inside)
         own[..., 4] = targets.rows["center"] & inside[..., 4]
@@ -190,8 +192,8 @@ class CenterNet2Family(Family):
         )  # fmt: skip
         heatmaps, sides, _ = dense
         found = level_candidates(heatmaps, sides, self.strides, limits)
-        found = suppress(found._replace(scores=found.scores.sqrt()), limits.nms, limits.count)
-        return strongest(found, limits.count, ties=TIES, trim=not self.static_shapes)
+        found = suppress(found._replace(scores=found.scores.sqrt()), limits.nms, limits.most)
+        return strongest(found, limits.most, ties=TIES, trim=not self.static_shapes)
 
     def drawn(self, found: Found, targets: Targets, classes: int) -> cascade.Matched:
         """Return the boxes that second stages are trained on, drawn from proposals and the objects themselves."""
@@ -260,7 +262,9 @@ class CenterNet2Family(Family):
         if self.model.roi_stages:
             raise ConfigError("these are the maps of the first of several stages, and boxes come from the last")
         half = len(self.output_names) // 2
-        heatmaps, sides = ([outputs[name] for name in names] for names in (self.output_names[:half], self.output_names[half:]))
+        heatmaps, sides = (
+            [outputs[name] for name in names] for names in (self.output_names[:half], self.output_names[half:])
+        )
         return Instances(*self._one_stage(heatmaps, sides, None, top_k))
 
     def taught(self, targets: Targets) -> list[tuple[Objects, Tensor | None]]:

@@ -31,12 +31,12 @@ class Found(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Candidates are above `floor` in probability, and `candidates` of a level at most; after NMS `count` remain."""
+    """Candidates are above `floor` in probability, and `candidates` of a level at most; after NMS `most` remain."""
 
     floor: float
     candidates: int
     nms: float
-    count: int
+    most: int
 
 
 def level_candidates(
