@@ -130,11 +130,13 @@ def forward(
 ) -> Tensor:  # fmt: skip
     """Return the bins by the reference: each corner of a sample times its weight, added up."""
     images, channels = levels[0].shape[:2]
+    if min(images, channels, len(rois)) == 0:
+        return output_like(levels, rois, output_size).zero_()
     kind = wide(levels[0].dtype)
     boxes = geometry(rois.to(kind), batch_index, level, images, strides, output_size, sampling_ratio, aligned)
     sums = torch.zeros(len(rois) * output_size**2, channels, dtype=kind, device=rois.device)
     sides = [(map.shape[2], map.shape[3]) for map in levels]
-    cells = torch.cat([map.permute(0, 2, 3, 1).reshape(-1, channels) for map in levels]).to(kind)
+    cells = torch.cat([map.permute(0, 2, 3, 1).flatten(0, 2) for map in levels]).to(kind)
     for part in _products(boxes, batch_index, level, images, sides, output_size):
         bins = slice(part.first, part.first + len(part.count))
         sums[bins] = _weighted_sums(cells, part.cells, part.weights, part.count)
@@ -147,19 +149,21 @@ def backward(
     strides: list[float], sampling_ratio: int, aligned: bool,
 ) -> list[Tensor]:  # fmt: skip
     """Return the gradients of the levels by the reference; `sides` are height and width of one after the other."""
+    grads = grads_like(grad_output, images, sides, grad_output.dtype)
     channels, size = grad_output.shape[1:3]
+    if min(images, channels, len(rois)) == 0:
+        return [grad.zero_() for grad in grads]
     kind = wide(grad_output.dtype)
     boxes = geometry(rois.to(kind), batch_index, level, images, strides, size, sampling_ratio, aligned)
     pairs = list(zip(sides[::2], sides[1::2], strict=True))
     counts = [images * height * width for height, width in pairs]
     sums = torch.zeros(sum(counts), channels, dtype=kind, device=rois.device)
-    bins = grad_output.permute(0, 2, 3, 1).reshape(-1, channels).to(kind)
+    bins = grad_output.permute(0, 2, 3, 1).flatten(0, 2).to(kind)
     for part in _products(boxes, batch_index, level, images, pairs, size):
         order = part.cells.argsort(stable=True)
         rows = part.first + torch.repeat_interleave(part.count)
         count = torch.bincount(part.cells, minlength=len(sums))
         sums += _weighted_sums(bins, rows[order], part.weights[order], count)
-    grads = grads_like(grad_output, images, sides, grad_output.dtype)
     for grad, part, pair in zip(grads, sums.split(counts), pairs, strict=True):
         grad.copy_(part.view(images, *pair, channels).permute(0, 3, 1, 2))
     return grads
