@@ -91,14 +91,15 @@ def _roi_pool(
         total = tl.zeros([BINS, DEPTH], tl.float32)
         for i in range(first_y, last_y):
             top, bottom, down, inside_y = _corner(base_y, side_y, samples_y, i, height)
-            for j in range(0, tl.max(last_x - first_x, 0)):
-                left, end, right, inside_x = _corner(base_x, side_x, samples_x, first_x + j, width)
-                use = (inside_x & inside_y & (first_x + j < last_x))[:, None] & has
-                above, below = (origin + top) * width, (origin + bottom) * width
-                total += (1 - down) * (1 - right)[:, None] * _cells(map, above + left, channel, channels, use)
-                total += (1 - down) * right[:, None] * _cells(map, above + end, channel, channels, use)
-                total += down * (1 - right)[:, None] * _cells(map, below + left, channel, channels, use)
-                total += down * right[:, None] * _cells(map, below + end, channel, channels, use)
+            if inside_y:
+                for j in range(0, tl.max(last_x - first_x, 0)):
+                    left, end, right, inside_x = _corner(base_x, side_x, samples_x, first_x + j, width)
+                    use = (inside_x & (first_x + j < last_x))[:, None] & has
+                    above, below = (origin + top) * width, (origin + bottom) * width
+                    total += (1 - down) * (1 - right)[:, None] * _cells(map, above + left, channel, channels, use)
+                    total += (1 - down) * right[:, None] * _cells(map, above + end, channel, channels, use)
+                    total += down * (1 - right)[:, None] * _cells(map, below + left, channel, channels, use)
+                    total += down * right[:, None] * _cells(map, below + end, channel, channels, use)
         total = total / tl.maximum(samples_y * samples_x, 1.0)
         at = bins + _bins(box, row, bin, channel, channels, SIZE)
         tl.store(at, total.to(bins.dtype.element_ty), mask=has)
@@ -124,14 +125,15 @@ def _roi_spread(
         grad = grad / tl.maximum(samples_y * samples_x, 1.0)
         for i in range(first_y, last_y):
             top, bottom, down, inside_y = _corner(base_y, side_y, samples_y, i, height)
-            for j in range(0, tl.max(last_x - first_x, 0)):
-                left, end, right, inside_x = _corner(base_x, side_x, samples_x, first_x + j, width)
-                use = (inside_x & inside_y & (first_x + j < last_x))[:, None] & has
-                above, below = (origin + top) * width, (origin + bottom) * width
-                _add(sums, above + left, channel, channels, (1 - down) * (1 - right)[:, None] * grad, use)
-                _add(sums, above + end, channel, channels, (1 - down) * right[:, None] * grad, use)
-                _add(sums, below + left, channel, channels, down * (1 - right)[:, None] * grad, use)
-                _add(sums, below + end, channel, channels, down * right[:, None] * grad, use)
+            if inside_y:
+                for j in range(0, tl.max(last_x - first_x, 0)):
+                    left, end, right, inside_x = _corner(base_x, side_x, samples_x, first_x + j, width)
+                    use = (inside_x & (first_x + j < last_x))[:, None] & has
+                    above, below = (origin + top) * width, (origin + bottom) * width
+                    _add(sums, above + left, channel, channels, (1 - down) * (1 - right)[:, None] * grad, use)
+                    _add(sums, above + end, channel, channels, (1 - down) * right[:, None] * grad, use)
+                    _add(sums, below + left, channel, channels, down * (1 - right)[:, None] * grad, use)
+                    _add(sums, below + end, channel, channels, down * right[:, None] * grad, use)
 
 
 @triton.jit
@@ -139,7 +141,7 @@ def _row(boxes, box, AXIS: tl.constexpr, bin):
     """Return begin and side of a bin along an axis, in cells, and its number of samples."""
     at = boxes + box * 6 + AXIS
     side = tl.load(at + 2)
-    return tl.load(at) + bin.to(tl.float32) * side, side, tl.load(at + 4)
+    return tl.load(at) + bin * side, side, tl.load(at + 4)
 
 
 @triton.jit
@@ -156,7 +158,7 @@ def _reach(base, side, samples, cells):
 @triton.jit
 def _corner(base, side, samples, number, cells):
     """Return the cells before and after a sample, the distance from the first, and whether it lies about the map."""
-    at = base + tl.div_rn((number.to(tl.float32) + 0.5) * side, tl.maximum(samples, 1.0))
+    at = base + tl.div_rn((number + 0.5) * side, tl.maximum(samples, 1.0))
     inside = (at >= -1) & (at <= cells)
     at = tl.where(inside, tl.maximum(at, 0.0), 0.0)
     low = tl.minimum(at.to(tl.int32), cells - 1)
