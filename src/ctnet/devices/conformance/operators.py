@@ -101,8 +101,8 @@ def _cases(reduced: Sequence[torch.dtype]) -> Iterator[tuple[str, str, torch.dty
         for label, adds in (("ReLU", False), ("shortcut and ReLU", True)):
             yield "batch_norm", f"{label}, {_short(dtype)}", dtype, partial(_batch_norm, dtype=dtype, adds=adds)
         yield "max_pool2d", _short(dtype), dtype, partial(_max_pool, dtype=dtype)
-    for label, case in _ROI.items():
-        yield "roi_align", label, full, partial(_roi_align, case=case, dtype=full, bad=label == _BAD)
+    for label, pooling in _ROI.items():
+        yield "roi_align", label, full, partial(_roi_align, case=pooling, dtype=full, bad=label == _BAD)
     for dtype in reduced:
         yield "roi_align", _short(dtype), dtype, partial(_roi_align, case=_ROI["7x7"], dtype=dtype)
     for label, (size, top_k) in _PEAKS.items():
@@ -272,8 +272,9 @@ def _roi_align(device: OpenDevice, case: tuple[int, int, bool, int], dtype: torc
     if bad:
         rois[0, 1], rois[1, 2], rois[2, 0], level[3], image[4] = torch.nan, torch.inf, 1e30, -1, 2
         rois[5, 2:], levels[0][1, 2, 4, 4], levels[1][0, 1, 2, 2] = rois[5, :2], torch.nan, torch.inf
-    leaves, there = [_leaf(map, device) for map in levels], [t.to(device.torch_device) for t in (rois, image, level)]
-    result = roi_align(leaves, *there, strides, size, ratio, aligned=aligned)
+    leaves, there = [_leaf(map, device) for map in levels], device.torch_device
+    given = (rois.to(there), image.to(there), level.to(there))
+    result = roi_align(leaves, *given, strides, size, ratio, aligned=aligned)
     need(result.dtype == dtype, f"the result is {result.dtype}")
     given = (rois.double(), image, level)
     expected = _exactly("roi_align", [map.double() for map in levels], *given, strides, size, ratio, aligned)
