@@ -1,7 +1,7 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.change import changed
-from ctnet.config.families import CenterNetLoss, CenterNetModel, Loss, Model
+from ctnet.config.families import CenterNet2Loss, CenterNet2Model, CenterNetLoss, CenterNetModel, Loss, Model
 from ctnet.config.load import (
     DEFAULT_RECIPE,
     DEMO_RECIPE,
@@ -28,6 +28,8 @@ __all__ = [
     "DEMO_RECIPE",
     "FINE_TUNING_RECIPE",
     "Augment",
+    "CenterNet2Loss",
+    "CenterNet2Model",
     "CenterNetLoss",
     "CenterNetModel",
     "Data",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import Recipe
+from ctnet.config import Data, Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
@@ -37,10 +37,17 @@ from ctnet.weights.containers.torch_file import write_zip
 
 def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
     """Return the samples that the recipe trains on. Raises ConfigError for heads that do not suit the data."""
-    encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
+    data, encoder = recipe.data, family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
+    canvas = mean_color(data) if recipe.augment.crop == "short_side" else (0, 0, 0)
     return TrainingSamples(
-        annotations, recipe.data.image_size, encoder, recipe.augment, recipe.seed, recipe.data.max_objects
-    )
+        annotations, data.image_size, encoder, recipe.augment, recipe.seed, data.max_objects, canvas
+    )  # fmt: skip
+
+
+def mean_color(data: Data) -> tuple[int, int, int]:
+    """Return the BGR colour that is normalised to about 0."""
+    first, second, third = (min(255, max(0, round(255 * mean))) for mean in data.mean)
+    return (third, second, first) if data.color_order == "rgb" else (first, second, third)
 
 
 def updates(batches: Iterator[Batch], order: EpochOrder, accumulate: int) -> Generator[list[Batch], None, None]:

@@ -6,12 +6,13 @@ from torch import nn
 
 from ctnet.config import Model, Recipe
 from ctnet.families.centernet import CenterNetFamily
+from ctnet.families.centernet2 import CenterNet2Family
 from ctnet.families.family import Encoder, Family
 from ctnet.types import KeypointSchema
 
 __all__ = ["FAMILIES", "Encoder", "Family", "build_network", "family_of"]
 
-FAMILIES: dict[str, type[Family]] = {"centernet": CenterNetFamily}
+FAMILIES: dict[str, type[Family]] = {"centernet": CenterNetFamily, "centernet2": CenterNet2Family}
 
 
 def family_of(recipe: Recipe, keypoints: KeypointSchema | None = None) -> Family:

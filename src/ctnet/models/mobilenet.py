@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ctnet.config import CenterNetModel
+from ctnet.config import Model
 from ctnet.types import FeatureSpec
 
 # Per row of blocks, as in the paper's table 2: expansion, width, blocks, stride of the first.
@@ -69,6 +69,6 @@ class MobileNetV2(nn.Module):
         return maps
 
 
-def build_mobilenetv2(_: CenterNetModel) -> MobileNetV2:
+def build_mobilenetv2(_: Model) -> MobileNetV2:
     """Return the backbone, randomly initialised."""
     return MobileNetV2()

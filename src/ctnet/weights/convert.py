@@ -86,7 +86,7 @@ def _lacks(project: str, model: Model) -> str | None:
     """Return what of the network the project does not have, None when it has all of it."""
     if not isinstance(model, CenterNetModel):
         return f"detectors of the family {model.family}"
-    if project not in model.row.foreign:
+    if project not in model.foreign:
         return f"backbone {model.backbone}"
     more = set(model.head_names) - {"heatmap", "size", "offset"}
     absent = (

@@ -6,8 +6,20 @@ from typing import NamedTuple
 
 from ctnet.config.families.base import Loss, Model
 from ctnet.config.families.centernet import CenterNetLoss, CenterNetModel
+from ctnet.config.families.centernet2 import CenterNet2Loss, CenterNet2Model
 
-__all__ = ["DEFAULT", "SETTINGS", "CenterNetLoss", "CenterNetModel", "FamilySettings", "Loss", "Model", "settings_of"]
+__all__ = [
+    "DEFAULT",
+    "SETTINGS",
+    "CenterNet2Loss",
+    "CenterNet2Model",
+    "CenterNetLoss",
+    "CenterNetModel",
+    "FamilySettings",
+    "Loss",
+    "Model",
+    "settings_of",
+]
 
 
 class FamilySettings(NamedTuple):
@@ -20,7 +32,10 @@ class FamilySettings(NamedTuple):
 DEFAULT = "centernet"
 """the family of recipes, weights and exported files that name none, such as those of ctnet 0.1"""
 
-SETTINGS: dict[str, FamilySettings] = {DEFAULT: FamilySettings(CenterNetModel, CenterNetLoss)}
+SETTINGS: dict[str, FamilySettings] = {
+    DEFAULT: FamilySettings(CenterNetModel, CenterNetLoss),
+    "centernet2": FamilySettings(CenterNet2Model, CenterNet2Loss),
+}
 
 
 def settings_of(family: object) -> FamilySettings:
