@@ -51,7 +51,7 @@ class _Corners(NamedTuple):
     cells: Tensor  # (T,)
     weights: Tensor  # (T,)
     first: Tensor  # (R*P,), of each bin
-    count: Tensor  # (R*P,)
+    counts: Tensor  # (R*P,)
 
 
 def _within(count: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,10 +84,10 @@ def _corners(begin: Tensor, bins: Tensor, samples: Tensor, side: Tensor, size: i
 
 
 class _Products(NamedTuple):
-    """Products of a corner and its weight: those of bins `first` .. `first + len(count) - 1` of (R,P,P), in order."""
+    """Products of a corner and its weight: those of bins `first` .. `first + len(counts) - 1` of (R,P,P), in order."""
 
     first: int
-    count: Tensor  # of each bin
+    counts: Tensor  # of each bin
     cells: Tensor  # flat index into the cells of all levels
     weights: Tensor
 
@@ -104,7 +104,7 @@ def _products(
     # no sample along one axis is none at all
     samples = torch.where((boxes[:, 4:] > 0).all(1, keepdim=True), boxes[:, 4:], 0)
     y, x = (_corners(boxes[:, i], boxes[:, 2 + i], samples[:, i], (height, width)[i], size) for i in (0, 1))
-    count = y.count.view(-1, size, 1) * x.count.view(-1, 1, size)
+    count = y.counts.view(-1, size, 1) * x.counts.view(-1, 1, size)
     ends = count.flatten().cumsum(0)
     most = max(_AT_ONCE, int(ends[-1:].sum()))
     cuts = torch.searchsorted(ends, torch.arange(_AT_ONCE, most, _AT_ONCE, device=ends.device))
@@ -113,7 +113,7 @@ def _products(
         bin, place = _within(counts)
         bin += first
         row, column = bin // size, bin // size**2 * size + bin % size
-        i, j = y.first[row] + place // x.count[column], x.first[column] + place % x.count[column]
+        i, j = y.first[row] + place // x.counts[column], x.first[column] + place % x.counts[column]
         box = bin // size**2
         yield _Products(first, counts, origin[box] + y.cells[i] * width[box] + x.cells[j], y.weights[i] * x.weights[j])
         first += len(counts)
@@ -130,14 +130,16 @@ def forward(
 ) -> Tensor:  # fmt: skip
     """Return the bins by the reference: each corner of a sample times its weight, added up."""
     images, channels = levels[0].shape[:2]
+    if min(images, channels, len(rois)) == 0:
+        return output_like(levels, rois, output_size).zero_()
     kind = wide(levels[0].dtype)
     boxes = geometry(rois.to(kind), batch_index, level, images, strides, output_size, sampling_ratio, aligned)
     sums = torch.zeros(len(rois) * output_size**2, channels, dtype=kind, device=rois.device)
     sides = [(map.shape[2], map.shape[3]) for map in levels]
-    cells = torch.cat([map.permute(0, 2, 3, 1).reshape(-1, channels) for map in levels]).to(kind)
+    cells = torch.cat([map.permute(0, 2, 3, 1).flatten(0, 2) for map in levels]).to(kind)
     for part in _products(boxes, batch_index, level, images, sides, output_size):
-        bins = slice(part.first, part.first + len(part.count))
-        sums[bins] = _weighted_sums(cells, part.cells, part.weights, part.count)
+        bins = slice(part.first, part.first + len(part.counts))
+        sums[bins] = _weighted_sums(cells, part.cells, part.weights, part.counts)
     result = sums.to(levels[0].dtype).view(len(rois), output_size, output_size, channels)
     return result.permute(0, 3, 1, 2).contiguous()
 
@@ -147,21 +149,23 @@ def backward(
     strides: list[float], sampling_ratio: int, aligned: bool,
 ) -> list[Tensor]:  # fmt: skip
     """Return the gradients of the levels by the reference; `sides` are height and width of one after the other."""
+    grads = grads_like(grad_output, images, sides, grad_output.dtype)
     channels, size = grad_output.shape[1:3]
+    if min(images, channels, len(rois)) == 0:
+        return [grad.zero_() for grad in grads]
     kind = wide(grad_output.dtype)
     boxes = geometry(rois.to(kind), batch_index, level, images, strides, size, sampling_ratio, aligned)
     pairs = list(zip(sides[::2], sides[1::2], strict=True))
     counts = [images * height * width for height, width in pairs]
     sums = torch.zeros(sum(counts), channels, dtype=kind, device=rois.device)
-    bins = grad_output.permute(0, 2, 3, 1).reshape(-1, channels).to(kind)
+    bins = grad_output.permute(0, 2, 3, 1).flatten(0, 2).to(kind)
     for part in _products(boxes, batch_index, level, images, pairs, size):
         order = part.cells.argsort(stable=True)
-        rows = part.first + torch.repeat_interleave(part.count)
+        rows = part.first + torch.repeat_interleave(part.counts)
         count = torch.bincount(part.cells, minlength=len(sums))
         sums += _weighted_sums(bins, rows[order], part.weights[order], count)
-    grads = grads_like(grad_output, images, sides, grad_output.dtype)
-    for grad, part, pair in zip(grads, sums.split(counts), pairs, strict=True):
-        grad.copy_(part.view(images, *pair, channels).permute(0, 3, 1, 2))
+    for grad, rows, pair in zip(grads, torch.split(sums, counts), pairs, strict=True):
+        grad.copy_(rows.view(images, *pair, channels).permute(0, 3, 1, 2))
     return grads
 
 
