@@ -26,8 +26,7 @@ KINDS = {
 
 
 def network_of(model, classes=4):
-    loss = centernet2.DLA_RANGES if model.get("levels") == 3 else {}
-    family = family_of(Recipe(model={"family": "centernet2", **model}, loss=loss))
+    family = family_of(Recipe(model={"family": "centernet2", **model}, loss={}))
     torch.manual_seed(1)
     network = family.build(classes)
     for tensor in network.state_dict().values():
@@ -96,6 +95,7 @@ def test_files_of_mmdet_go_both_ways(style, tmp_path, ctnet):
 
 def zoo_file(shared, path):
     table = json.loads((shared / "golden" / "centernet2" / "r50_pkl_names.json").read_text())["table"]
+    table = [row for row in table if "running" not in (row["model_key"] or "")]  # older files are scale and shift alone
     rng = np.random.default_rng(0)
     blobs = {row["pkl_name"]: rng.standard_normal(row["shape"] or [3]).astype(np.float32) for row in table}
     blobs |= {f"{name}_momentum": values for name, values in list(blobs.items())[:3]}

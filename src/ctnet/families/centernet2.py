@@ -75,7 +75,7 @@ class CenterNet2Family(Family):
 
     def encoder(self, num_classes: int) -> PyramidEncoder:
         """Return what makes the targets."""
-        return PyramidEncoder(self.strides, self.loss.size_ranges)
+        return PyramidEncoder(self.strides, self.loss.ranges(self.model.levels))
 
     def class_layers(self, network: nn.Module) -> Iterator[tuple[str, int, int]]:
         """Yield the heatmap of one stage, or the classes of each second stage, behind which is the background."""
