@@ -65,25 +65,25 @@ class _Node(nn.Module):
 
 
 class BiFpnRound(nn.Module):
-    """One way up and one down over three levels; maps of another width are narrowed for each node that reads them."""
+    """One way up and one down over three levels; maps of another width are narrowed for each level that reads them."""
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
         self.nodes = nn.ModuleList(_Node(channels, len(sources)) for _, sources in NODES)
         self.narrow = nn.ModuleDict()
-        for number, (_, sources) in enumerate(NODES):
+        for level, sources in NODES:
             for source in sources:
-                if source < len(widths) and widths[source] != channels:
-                    narrow = nn.Sequential(nn.Conv2d(widths[source], channels, 1), group_norm(channels))
-                    self.narrow[f"{number}_{source}"] = narrow
+                key = f"{source}_{level}"
+                if source < len(widths) and widths[source] != channels and key not in self.narrow:
+                    self.narrow[key] = nn.Sequential(nn.Conv2d(widths[source], channels, 1), group_norm(channels))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the three levels from maps finest first."""
         known, level_of = list(maps), [0, 1, 2]
-        for number, (node, (level, sources)) in enumerate(zip(self.nodes, NODES, strict=True)):
+        for node, (level, sources) in zip(self.nodes, NODES, strict=True):
             joined = []
             for source in sources:
-                x, key = known[source], f"{number}_{source}"
+                x, key = known[source], f"{source}_{level}"
                 if key in self.narrow:
                     x = self.narrow[key](x)
                 if level_of[source] < level:

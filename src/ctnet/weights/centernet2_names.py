@@ -56,7 +56,7 @@ def _bifpn_pairs(model: CenterNet2Model) -> Pairs:
             pairs += [(f"{here}.weights", f"{theirs}.weights_{kind}"), (f"{here}.conv", f"{theirs}.outputs_{kind}")]
             pairs.append((f"{here}.norm", f"{theirs}.outputs_{kind}.norm"))
             for source in sources:
-                narrow = f"neck.{place}.narrow.{number}_{source}"
+                narrow = f"neck.{place}.narrow.{source}_{level}"
                 pairs += [
                     (f"{narrow}.{i}", f"{theirs}.lateral_{source}_f{level}{n}") for i, n in enumerate(("", ".norm"))
                 ]
