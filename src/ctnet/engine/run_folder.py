@@ -164,7 +164,7 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
         "device": {
             "name": str(device.torch_device),
             "reason": device.reason,
-            "cards": list(probe.cards),
+            "device_names": list(probe.device_names),
             "versions": dict(probe.versions),
             "switches": device.plugin.switches(),
         },
