@@ -192,8 +192,10 @@ class CenterNet2Family(Family):
         )  # fmt: skip
         heatmaps, sides, _ = dense
         found = level_candidates(heatmaps, sides, self.strides, limits)
-        found = suppress(found._replace(scores=found.scores.sqrt()), limits.nms, limits.most)
-        return strongest(found, limits.most, ties=TIES, trim=not self.static_shapes)
+        found = suppress(
+            found._replace(scores=found.scores.sqrt()), limits.nms, limits.most, static=self.static_shapes
+        )  # fmt: skip
+        return strongest(found, limits.most, ties=TIES, static=self.static_shapes)
 
     def drawn(self, found: Found, targets: Targets, classes: int) -> cascade.Matched:
         """Return the boxes that second stages are trained on, drawn from proposals and the objects themselves."""
@@ -225,7 +227,9 @@ class CenterNet2Family(Family):
             width = image_hw[:, 1:].to(x1)
             there = there._replace(boxes=torch.stack([width - x2, y1, width - x1, y2], -1))
             both = Found(*(torch.cat(pair, 1) for pair in zip(found, there, strict=True)))
-            found = strongest(suppress(both, self._last_nms), settings.top_k, trim=not self.static_shapes)
+            found = strongest(
+                suppress(both, self._last_nms, static=self.static_shapes), settings.top_k, static=self.static_shapes
+            )
         return Instances(*found)
 
     @property
@@ -240,15 +244,19 @@ class CenterNet2Family(Family):
             return self._one_stage(*dense[:2], image_hw, settings.top_k)
         found = self.proposals(dense)
         boxes, scores = cascade.refine(network.roi, partial(self._pool, dense), found, image_hw)
-        return select_detections(boxes, scores, settings.score_floor, self.model.nms, settings.top_k)
+        return select_detections(
+            boxes, scores, settings.score_floor, self.model.nms, settings.top_k, static=self.static_shapes
+        )
 
     def _one_stage(
         self, heatmaps: Sequence[Tensor], sides: Sequence[Tensor], image_hw: Tensor | None, count: int
     ) -> Found:
         model = self.model
         limits = Limits(model.score_floor, model.candidates, model.proposal_nms, count)
-        found = suppress(level_candidates(heatmaps, sides, self.strides, limits), limits.nms, count)
-        found = strongest(found, count, ties=TIES, trim=not self.static_shapes)
+        found = suppress(
+            level_candidates(heatmaps, sides, self.strides, limits), limits.nms, count, static=self.static_shapes
+        )
+        found = strongest(found, count, ties=TIES, static=self.static_shapes)
         return found if image_hw is None else found._replace(boxes=clip_boxes(found.boxes, image_hw))
 
     def unflip(self, outputs: Outputs) -> Outputs:

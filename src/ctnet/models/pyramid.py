@@ -21,7 +21,7 @@ class Fpn(nn.Module):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(spec.channels, channels, 1) for spec in specs)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in specs)
-        self.extra = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(levels - len(specs)))
+        self.extra = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2) for _ in range(levels - len(specs)))
         self.specs = tuple(FeatureSpec(channels, specs[0].stride << level) for level in range(levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -35,7 +35,9 @@ class Fpn(nn.Module):
             x = lateral(finer) + F.interpolate(x, scale_factor=2.0, mode="nearest")
             levels.insert(0, output(x))
         for i, convolution in enumerate(self.extra):
-            levels.append(convolution(F.relu(levels[-1]) if i else levels[-1]))
+            x = F.relu(levels[-1]) if i else levels[-1]
+            # padded here, since oneDNN's gradient of a strided bf16 convolution over a single cell is not filled in
+            levels.append(convolution(F.pad(x, (1, 1, 1, 1))))
         return levels
 
 
