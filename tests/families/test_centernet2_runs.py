@@ -19,7 +19,7 @@ from families.test_centernet2_targets import batch_of
 from tiny import edit, train_file
 
 SMALL = (
-    "model.neck_channels=32", "model.head_convs=1", "model.roi_channels=16", "model.proposals=20", "loss.rois=16",
+    "model.neck_channels=64", "model.head_convs=1", "model.roi_channels=16", "model.proposals=20", "loss.rois=16",
     "loss.proposals=60", "loss.candidates=100", "model.candidates=100", "data.image_size=64",
 )  # fmt: skip
 RUN = (*SMALL, "data.workers=0", "train.batch_size=2", "augment.photometric=0", "train.log_every=1")
@@ -172,7 +172,7 @@ def test_boxes_that_collapse_are_dropped_and_cost_nothing():
         return matched._replace(boxes=refined, exists=there)
 
     found = cascade.teach(
-        [stage, stage], lambda b: torch.zeros(b.shape[0] * b.shape[1], 4), matched, match_again, torch.tensor([[64, 64]])
+        [stage, stage], lambda b: torch.zeros(b.shape[1], 4), matched, match_again, torch.tensor([[64, 64]])
     )  # fmt: skip
     assert not seen[0].any()
     assert [float(loss.boxes) for loss in found] == [2.0, 0.0]
@@ -243,7 +243,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_settings_that_do_not_fit_together_are_named(ctnet):
     for words, expected in (
         ("model.neck=bifpn", "model.levels=3"), ("model.backbone=hourglass104", "pyramid"),
-        ("model.neck_channels=40", "multiple of 32"), ("loss.more_centers=true", "roi_stages=0"),
+        ("model.neck_channels=60", "multiple of 32"), ("loss.more_centers=true", "roi_stages=0"),
         ("loss.size_ranges=[[0,9],[3,30],[9,99]]", "5 ranges"), ("model.stride_in_1x1=true", "does not apply"),
         ("model.head_channels=3", "no setting"),
     ):  # fmt: skip

@@ -16,7 +16,7 @@ from ctnet.weights.containers import read_container
 from ctnet.weights.names import detector_pairs, foreign_names
 from ctnet.weights.opening import load_network, open_weights
 
-NARROW = {"neck_channels": 32, "head_convs": 1, "roi_channels": 16}
+NARROW = {"neck_channels": 64, "head_convs": 1, "roi_channels": 16}
 KINDS = {
     "centernet2_r50": {**centernet2.R50, **NARROW},
     "centernet2_f_r50": {**centernet2.R50, **NARROW, "roi_stages": 1},

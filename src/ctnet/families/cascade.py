@@ -70,7 +70,7 @@ class _ScaleGradient(torch.autograd.Function):
 def pool(levels: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, size: int) -> Tensor:
     """Return the features (B*K,C,size,size) of boxes (B,K,4), each from the level that suits its area."""
     images, count = boxes.shape[:2]
-    batch_index = torch.arange(images, device=boxes.device).repeat_interleave(count)
+    batch_index = torch.arange(images, device=boxes.device)[:, None].expand(-1, count).flatten()
     level = pooling_level(boxes, len(levels)).flatten()
     return roi_align(levels, boxes.reshape(-1, 4), batch_index, level, strides, size, 0)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ctnet.codec.decode import cell_positions, gather_cells
+from ctnet.families.family import Keep
 from ctnet.ops import batched_nms
 
 _SMALLEST_SIDE = 0.01  # pixels of a candidate, so that it can be pooled from
@@ -76,6 +77,24 @@ def suppress(found: Found, threshold: float, limit: int | None = None, *, static
     stays = torch.zeros(images * count, dtype=torch.bool, device=kept.device).index_fill(0, kept, True)
     stays = stays.view(images, count).to(found.scores.device)
     return found._replace(scores=torch.where(stays, found.scores, 0))
+
+
+def suppress_by(keep: Keep, found: Found, classes: int, threshold: float, limit: int) -> Found:
+    """Return what `suppress` returns, by a function that takes the scores of each class."""
+    own = found.labels.unsqueeze(1) == torch.arange(classes, device=found.labels.device)[:, None]
+    scores = torch.where(own, found.scores.unsqueeze(1), 0)
+    stays = keep(found.boxes, scores, threshold, limit).any(1)
+    return found._replace(scores=torch.where(stays, found.scores, 0))
+
+
+def select_by(keep: Keep, boxes: Tensor, scores: Tensor, floor: float, threshold: float, count: int) -> Found:
+    """Return what `select_detections` returns, by a function that takes the scores of each class."""
+    by_class = torch.where(scores > floor, scores, 0).transpose(1, 2)
+    by_class = torch.where(keep(boxes, by_class, threshold, count), by_class, 0)
+    top, index = by_class.flatten(1).topk(count)
+    labels = index // boxes.shape[1]
+    box = index - labels * boxes.shape[1]
+    return Found(boxes.gather(1, box.unsqueeze(-1).expand(-1, -1, 4)), top, labels)
 
 
 def strongest(found: Found, count: int, *, ties: int = 0, static: bool = False) -> Found:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ctnet.config.families.base import Loss, Model
-from ctnet.config.ranges import Channels, Count, Detected, Fraction, NonNegative
+from ctnet.config.ranges import Count, Detected, Fraction, NonNegative
 
 Range = Annotated[tuple[NonNegative, Annotated[float, Field(gt=0, le=1e9)]], Field()]
 _RANGES: dict[int, tuple[tuple[float, float], ...]] = {
@@ -24,8 +24,8 @@ class CenterNet2Model(Model):
     """kind of detector; it determines the other settings of `model` and `loss`"""
     neck: Literal["fpn", "bifpn"] = "fpn"
     """feature pyramid, or bidirectional one with weighted sums (three levels)"""
-    neck_channels: Channels = 256
-    """channels of every level of the pyramid, a multiple of 32 or 25"""
+    neck_channels: Annotated[int, Field(ge=50, le=1024)] = 256
+    """channels of every level of the pyramid, a multiple of 32 or 25, the groups of its norms"""
     neck_repeats: Annotated[int, Field(ge=1, le=16)] = 4
     """bifpn: how often its levels are joined"""
     levels: Literal[3, 5] = 5
@@ -87,7 +87,7 @@ class CenterNet2Model(Model):
         if self.neck == "bifpn" and self.levels != 3:
             raise ValueError("model.neck=bifpn needs model.levels=3")
         if self.neck_channels % 32 and self.neck_channels % 25:
-            raise ValueError("model.neck_channels must be a multiple of 32 or of 25, the groups of its norms")
+            raise ValueError("model.neck_channels must be a multiple of 32 or of 25")
         return self
 
 

@@ -93,7 +93,7 @@ def _pack(layer: nn.Module) -> Tensor:
             weight.detach().to_mkldnn(), layer.padding, layer.stride, layer.dilation, layer.groups
         )
     else:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to_mkldnn())
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
     return packed
 
 
