@@ -92,6 +92,8 @@ def export(
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
     if weights.recipe.evaluation.flip and not about.recipe.evaluation.flip:
         notes = [*notes, "flip test is off in this file; --raw allows it"]
+    if options.output == "raw" and about.family.beyond_raw:
+        notes = [*notes, f"the file holds the maps of the network without {about.family.beyond_raw}"]
     if format.is_program and not suffix and not remember(made or files):
         notes = [*notes, "the file could not be noted in CTNET_HOME as one of ctnet's own: loading it takes --trust"]
     return Exported((*files, *made), about, seconds, proof, tuple(notes))

@@ -77,6 +77,7 @@ class CenterNet2Family(Family):
         levels = range(3, 3 + model.levels)
         self.output_names = tuple(f"{what}_p{level}" for what in ("heatmap", "box") for level in levels)
         self.instance_names = ("boxes", "scores", "labels")
+        self.beyond_raw = "the second stages, which pool boxes after NMS" if model.roi_stages else ""
         self.loss_weights = {"center": loss.center, "background": loss.background, "box": loss.box}
         for stage in range(1, model.roi_stages + 1):
             self.loss_weights |= {f"roi{stage}_class": loss.roi_class, f"roi{stage}_box": loss.roi_box}

@@ -52,6 +52,9 @@ class Family(ABC):
     decodes_anywhere = True
     """whether decoding takes nothing but operators that every exported format has"""
 
+    beyond_raw = ""
+    """what of the network raw maps leave out, in a few words; empty: nothing"""
+
     drawers: tuple[Callable[[NDArray[np.uint8], Detections], None], ...] = ()
     """draw values of further heads into an image"""
 
