@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 
-def fuse(graph: fx.GraphModule) -> None:
+def fuse_layers(graph: fx.GraphModule) -> None:
     """Replace convolutions and linear layers of a graph in evaluation mode, in place, where oneDNN has them.
 
     Outputs differ by rounding only.
@@ -68,7 +68,8 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 def _with_shortcut(node: fx.Node, layer: nn.Module) -> tuple[fx.Node, fx.Node | None]:
     """Return the sum after a convolution and the other addend, or the convolution and None."""
     following = _only_user(node)
-    if not isinstance(layer, nn.Conv2d) or following is None or following.op != "call_function":
+    # with groups, torch adds in a pass of its own
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or following is None or following.op != "call_function":
         return node, None
     others = [argument for argument in following.args if argument is not node]
     if following.target not in (operator.add, torch.add) or following.kwargs or len(others) != 1:
@@ -93,7 +94,7 @@ def _pack(layer: nn.Module) -> Tensor:
             weight.detach().to_mkldnn(), layer.padding, layer.stride, layer.dilation, layer.groups
         )
     else:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to_mkldnn())
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
     return packed
 
 
