@@ -1,4 +1,4 @@
-"""Annotations, labels, lists and pictures."""
+"""Annotations, labels, lists and images."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ from typing import Any
 from attacks import spoiling
 from attacks.running import Case, Place
 from attacks.weights_cases import CUTS, cut
-from fuzz.readers import COCO, VOC, exif, picture
+from fuzz.readers import COCO, VOC, exif, image
 
 ENTITIES = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">' + "".join(
     f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9)
@@ -22,16 +22,16 @@ def cases() -> Iterator[Case]:
     yield from _names()
     yield from _voc()
     yield from _yolo()
-    yield from _pictures()
+    yield from _images()
 
 
-def _put_pictures(place: Place) -> None:
+def _put_images(place: Place) -> None:
     for name in ("a.png", "b.png", "images/a.png", "JPEGImages/a.png"):
-        place.put(name, picture(".png"))
+        place.put(name, image(".png"))
 
 
 def _coco_set(content: Any, command: str, place: Place) -> list[object]:
-    _put_pictures(place)
+    _put_images(place)
     text = content if isinstance(content, str) else json.dumps(content)
     file = place.put("instances_train.json", text)
     return {
@@ -79,28 +79,28 @@ def _coco() -> Iterator[Case]:
 
 
 def _names() -> Iterator[Case]:
-    """Names of pictures and classes that lead out or that terminals obey, through each layout and command."""
+    """Names of images and classes that lead out or that terminals obey, through each layout and command."""
 
     def coco(what: str, text: str, command: str, place: Place) -> list[object]:
         content = json.loads(json.dumps(COCO))
         text = spoiling.traversal(text, place)
         if what == "file":
             content["images"][0]["file_name"] = text
-            (place.outside / "x").write_bytes(picture(".png")) if "x" in text else None
+            (place.outside / "x").write_bytes(image(".png")) if "x" in text else None
         else:
             content["categories"][0]["name"] = text
         return _coco_set(content, command, place)
 
     def yolo(what: str, text: str, place: Place) -> list[object]:
         names = ["cat", text] if what == "class" else ["cat", "dog"]
-        _put_pictures(place)
+        _put_images(place)
         place.put("labels/a.txt", f"0 .5 .5 .2 .2\n{text}\n" if what == "line" else "0 .5 .5 .2 .2\n")
         place.put("list.txt", f"images/a.png\n{text}\n" if what == "list" else "images/a.png\n")
         split = text if what == "split" else "list.txt"
         return ["data", "check", place.put("data.yaml", json.dumps({"train": split, "names": names}))]
 
     def voc(what: str, text: str, place: Place) -> list[object]:
-        _put_pictures(place)
+        _put_images(place)
         spelt = {"class": b"<name>cat", "file": b"<filename>a.png", "corner": b"<xmin>1"}[what]
         escaped = text.replace("\x1b", "&#27;").encode("utf-8", "replace")
         place.put("Annotations/a.xml", VOC.replace(spelt, spelt[: spelt.index(b">") + 1] + escaped))
@@ -120,7 +120,7 @@ def _names() -> Iterator[Case]:
             yield Case(family, f"voc {what}: {ascii(text)[:30]}", partial(voc, what, text))
 
     def file_name(text: str, command: str, place: Place) -> list[object]:
-        path = place.put(f"{text}.png", b"no picture" if command == "broken" else picture(".png"))
+        path = place.put(f"{text}.png", b"no image" if command == "broken" else image(".png"))
         return ["predict", path, "--weights", place.material / "best.safetensors"]
 
     for text in (*spoiling.ESCAPES, "[red]x", "a\nb", "\udcff", "%s"):
@@ -130,7 +130,7 @@ def _names() -> Iterator[Case]:
 
 def _voc() -> Iterator[Case]:
     def write(content: bytes, command: str, place: Place) -> list[object]:
-        _put_pictures(place)
+        _put_images(place)
         place.put("Annotations/a.xml", content)
         return {
             "check": ["data", "check", place.files],
@@ -186,7 +186,7 @@ def _voc() -> Iterator[Case]:
 
 def _yolo() -> Iterator[Case]:
     def labels(content: bytes, command: str, place: Place) -> list[object]:
-        _put_pictures(place)
+        _put_images(place)
         place.put("labels/a.txt", content)
         file = place.put("data.yaml", "train: images\nnames: [cat, dog]\n")
         return {"check": ["data", "check", file], "convert": ["data", "convert", file, "--out", place.work / "out"]}[
@@ -194,7 +194,7 @@ def _yolo() -> Iterator[Case]:
         ]
 
     def described(content: str, place: Place) -> list[object]:
-        _put_pictures(place)
+        _put_images(place)
         place.put("instances.json", json.dumps(COCO))
         return ["data", "check", place.put("data.yaml", content)]
 
@@ -293,7 +293,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _png(width: int, height: int, bits: int = 1, colour: int = 0, rows: bytes | None = None) -> bytes:
-    """Return a picture of these sides, all black: a few kilobytes, however large."""
+    """Return an image of these sides, all black: a few kilobytes, however large."""
     if rows is None:
         pack = zlib.compressobj(9)
         line = bytes(1 + (width * bits * (3 if colour == 2 else 1) + 7) // 8)
@@ -303,8 +303,8 @@ def _png(width: int, height: int, bits: int = 1, colour: int = 0, rows: bytes | 
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
 
 
-def odd_pictures() -> dict[str, bytes]:
-    jpg, png, bmp, webp, tiff = (picture(suffix) for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff"))
+def odd_images() -> dict[str, bytes]:
+    jpg, png, bmp, webp, tiff = (image(suffix) for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff"))
     start = jpg.index(b"\xff\xc0")
     found = {
         "30000 x 30000.png": _png(30000, 30000),
@@ -353,7 +353,7 @@ def odd_pictures() -> dict[str, bytes]:
     return found
 
 
-def _pictures() -> Iterator[Case]:
+def _images() -> Iterator[Case]:
     def predicted(name: str, content: bytes, place: Place) -> list[object]:
         return ["predict", place.put(name.replace(" ", "_"), content), "--weights", place.material / "best.safetensors"]
 
@@ -361,7 +361,7 @@ def _pictures() -> Iterator[Case]:
         return [*predicted(name, content, place), "--keep-res"]
 
     def checked(name: str, content: bytes, place: Place) -> list[object]:
-        _put_pictures(place)
+        _put_images(place)
         place.put("images/b.png", content)
         place.put("labels/b.txt", "0 .5 .5 .2 .2\n")
         return ["data", "check", place.put("data.yaml", "train: images\nnames: [a]\n")]
@@ -382,11 +382,11 @@ def _pictures() -> Iterator[Case]:
             "data.workers=0",
         ]
 
-    odd = odd_pictures()
+    odd = odd_images()
     for number, (name, content) in enumerate(odd.items()):
-        yield Case("pictures", f"predict: {name}", partial(predicted, name, content))
-        yield Case("pictures", f"check: {name}", partial(checked, name, content))
+        yield Case("images", f"predict: {name}", partial(predicted, name, content))
+        yield Case("images", f"check: {name}", partial(checked, name, content))
         if "cut" not in name:
-            yield Case("pictures", f"keep-res: {name}", partial(kept, name, content))
+            yield Case("images", f"keep-res: {name}", partial(kept, name, content))
         if number % 3 == 0 or number < 6:
-            yield Case("pictures", f"train: {name}", partial(trained, name, content))
+            yield Case("images", f"train: {name}", partial(trained, name, content))

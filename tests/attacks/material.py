@@ -50,11 +50,11 @@ def make_material(folder: Path, exports: bool = True) -> None:
     (folder / "best.safetensors").write_bytes((folder / "run/checkpoints/best.safetensors").read_bytes())
     for path in (*(folder / "run/checkpoints").glob("step_*"), *(folder / "run/tensorboard").glob("*")):
         path.unlink()
-    picture = sorted((folder / "set/images/val").iterdir())[0]
-    (folder / "a.jpg").write_bytes(picture.read_bytes())
+    image = sorted((folder / "set/images/val").iterdir())[0]
+    (folder / "a.jpg").write_bytes(image.read_bytes())
     import cv2
 
-    cv2.imwrite(str(folder / "a.png"), cv2.imread(str(picture))[:40, :50])
+    cv2.imwrite(str(folder / "a.png"), cv2.imread(str(image))[:40, :50])
     for name, file in EXPORTS.items() if exports else ():
         _command(folder, "export", name, "--weights", "best.safetensors", "--out", file)
     images = json.loads((folder / "set/annotations/instances_train.json").read_text())

@@ -11,7 +11,7 @@ import yaml
 from attacks import spoiling
 from attacks.running import Case, Place
 from attacks.spoiling import predict_with
-from fuzz.readers import BASELINE, COCO, VOC, picture
+from fuzz.readers import BASELINE, COCO, VOC, image
 
 
 def cases() -> Iterator[Case]:
@@ -239,7 +239,7 @@ def _odd_files() -> Iterator[Case]:
     def weights(kind: str, suffix: str, place: Place) -> list[object]:
         return predict_with(place, spoiling.make_odd(place.files / f"w{suffix}", kind))
 
-    def image(kind: str, place: Place) -> list[object]:
+    def odd_image(kind: str, place: Place) -> list[object]:
         return [
             "predict",
             spoiling.make_odd(place.files / "p.png", kind),
@@ -249,7 +249,7 @@ def _odd_files() -> Iterator[Case]:
 
     def data(name: str, kind: str, place: Place) -> list[object]:
         for path in ("images/a.png", "JPEGImages/a.png", "a.png", "b.png"):
-            place.put(path, picture(".png"))
+            place.put(path, image(".png"))
         place.put("labels/a.txt", "0 .5 .5 .2 .2\n")
         place.put("list.txt", "images/a.png\n")
         place.put("Annotations/a.xml", VOC)
@@ -313,7 +313,7 @@ def _odd_files() -> Iterator[Case]:
         ):
             yield Case("odd files", f"{name}: {kind}", partial(data, name, kind))
         for name, write in (
-            ("picture", image),
+            ("image", odd_image),
             ("recipe", recipe),
             ("baseline", baseline),
             ("last.pt", state),

@@ -100,7 +100,7 @@ def make_odd(path: Path, kind: str) -> Path:
 
 
 def predict_with(place: Place, weights: Path) -> list[object]:
-    """Return the command that uses the weights on a picture."""
+    """Return the command that uses the weights on an image."""
     return ["predict", place.copy("a.jpg"), "--weights", weights, "--device", "cpu"]
 
 

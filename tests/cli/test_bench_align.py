@@ -1,4 +1,4 @@
-"""ctnet bench align on this processor; on emulated cards: tests/devices/test_align.py."""
+"""ctnet bench align on this processor; on emulated devices: tests/devices/test_align.py."""
 
 import json
 import zlib

@@ -29,7 +29,7 @@ device = Bent
 """
 
 
-def test_emulated_cards_are_aligned_with_the_processor_and_with_each_other(session, tmp_path):
+def test_emulated_devices_are_aligned_with_the_processor_and_with_each_other(session, tmp_path):
     data = write_demo(tmp_path / "shapes", images_train=12, images_val=6, seed=3, size=(96, 120))
     align = ["bench", "align", "demo", "--data", data, *TINY, "--steps", 4, "--json"]
     done = session(

@@ -1,4 +1,4 @@
-"""The plug-ins of npu and sdaa, unchanged, on emulated cards: see `tests/emulated/README.md` for what that proves."""
+"""The plug-ins of npu and sdaa, unchanged, on emulated devices: see `tests/emulated/README.md` for what that proves."""
 
 import json
 import shutil
@@ -128,7 +128,7 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
     assert set(scaler) == set(torch.amp.GradScaler("cpu").state_dict())
 
     found = json.loads((tmp_path / "whole" / "env.json").read_text())["device"]
-    assert "emulated" in found["cards"][0]
+    assert "emulated" in found["device_names"][0]
     assert "+emulated" in found["versions"][f"torch_{device}"]
     counted = json.loads(calls.read_text())
     told = json.loads(done[5][1])["devices"][device]
@@ -161,7 +161,7 @@ def test_the_plug_ins_keep_the_contract(conformance, device):
     code, out, err = conformance("--device", device, "--processes", 2, "--json", path=[EMULATED])
     assert code == 0, out + err
     document = json.loads(out)
-    assert all("emulated" in card for card in document["cards"])
+    assert all("emulated" in card for card in document["device_names"])
     outcomes = {row["check"]: row["outcome"] for row in document["checks"]}
     assert outcomes["all-reduce and DDP, 2 processes"] == "passed"
     assert outcomes["deform_conv2d, offsets that are not finite"] == "passed"

@@ -9,7 +9,7 @@ import onnx
 def test_bf16_files_are_proven_and_run_by_openvino(ctnet, narrow, small_set, tmp_path, monkeypatch):
     file, images = tmp_path / "net.onnx", small_set / "images" / "val"
     words = ("export", "onnx", "--weights", narrow, "--out", file, "--precision", "bf16", "--raw")
-    code, out, err = ctnet(*words, "--json", "--pictures", images)
+    code, out, err = ctnet(*words, "--json", "--images", images)
     assert code == 0, err
     proof = json.loads(out)["verification"]
     assert proof["passed"]

@@ -63,7 +63,7 @@ def test_a_program_returns_what_torch_returns_and_says_what_it_is(narrow, tmp_pa
 def test_networks_detect_what_torch_detects(recipe, ctnet, trained_like, small_set, tmp_path):
     file, pictures = tmp_path / "net.pte", small_set / "images" / "val"
     words = ("export", "executorch", "--weights", trained_like(recipe), "--out", file, "--json")
-    code, out, err = ctnet(*words, "--pictures", pictures, "--raw")
+    code, out, err = ctnet(*words, "--images", pictures, "--raw")
     assert code == 0, err
     assert all(output["relative"] < 1e-4 for output in json.loads(out)["verification"]["outputs"])
     code, out, err = ctnet("predict", "--weights", file, pictures, "--json", "--score", 0.05)

@@ -28,7 +28,7 @@ def export(ctnet, pictures, tmp_path):
 
     def run(format, weights, *flags, suffix=None):
         out = tmp_path / f"net.{suffix or {'openvino': 'xml'}.get(format, format)}"
-        words = ("export", format, "--weights", weights, "--out", out, "--pictures", pictures, "--json", *flags)
+        words = ("export", format, "--weights", weights, "--out", out, "--images", pictures, "--json", *flags)
         code, stdout, stderr = ctnet(*words)
         return code, json.loads(stdout) if stdout.startswith("{") else stderr, out
 

@@ -88,7 +88,7 @@ def int8_weights(file):
 @BOTH
 def test_convolutions_are_8_bits_and_the_report_says_what_they_cost(format, export, scenes, ctnet, monkeypatch):
     monkeypatch.delenv("NNCF_CI", raising=False)
-    code, report, file = export(format, "--data", scenes, "--pictures", scenes)
+    code, report, file = export(format, "--data", scenes, "--images", scenes)
     assert code == 0, report
     kinds = int8_weights(file)
     assert len(kinds) == 29
@@ -146,7 +146,7 @@ def test_a_file_that_differs_is_not_called_done(export, scenes, monkeypatch):
         return whole(plain, path, about, inputs)
 
     monkeypatch.setitem(format_named("onnx").__dict__, "quantize", spoiled)
-    code, message, file = export("onnx", "--calibrate", scenes, "--pictures", scenes)
+    code, message, file = export("onnx", "--calibrate", scenes, "--images", scenes)
     assert (code, file.exists(), "--calibrate" in message) == (3, False, True), message
     assert file.with_name("net.onnx.unverified").is_file()
 

@@ -57,7 +57,7 @@ def weights(tmp_path_factory, demo):
 def export(ctnet, weights, demo):
     """Run `ctnet export om` with the weights and one image."""
     picture = next((demo / "images").rglob("*.png"), None) or next((demo / "images").rglob("*.jpg"))
-    return lambda *words: ctnet("export", "om", "--weights", weights, "--pictures", picture, *words)
+    return lambda *words: ctnet("export", "om", "--weights", weights, "--images", picture, *words)
 
 
 def shown(*command) -> str:

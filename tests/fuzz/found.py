@@ -29,7 +29,7 @@ def _coco(**changes: object) -> bytes:
 
 
 def _jpeg(segment: bytes) -> bytes:
-    plain = readers.picture(".jpg")
+    plain = readers.image(".jpg")
     return plain[:2] + segment + plain[2:]
 
 
@@ -55,10 +55,11 @@ def _state(**changes: object) -> bytes:
 
 def found() -> Iterator[tuple[Reader, str, bytes]]:
     """Yield reader, what was wrong, and the content."""
-    tiff = readers.picture(".tiff")
-    yield NAMES["other-pictures"], "a width of text in a TIFF", tiff.replace(b"\0\1\3\0", b"\0\1\2\0", 1)
-    yield NAMES["other-pictures"], "a directory beyond 64 bits in a TIFF", b"II+\0\x08\0\0\0" + b"\xff" * 200
+    tiff = readers.image(".tiff")
+    yield NAMES["other-images"], "a width of text in a TIFF", tiff.replace(b"\0\1\3\0", b"\0\1\2\0", 1)
+    yield NAMES["other-images"], "a directory beyond 64 bits in a TIFF", b"II+\0\x08\0\0\0" + b"\xff" * 200
     yield NAMES["safetensors"], "a side beyond 64 bits of a tensor without numbers", _one_tensor(0, 2**63)
+    yield NAMES["data-yaml"], "a path that no file system takes", b'path: "\\uD800"\ntrain: images\nnames: [a]\n'
     for name, deep in DEEP.items():
         for reader in (
             "coco",

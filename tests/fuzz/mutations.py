@@ -1,4 +1,4 @@
-"""Ways to spoil a valid file: bytes, words, trees of JSON and YAML, and the parts of zips, pickles and pictures."""
+"""Ways to spoil a valid file: bytes, words, trees of JSON and YAML, and the parts of zips, pickles and images."""
 
 import binascii
 import copy

@@ -54,13 +54,13 @@ class Reader:
     around: Callable[[Path], None] = lambda folder: None
 
 
-def picture(suffix: str, *options: int, sides: tuple[int, int] = (9, 12)) -> bytes:
+def image(suffix: str, *options: int, sides: tuple[int, int] = (9, 12)) -> bytes:
     pixels = np.random.default_rng(1).integers(0, 255, (*sides, 3), np.uint8)
     return bytes(cv2.imencode(suffix, pixels, list(options))[1])
 
 
 def exif(orientation: int, order: str = "II") -> bytes:
-    """Return a JPEG segment that turns the picture."""
+    """Return a JPEG segment that turns the image."""
     number = "little" if order == "II" else "big"
     entry = b"".join(v.to_bytes(n, number) for v, n in ((0x0112, 2), (3, 2), (1, 4), (orientation, 2), (0, 2)))
     start = order.encode() + (42).to_bytes(2, number) + (8).to_bytes(4, number) + (1).to_bytes(2, number)
@@ -69,19 +69,19 @@ def exif(orientation: int, order: str = "II") -> bytes:
 
 
 def _jpegs() -> list[bytes]:
-    plain = picture(".jpg")
+    plain = image(".jpg")
     return [plain, *(plain[:2] + exif(n, order) + plain[2:] for n, order in ((6, "II"), (8, "MM"), (1, "II")))]
 
 
 def _pngs() -> list[bytes]:
-    plain = picture(".png")
+    plain = image(".png")
     tiff = exif(6)[10:]
     with_exif = plain[:33] + len(tiff).to_bytes(4, "big") + b"eXIf" + tiff + bytes(4) + plain[33:]
-    return [plain, with_exif, picture(".png", cv2.IMWRITE_PNG_BILEVEL, 1)]
+    return [plain, with_exif, image(".png", cv2.IMWRITE_PNG_BILEVEL, 1)]
 
 
-def _other_pictures() -> list[bytes]:
-    return [picture(suffix) for suffix in (".bmp", ".webp", ".tiff", ".ppm")]
+def _other_images() -> list[bytes]:
+    return [image(suffix) for suffix in (".bmp", ".webp", ".tiff", ".ppm")]
 
 
 COCO = {
@@ -97,11 +97,11 @@ COCO = {
 }
 
 
-def _put_pictures(folder: Path) -> None:
+def _put_images(folder: Path) -> None:
     for name in ("a.png", "b.png", "images/a.png", "JPEGImages/a.png"):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(picture(".png"))
+        path.write_bytes(image(".png"))
 
 
 def _read_set(path: Path, split: str = "train") -> None:
@@ -132,7 +132,7 @@ VOC = (
 
 
 def _voc_around(folder: Path) -> None:
-    _put_pictures(folder)
+    _put_images(folder)
     (folder / "Annotations").mkdir()
     (folder / "Annotations" / "a.xml").write_bytes(VOC)
 
@@ -143,7 +143,7 @@ def _voc_list_around(folder: Path) -> None:
 
 
 def _yolo_around(folder: Path) -> None:
-    _put_pictures(folder)
+    _put_images(folder)
     (folder / "labels").mkdir()
     (folder / "labels" / "a.txt").write_text("0 .5 .5 .2 .2\n")
     (folder / "list.txt").write_text("images/a.png\n")
@@ -361,9 +361,9 @@ SUMMARY = b'{"steps": 6, "epochs": 2, "best": {"AP": 0.5}, "report": null}'
 
 READERS = (
     Reader("coco", lambda: [json.dumps(COCO).encode()], mutations.json_tree, _read_coco, "coco.json", 80,
-            _put_pictures),
+            _put_images),
     Reader("voc-xml", lambda: [VOC], mutations.xml, lambda p: _read_set(p.parents[1]), "Annotations/a.xml", 70,
-            _put_pictures),
+            _put_images),
     Reader("voc-list", lambda: [b"a\n", b"a 1\na -1\n"], mutations.lines, lambda p: _read_set(p.parents[2]),
             "ImageSets/Main/train.txt", 25, _voc_list_around),
     Reader("yolo-labels", lambda: [b"0 .5 .5 .2 .2\n1 0.1 0.2 0.05 0.1\n"], mutations.lines,
@@ -388,7 +388,7 @@ READERS = (
     Reader("exported-program", _programs, mutations.zipped(_program_part, ".json"), ExportedProgram, "a.pt2", 4),
     Reader("jpeg", _jpegs, mutations.jpeg, read_image_size, "a.jpg", 70),
     Reader("png", _pngs, mutations.png, read_image_size, "a.png", 40),
-    Reader("other-pictures", _other_pictures, mutations.mutate_bytes, read_image_size, "a.bmp", 30),
+    Reader("other-images", _other_images, mutations.mutate_bytes, read_image_size, "a.bmp", 30),
     Reader("last.pt", _states, mutations.zipped(mutations.pickled, ".pkl"), _read_last, "checkpoints/last.pt", 30),
     Reader("metrics.csv", lambda: [METRICS], mutations.csv_words, _read_metrics, "metrics.csv", 20, _around_run),
     Reader("env.json", lambda: [ENVIRONMENT], mutations.json_tree, _read_environment, "env.json", 10),

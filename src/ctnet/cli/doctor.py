@@ -103,7 +103,7 @@ def _device_lines(name: str, device: dict[str, Any]) -> list[str]:
     state = f"{device['count']} found" if device["count"] else "none"
     reason, *more = device["reason"].split("\n")
     lines = [f"  {name:<8}{state}{', ' if reason else ''}{reason}", *(f"          {line}" for line in more)]
-    lines += [_row(f"  {name}:{i}", model) for i, model in enumerate(device.get("cards", []))]
+    lines += [_row(f"  {name}:{i}", model) for i, model in enumerate(device.get("device_names", []))]
     lines += [_row(f"  {package}", number) for package, number in device.get("versions", {}).items()]
     if device["count"]:
         lines.append(_row("  precision", f"{device['precision']} ({device['precision_reason']})"))

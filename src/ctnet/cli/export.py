@@ -71,10 +71,10 @@ Dialect = Annotated[
     OmOption(help="npu: opset 18 and the npu domain; ai.onnx: opset 11 for old CANN (default: npu)"),
 ]
 Aipp = Annotated[bool, OmOption("--aipp", help="Input bytes, which the chip normalises")]
-Pictures = Annotated[
+ImagesPath = Annotated[
     Path | None,
     VerifyOption(
-        "--pictures",
+        "--images",
         metavar="PATH",
         help="Images or data set to compare on (default: the recipe's data, else the demo set)",
     ),
@@ -99,7 +99,7 @@ def export_command(
     soc_version: SocVersion = None,
     dialect: Dialect = None,
     aipp: Aipp = False,
-    pictures: Pictures = None,
+    images: ImagesPath = None,
     check: Verify = True,
     config: options.Config = None,
     allow_partial: options.AllowPartial = False,
@@ -131,7 +131,7 @@ def export_command(
     network, notes = load_network(loaded, weights, allow_partial=allow_partial)
     for note in notes:
         say(note, err=True)
-    shown = _pictures(pictures, loaded.recipe) if check else []
+    shown = _verification_images(images, loaded.recipe) if check else []
     say(f"exporting to {target.title}, which takes a minute", err=True)
     result = export(network, loaded, target, file, options, shown, _comparison(shown, data, loaded.recipe))
     if as_json:
@@ -147,7 +147,7 @@ def _refuse(file: Path, *, int8: bool, nothing_seen: bool) -> None:
         raise WeightsError(
             "the network detects nothing on these images, so nothing was compared",
             file=file,
-            hint="--pictures PATH names images of its classes, --raw compares maps, --no-verify skips the comparison",
+            hint="--images PATH names images of its classes, --raw compares maps, --no-verify skips the comparison",
         )
     learn = "--calibrate PATH names images more like yours, --precision fp32 needs none"
     remedy = learn if int8 else "please report it with the lines above"
@@ -180,7 +180,7 @@ def _calibration(
 
 
 def _comparison(
-    pictures: list[Image], data: Path | None, recipe: Recipe
+    images: list[Image], data: Path | None, recipe: Recipe
 ) -> Callable[[Path, Path], AgainstFloat32] | None:
     """Return how an int8 file is compared with its float32 file, None without images.
 
@@ -189,19 +189,19 @@ def _comparison(
     from ctnet.bench.int8 import compare_int8
     from ctnet.data.dataset import check_usable, open_dataset
 
-    if not pictures:
+    if not images:
         return None
     annotations = open_dataset(data, recipe.data.val_split) if data else None
     if annotations:
         check_usable(annotations)
-    return partial(compare_int8, image=pictures[0], annotations=annotations)
+    return partial(compare_int8, image=images[0], annotations=annotations)
 
 
 def _trained_on(recipe: Recipe) -> Path | None:
     return Path(recipe.data.path) if recipe.data.path and Path(recipe.data.path).exists() else None
 
 
-def _pictures(path: Path | None, recipe: Recipe) -> list[Image]:
+def _verification_images(path: Path | None, recipe: Recipe) -> list[Image]:
     """Return a few real images: those given, else of the recipe's data set where it exists, else of the demo set."""
     from ctnet.data.image import read_image
     from ctnet.predict.sources import some_images
@@ -224,7 +224,7 @@ def _sentences(result: Exported) -> list[str]:
     for output in proof.outputs:
         lines.append(f"{output.name:<16}largest deviation {output.absolute:.2g}, relative {output.relative:.2g}")
     if proof.detections is not None:
-        lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.pictures} images")
+        lines.append(f"{proof.matched} of {proof.detections} detections are torch's, on {proof.images} images")
     if proof.against_float32:
         lines += _against(proof.against_float32)
     lines.append("verified" if proof.passed else "NOT verified")

@@ -21,7 +21,7 @@ class Probe:
 
     count: int
     reason: str
-    cards: tuple[str, ...] = ()
+    device_names: tuple[str, ...] = ()
     """name of each device"""
     versions: Mapping[str, str] = field(default_factory=dict)
     """versions of drivers and packages, by name"""

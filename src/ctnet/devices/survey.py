@@ -108,7 +108,7 @@ def _device(name: str) -> dict[str, Any]:
         found: dict[str, Any] = {
             "count": probe.count,
             "reason": probe.reason,
-            "cards": list(probe.cards),
+            "device_names": list(probe.device_names),
             "versions": dict(probe.versions),
             "visible_env": plugin.visible_env,
         }

@@ -22,10 +22,10 @@ def probe_vendor(package: str, load: Callable[[], Any], torch_type: str, install
         versions[package] = getattr(load(), "__version__", versions[package])
         module = torch.get_device_module(torch_type)
         count = int(module.device_count()) if module.is_available() else 0
-        cards = tuple(str(module.get_device_name(i)) for i in range(count))
+        names = tuple(str(module.get_device_name(i)) for i in range(count))
     except Exception as error:  # a library is missing, a driver does not suit, another accelerator is active, ...
         return Probe(0, f"{package} does not import: {first_line(error)}", versions=versions)
-    return Probe(count, "" if count else f"{package} finds no device or no driver", cards, versions)
+    return Probe(count, "" if count else f"{package} finds no device or no driver", names, versions)
 
 
 def first_line(error: BaseException) -> str:

@@ -33,6 +33,7 @@ LAST = Path("checkpoints/last.pt")
 _BEFORE_SAVING = {
     "config.yaml",
     "env.json",
+    "index.html",
     "log.jsonl",
     "metrics.csv",
     "samples",
@@ -103,7 +104,7 @@ def _require_inside(folder: Path) -> None:
 
 def _began_a_run(folder: Path) -> bool:
     """Return whether a run without checkpoints is in the folder, which may then be reused."""
-    began = _read_environment(folder).get("schema") == _ENVIRONMENT
+    began = read_environment(folder).get("schema") == _ENVIRONMENT
     return began and not any(path.is_file() for path in (folder / "checkpoints").glob("[!.]*"))
 
 
@@ -164,7 +165,7 @@ def _environment(device: OpenDevice, sets: dict[str, AnnotationSet]) -> dict[str
         "device": {
             "name": str(device.torch_device),
             "reason": device.reason,
-            "cards": list(probe.cards),
+            "device_names": list(probe.device_names),
             "versions": dict(probe.versions),
             "switches": device.plugin.switches(),
         },
@@ -188,7 +189,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
     Raises DataError when they differ, unless that is accepted: then `env.json` is rewritten and the differences come
     back in words. Images are compared by name and size, not by content.
     """
-    environment = _read_environment(folder)
+    environment = read_environment(folder)
     data = environment.get("data")
     known = {
         split: facts
@@ -214,7 +215,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
     return "; ".join(f"{split}: {words}" for split, words in changed.items())
 
 
-def _read_environment(folder: Path) -> dict[str, Any]:
+def read_environment(folder: Path) -> dict[str, Any]:
     """Return what the folder's `env.json` says, nothing where there is none that can be read."""
     with suppress(OSError, ValueError):
         environment = parse_json(read_file(folder / "env.json", TEXT_BYTES))

@@ -53,12 +53,12 @@ class AgainstFloat32:
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of a comparison over `pictures` images; `matched` of `detections` have the same class, box and score.
+    """The result of a comparison over so many `images`; `matched` of `detections` have the same class, box and score.
 
     Without any detection the verification does not pass.
     """
 
-    pictures: int
+    images: int
     outputs: tuple[OutputError, ...]
     matched: int | None
     detections: int | None

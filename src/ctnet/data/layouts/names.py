@@ -74,7 +74,7 @@ class Folders:
                 for name in os.listdir(folder):  # noqa: PTH208
                     if not name.startswith("."):
                         listing.setdefault(spelling(name), []).append(name)
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a name that no file system takes
                 pass  # what cannot be listed holds nothing to find
             self._listings[folder] = listing
         return self._listings[folder]

@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_document(device, rows)))
     else:
-        where = f"{device.torch_device} ({', '.join(probe.cards) or probe.reason})"
+        where = f"{device.torch_device} ({', '.join(probe.device_names) or probe.reason})"
         print(f"{len(rows) - len(failed)} of {len(rows)} checks without a fault on {where}")
     return FAILED if failed else 0
 
@@ -66,7 +66,7 @@ def _document(device: OpenDevice, rows: list[Result]) -> dict[str, Any]:
     return {
         "schema": "ctnet.conformance/1",
         "device": device.plugin.name,
-        "cards": list(probe.cards),
+        "device_names": list(probe.device_names),
         "versions": dict(probe.versions),
         "passed": not any(row.outcome == "failed" for row in rows),
         "checks": [row._asdict() for row in rows],

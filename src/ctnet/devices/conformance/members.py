@@ -45,7 +45,7 @@ def _probe(device: OpenDevice) -> str:
     first, again = device.plugin.probe(), device.plugin.probe()
     need(first == again, "two probes differ")
     need(first.count > 0, "the device is open but the probe finds none")
-    need(len(first.cards) in (0, first.count), f"{first.count} cards and {len(first.cards)} names")
+    need(len(first.device_names) in (0, first.count), f"{first.count} devices and {len(first.device_names)} names")
     return f"{first.count} found"
 
 

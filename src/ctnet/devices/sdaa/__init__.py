@@ -26,7 +26,7 @@ EXACT_CONVOLUTIONS = {"TORCH_SDAA_CONV_USE_FP32": "1", "TORCH_SDAA_CONV2D_BACKWA
 
 
 class SdaaDevice(Accelerator):
-    """Tecorigin accelerators; each core of a card that has its own memory is one device."""
+    """Tecorigin accelerators; each core of an accelerator that has its own memory is one device."""
 
     name = torch_type = "sdaa"
     dispatch_key = "PrivateUse1"
