@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctnet.config import CenterNet2Model, Recipe
+from ctnet.config import Recipe
 from ctnet.families import family_of
 from ctnet.weights.names import detector_pairs, foreign_names
 
@@ -18,14 +18,13 @@ ONE_STAGE = {"roi_stages": 0, "score_floor": 0.05, "proposal_nms": 0.6}
 DLA = {
     "backbone": "dla34", "neck": "bifpn", "neck_channels": 160, "levels": 3, "proposals": 128,
 }  # fmt: skip
-DLA_RANGES = {"size_ranges": [(0, 64), (48, 192), (128, 1e6)]}
 MODELS = {
     "CenterNet2_R50_1x": (R50, {}),
     "CenterNet2-F_R50_1x": ({**R50, "roi_stages": 1}, {}),
     "CenterNet-FPN_R50_1x": (
         {**R50, **ONE_STAGE}, {"center": 1, "background": 1, "box": 2, "ignore_above": 1, "more_centers": True},
     ),
-    "CenterNet2_DLA-BiFPN-P3_4x": (DLA, DLA_RANGES),
+    "CenterNet2_DLA-BiFPN-P3_4x": (DLA, {}),
 }  # fmt: skip
 MEAN, STD = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)
 
@@ -106,5 +105,3 @@ def golden_file(shared, name):
 
 def golden_json(shared, name):
     return json.loads((shared / "golden" / "centernet2" / f"{name}.json").read_text())
-
-

@@ -178,8 +178,8 @@ def test_candidates_of_levels(shared, variant):
     heatmaps, sides = ([torch.from_numpy(golden[f"{k}_l{i}"]) for i in range(5)] for k in (kind, "reg"))
     found = level_candidates(heatmaps, sides, (8, 16, 32, 64, 128), limits)
     found = found if one_stage else found._replace(scores=found.scores.sqrt())
-    found = found if variant == "nonms" else suppress(found, limits.nms, limits.count)
-    found = strongest(found, limits.count, ties=64)
+    found = found if variant == "nonms" else suppress(found, limits.nms, limits.most)
+    found = strongest(found, limits.most, ties=64)
     for i in range(2):
         boxes, scores = golden[f"{variant}_boxes_{i}"], golden[f"{variant}_scores_{i}"]
         count = int((found.scores[i] > 0).sum())

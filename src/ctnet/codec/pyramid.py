@@ -20,8 +20,10 @@ NEIGHBOURS = torch.stack([_ROW.repeat(3), _ROW.repeat_interleave(3)], 1)
 
 
 class Cells(NamedTuple):
-    """All cells of a pyramid: `xy` (M,2), their positions in pixels, `stride` (M,), and for each level (L,) its
-    stride, height and width in cells, and the number of cells before it."""
+    """All cells of a pyramid: their positions `xy` (M,2) in pixels, and their `stride` (M,).
+
+    Of each level its stride (L,), height and width `hw` (L,2) in cells, and `first` (L,), the cells before it.
+    """
 
     xy: Tensor
     stride: Tensor
@@ -116,8 +118,11 @@ def bump(distance: Tensor) -> Tensor:
 
 
 def neighbourhood(boxes: Tensor, cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
-    """Return of the 3x3 cells around the centres of boxes (...,4), on each level, (...,L,9) flat cells, (...,L,9,4)
-    the distances from there to the box's sides in strides, and (...,L,9) whether the cell is inside map and box."""
+    """Return the 3x3 cells around the centres of boxes (...,4) on each level.
+
+    Flat cells (...,L,9), the distances (...,L,9,4) from there to the box's sides in strides, and (...,L,9) whether the
+    cell is inside of map and box.
+    """
     around = _center_cells(boxes, cells.strides).unsqueeze(-2) + NEIGHBOURS.to(boxes.device)
     height, width = (cells.hw[:, i, None] for i in (0, 1))
     column, row = around.unbind(-1)

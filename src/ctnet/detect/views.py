@@ -28,6 +28,7 @@ def render_views(
     """Return one rendered view of the image per test scale, its sides multiples of `multiple`."""
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
     test_hw = enlarged(image_size, settings.test_scale, multiple)
+
     def view(scale: float) -> View:
         if settings.short_side is not None:
             return short_side_view(image_hw, settings.short_side * scale, settings.long_side * scale, multiple)

@@ -19,7 +19,8 @@ def build_optimizer(
     """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
     Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
-    layers. Only weights with two or more dimensions decay, unless the settings include those of one. What Muon makes orthogonal is in groups marked so.
+    layers. Only weights with two or more dimensions decay, unless the settings include those of one. What Muon makes
+    orthogonal is in groups marked so.
     """
     deformable = [m for m in network.modules() if isinstance(m, DeformConv2d)]
     side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}

@@ -40,8 +40,8 @@ class Matched(NamedTuple):
     def take(self, index: Tensor) -> Matched:
         """Return the boxes of indices (B,J)."""
         four = index.unsqueeze(-1).expand(-1, -1, 4)
-        flat = (values.gather(1, index) for values in (self.exists, self.labels))
-        return Matched(self.boxes.gather(1, four), *flat, self.objects.gather(1, four))
+        exists, labels = self.exists.gather(1, index), self.labels.gather(1, index)
+        return Matched(self.boxes.gather(1, four), exists, labels, self.objects.gather(1, four))
 
 
 class StageLoss(NamedTuple):
@@ -49,7 +49,7 @@ class StageLoss(NamedTuple):
 
     classes: Tensor
     box: Tensor
-    count: Tensor
+    boxes: Tensor
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -70,7 +70,7 @@ class _ScaleGradient(torch.autograd.Function):
 def pool(levels: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, size: int) -> Tensor:
     """Return the features (B*K,C,size,size) of boxes (B,K,4), each from the level that suits its area."""
     images, count = boxes.shape[:2]
-    batch_index = torch.arange(images, device=boxes.device).repeat_interleave(count)
+    batch_index = torch.arange(images, device=boxes.device)[:, None].expand(-1, count).flatten()
     level = pooling_level(boxes, len(levels)).flatten()
     return roi_align(levels, boxes.reshape(-1, 4), batch_index, level, strides, size, 0)
 
@@ -143,7 +143,7 @@ def teach(
     """
     found = []
     for number, stage in enumerate(stages):
-        boxes, exists, labels, objects = matched
+        boxes, exists = matched.boxes, matched.exists
         features: Tensor = _ScaleGradient.apply(pooled(boxes), 1 / len(stages))  # type: ignore[no-untyped-call]
         with autocast():
             logits, corrections = stage(features)

@@ -17,8 +17,18 @@ from ctnet.codec.boxes import clip_boxes
 from ctnet.config import CenterNet2Loss, CenterNet2Model, Evaluation, Recipe
 from ctnet.errors import ConfigError
 from ctnet.families import cascade
-from ctnet.families.family import Family, FindPeaks, Outputs, Sum, alone
-from ctnet.families.found import TIES, Found, Limits, level_candidates, select_detections, strongest, suppress
+from ctnet.families.family import Family, FindPeaks, Keep, Outputs, Sum, alone
+from ctnet.families.found import (
+    TIES,
+    Found,
+    Limits,
+    level_candidates,
+    select_by,
+    select_detections,
+    strongest,
+    suppress,
+    suppress_by,
+)
 from ctnet.losses import center_focal, side_giou_loss
 from ctnet.models.centernet2 import CenterNet2, Dense, PreparedCenterNet2, build_centernet2
 from ctnet.ops import decode_peaks
@@ -56,6 +66,8 @@ class PyramidEncoder:
 class CenterNet2Family(Family):
     """One stage with a heatmap per class, or proposals and second stages."""
 
+    decodes_anywhere = False
+
     def __init__(self, recipe: Recipe, keypoints: KeypointSchema | None = None) -> None:
         super().__init__(recipe, keypoints)
         model, loss = recipe.model, recipe.loss
@@ -75,7 +87,7 @@ class CenterNet2Family(Family):
 
     def encoder(self, num_classes: int) -> PyramidEncoder:
         """Return what makes the targets."""
-        return PyramidEncoder(self.strides, self.loss.size_ranges)
+        return PyramidEncoder(self.strides, self.loss.ranges(self.model.levels))
 
     def class_layers(self, network: nn.Module) -> Iterator[tuple[str, int, int]]:
         """Yield the heatmap of one stage, or the classes of each second stage, behind which is the background."""
@@ -118,7 +130,7 @@ class CenterNet2Family(Family):
             list(network.roi), partial(self._pool, dense), matched, partial(self._match, targets, classes), image_hw,
             autocast,
         )  # fmt: skip
-        counts = sum_over_ranks(torch.stack([stage.count for stage in found])).clamp(min=1)
+        counts = sum_over_ranks(torch.stack([stage.boxes for stage in found])).clamp(min=1)
         for number, (stage, count) in enumerate(zip(found, counts, strict=True), 1):
             parts |= {f"roi{number}_class": stage.classes / count, f"roi{number}_box": stage.box / count}
         return parts
@@ -173,7 +185,9 @@ class CenterNet2Family(Family):
         flat, sides, inside = pyramid.neighbourhood(boxes, self._cells(heatmaps))
         inside = inside & valid[:, :, None, None]
         there = predicted.gather(1, flat.flatten(1).unsqueeze(-1).expand(-1, -1, 4)).view_as(sides)
-        apart = side_giou_loss(torch.where(inside.unsqueeze(-1), there, 1), sides.clamp(min=0).where(inside.unsqueeze(-1), 1))
+        apart = side_giou_loss(
+            torch.where(inside.unsqueeze(-1), there, 1), sides.clamp(min=0).where(inside.unsqueeze(-1), 1)
+        )
         apart = torch.where(inside, apart, torch.inf)
         own = torch.zeros_like(inside)
         own[..., 4] = targets.rows["center"] & inside[..., 4]
@@ -183,15 +197,15 @@ class CenterNet2Family(Family):
 
     def proposals(self, dense: Dense, *, training: bool = False) -> Found:
         """Return the proposals of the first stage, strongest first; scores are roots of probabilities."""
-        model, loss = self.model, self.loss
-        limits = Limits(
-            model.score_floor, loss.candidates if training else model.candidates, model.proposal_nms,
-            loss.proposals if training else model.proposals,
-        )  # fmt: skip
+        loss, limits = self.loss, self._limits(0)
+        if training:
+            limits = limits._replace(candidates=loss.candidates, most=loss.proposals)
         heatmaps, sides, _ = dense
         found = level_candidates(heatmaps, sides, self.strides, limits)
-        found = suppress(found._replace(scores=found.scores.sqrt()), limits.nms, limits.count)
-        return strongest(found, limits.count, ties=TIES, trim=not self.static_shapes)
+        found = suppress(
+            found._replace(scores=found.scores.sqrt()), limits.nms, limits.most, static=self.static_shapes
+        )  # fmt: skip
+        return strongest(found, limits.most, ties=TIES, static=self.static_shapes)
 
     def drawn(self, found: Found, targets: Targets, classes: int) -> cascade.Matched:
         """Return the boxes that second stages are trained on, drawn from proposals and the objects themselves."""
@@ -223,7 +237,9 @@ class CenterNet2Family(Family):
             width = image_hw[:, 1:].to(x1)
             there = there._replace(boxes=torch.stack([width - x2, y1, width - x1, y2], -1))
             both = Found(*(torch.cat(pair, 1) for pair in zip(found, there, strict=True)))
-            found = strongest(suppress(both, self._last_nms), settings.top_k, trim=not self.static_shapes)
+            found = strongest(
+                suppress(both, self._last_nms, static=self.static_shapes), settings.top_k, static=self.static_shapes
+            )
         return Instances(*found)
 
     @property
@@ -238,30 +254,60 @@ class CenterNet2Family(Family):
             return self._one_stage(*dense[:2], image_hw, settings.top_k)
         found = self.proposals(dense)
         boxes, scores = cascade.refine(network.roi, partial(self._pool, dense), found, image_hw)
-        return select_detections(boxes, scores, settings.score_floor, self.model.nms, settings.top_k)
+        return select_detections(
+            boxes, scores, settings.score_floor, self.model.nms, settings.top_k, static=self.static_shapes
+        )
+
+    def _limits(self, count: int) -> Limits:
+        """Return those of inference; `count` is that of one stage."""
+        model = self.model
+        most = model.proposals if model.roi_stages else count
+        return Limits(model.score_floor, model.candidates, model.proposal_nms, most)
 
     def _one_stage(
         self, heatmaps: Sequence[Tensor], sides: Sequence[Tensor], image_hw: Tensor | None, count: int
     ) -> Found:
-        model = self.model
-        limits = Limits(model.score_floor, model.candidates, model.proposal_nms, count)
-        found = suppress(level_candidates(heatmaps, sides, self.strides, limits), limits.nms, count)
-        found = strongest(found, count, ties=TIES, trim=not self.static_shapes)
+        limits = self._limits(count)
+        found = suppress(
+            level_candidates(heatmaps, sides, self.strides, limits), limits.nms, count, static=self.static_shapes
+        )
+        found = strongest(found, count, ties=TIES, static=self.static_shapes)
         return found if image_hw is None else found._replace(boxes=clip_boxes(found.boxes, image_hw))
+
+    def exported(
+        self, network: nn.Module, images: Tensor, settings: Evaluation, peaks: FindPeaks, keep: Keep
+    ) -> Instances:
+        """Return the instances in a graph that is traced for other runtimes."""
+        assert isinstance(network, PreparedCenterNet2)
+        model, image_hw = self.model, _whole(images)
+        heatmaps, sides, levels = network.first(images)
+        two = bool(model.roi_stages)
+        found = level_candidates(heatmaps, sides, self.strides, self._limits(settings.top_k))
+        found = found._replace(scores=found.scores.sqrt()) if two else found
+        most = min(model.proposals if two else settings.top_k, found.scores.shape[1])
+        found = suppress_by(keep, found, heatmaps[0].shape[1], model.proposal_nms, most)
+        found = found.take(found.scores.topk(most).indices)
+        if not two:
+            return Instances(*found._replace(boxes=clip_boxes(found.boxes, image_hw)))
+        dense = heatmaps, sides, [level.float() for level in levels]
+        boxes, scores = cascade.refine(network.roi, partial(self._pool, dense), found, image_hw)
+        return Instances(*select_by(keep, boxes, scores, settings.score_floor, model.nms, settings.top_k))
 
     def unflip(self, outputs: Outputs) -> Outputs:
         """Raise ConfigError: raw maps of strides up to 128 do not lie on each other after mirroring."""
-        raise ConfigError(
-            "exported files of this family have no flip test", family=self.model.family, hint="--no-flip"
-        )  # fmt: skip
+        family = self.model.family
+        raise ConfigError("exported files of this family have no flip test", family=family, hint="--no-flip")
 
     def decode(self, outputs: Outputs, top_k: int, peaks: FindPeaks = decode_peaks) -> Instances:
         """Return the strongest instances of each image from raw maps. Raises ConfigError with second stages."""
         if self.model.roi_stages:
-            raise ConfigError("these are the maps of the first of several stages, and boxes come from the last")
-        half = len(self.output_names) // 2
-        heatmaps, sides = ([outputs[name] for name in names] for names in (self.output_names[:half], self.output_names[half:]))
-        return Instances(*self._one_stage(heatmaps, sides, None, top_k))
+            raise ConfigError(
+                "the file holds the first of two stages, and boxes come out of the second",
+                hint="ctnet export onnx and openvino write both",
+            )  # fmt: skip
+        maps = [outputs[name] for name in self.output_names]
+        half = len(maps) // 2
+        return Instances(*self._one_stage(maps[:half], maps[half:], None, top_k))
 
     def taught(self, targets: Targets) -> list[tuple[Objects, Tensor | None]]:
         """Return, for each image of a batch, the objects that it is taught and the glow of the finest level."""
@@ -276,8 +322,7 @@ class CenterNet2Family(Family):
 
 def _whole(images: Tensor) -> Tensor:
     """Return (B,2), height and width of images that fill their canvas."""
-    height, width = images.shape[2:]
-    return torch.tensor([[height, width]], device=images.device).expand(len(images), 2)
+    return torch.stack([torch.full((images.shape[0],), side, device=images.device) for side in images.shape[2:]], 1)
 
 
 def mirrored(images: Tensor, image_hw: Tensor) -> Tensor:

@@ -17,11 +17,14 @@ from ctnet.errors import ConfigError
 from ctnet.ops import Peaks, decode_peaks
 from ctnet.types import Detections, Instances, KeypointSchema, Objects, Targets
 
-__all__ = ["Encoder", "Family", "FindPeaks", "Outputs", "Sum", "alone"]
+__all__ = ["Encoder", "Family", "FindPeaks", "Keep", "Outputs", "Sum", "alone"]
 
 Outputs = Mapping[str, Tensor]
 """raw maps of a network, (B,D,H,W) by name"""
 FindPeaks = Callable[[Tensor, int], Peaks]
+Keep = Callable[[Tensor, Tensor, float, int], Tensor]
+"""`keep(boxes, scores, iou_threshold, limit)` returns which of boxes (B,K,4) NMS keeps of each class, (B,C,K), given
+scores (B,C,K); of a class the `limit` strongest at most"""
 Sum = Callable[[Tensor], Tensor]
 """returns the sum of a tensor over all ranks, which call it alike; gradients do not pass"""
 
@@ -45,6 +48,9 @@ class Family(ABC):
 
     static_shapes = False
     """whether the device wants all shapes to depend on settings alone; whoever opens a device sets it"""
+
+    decodes_anywhere = True
+    """whether decoding takes nothing but operators that every exported format has"""
 
     drawers: tuple[Callable[[NDArray[np.uint8], Detections], None], ...] = ()
     """draw values of further heads into an image"""
@@ -133,6 +139,12 @@ class Family(ABC):
     @abstractmethod
     def decode(self, outputs: Outputs, top_k: int, peaks: FindPeaks = decode_peaks) -> Instances:
         """Return the strongest `top_k` instances of each image; `peaks` finds them as `decode_peaks` does."""
+
+    def exported(
+        self, network: nn.Module, images: Tensor, settings: Evaluation, peaks: FindPeaks, keep: Keep
+    ) -> Instances:
+        """Return the instances in a graph that is traced for other runtimes, by functions that suit these."""
+        return self.decode(network(images)[-1], settings.top_k, peaks)
 
     @abstractmethod
     def taught(self, targets: Targets) -> list[tuple[Objects, Tensor | None]]:

@@ -21,7 +21,7 @@ class Fpn(nn.Module):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(spec.channels, channels, 1) for spec in specs)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in specs)
-        self.extra = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(levels - len(specs)))
+        self.extra = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2) for _ in range(levels - len(specs)))
         self.specs = tuple(FeatureSpec(channels, specs[0].stride << level) for level in range(levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -35,7 +35,9 @@ class Fpn(nn.Module):
             x = lateral(finer) + F.interpolate(x, scale_factor=2.0, mode="nearest")
             levels.insert(0, output(x))
         for i, convolution in enumerate(self.extra):
-            levels.append(convolution(F.relu(levels[-1]) if i else levels[-1]))
+            x = F.relu(levels[-1]) if i else levels[-1]
+            # padded here, since oneDNN's gradient of a strided bf16 convolution over a single cell is not filled in
+            levels.append(convolution(F.pad(x, (1, 1, 1, 1))))
         return levels
 
 
@@ -65,25 +67,25 @@ class _Node(nn.Module):
 
 
 class BiFpnRound(nn.Module):
-    """One way up and one down over three levels; maps of another width are narrowed for each node that reads them."""
+    """One way up and one down over three levels; maps of another width are narrowed for each level that reads them."""
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
         self.nodes = nn.ModuleList(_Node(channels, len(sources)) for _, sources in NODES)
         self.narrow = nn.ModuleDict()
-        for number, (_, sources) in enumerate(NODES):
+        for level, sources in NODES:
             for source in sources:
-                if source < len(widths) and widths[source] != channels:
-                    narrow = nn.Sequential(nn.Conv2d(widths[source], channels, 1), group_norm(channels))
-                    self.narrow[f"{number}_{source}"] = narrow
+                key = f"{source}_{level}"
+                if source < len(widths) and widths[source] != channels and key not in self.narrow:
+                    self.narrow[key] = nn.Sequential(nn.Conv2d(widths[source], channels, 1), group_norm(channels))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the three levels from maps finest first."""
         known, level_of = list(maps), [0, 1, 2]
-        for number, (node, (level, sources)) in enumerate(zip(self.nodes, NODES, strict=True)):
+        for node, (level, sources) in zip(self.nodes, NODES, strict=True):
             joined = []
             for source in sources:
-                x, key = known[source], f"{number}_{source}"
+                x, key = known[source], f"{source}_{level}"
                 if key in self.narrow:
                     x = self.narrow[key](x)
                 if level_of[source] < level:

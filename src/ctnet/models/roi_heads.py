@@ -1,4 +1,4 @@
-"""The second stages of a detector: class and correction of pooled boxes (Ren et al., 2015; Cai and Vasconcelos, 2018)."""
+"""Second stages of a detector: class and correction of pooled boxes (Ren et al., 2015, Cai and Vasconcelos, 2018)."""
 
 from __future__ import annotations
 

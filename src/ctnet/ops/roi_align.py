@@ -77,7 +77,7 @@ def _check(
     need(len(levels) > 0, "at least one level expected", "none")
     shapes = [tuple(map.shape) for map in levels]
     need(all(map.dim() == 4 for map in levels), "levels (B,C,H,W) expected", shapes)
-    need(len({shape[:2] for shape in shapes}) == 1, "levels of the same images and channels expected", shapes)
+    need(all(shape[:2] == shapes[0][:2] for shape in shapes), "levels of the same images and channels expected", shapes)
     need(min(min(shape[2:]) for shape in shapes) > 0, "levels that have sides expected", shapes)
     need(levels[0].is_floating_point(), "levels of a floating type expected", levels[0].dtype)
     types = {map.dtype for map in levels}

@@ -13,7 +13,9 @@ HEAD = "proposal_generator.centernet_head"
 
 def detectron2_pairs(model: CenterNet2Model) -> Pairs:
     """Return the table of a detector of CenterNet2's own code."""
-    pairs = [*_resnet_pairs(model)] if model.backbone in DEPTHS else [*dla34_backbone_pairs("backbone.bottom_up.backbone")]
+    pairs = (
+        [*_resnet_pairs(model)] if model.backbone in DEPTHS else [*dla34_backbone_pairs("backbone.bottom_up.backbone")]
+    )
     pairs += _bifpn_pairs(model) if model.neck == "bifpn" else _fpn_pairs(model)
     heatmap = "agn_hm" if model.roi_stages else "cls_logits"
     heads = (("box_tower", "bbox_tower"), ("class_tower", "cls_tower"), ("heatmap", heatmap), ("box", "bbox_pred"))
@@ -54,8 +56,10 @@ def _bifpn_pairs(model: CenterNet2Model) -> Pairs:
             pairs += [(f"{here}.weights", f"{theirs}.weights_{kind}"), (f"{here}.conv", f"{theirs}.outputs_{kind}")]
             pairs.append((f"{here}.norm", f"{theirs}.outputs_{kind}.norm"))
             for source in sources:
-                narrow = f"neck.{place}.narrow.{number}_{source}"
-                pairs += [(f"{narrow}.{i}", f"{theirs}.lateral_{source}_f{level}{n}") for i, n in enumerate(("", ".norm"))]
+                narrow = f"neck.{place}.narrow.{source}_{level}"
+                pairs += [
+                    (f"{narrow}.{i}", f"{theirs}.lateral_{source}_f{level}{n}") for i, n in enumerate(("", ".norm"))
+                ]
     return pairs
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ctnet.config import CenterNetModel
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ctnet.config import CenterNetModel, Model
 from ctnet.models.hourglass import DEPTHS, STACKS
 from ctnet.weights.names import Pairs
 
@@ -68,3 +73,25 @@ def hourglass_pairs(_: CenterNetModel) -> Pairs:
         joints = (("of_input", "inters_"), ("of_output", "cnvs_"), ("block", "inters"))
         pairs += [(f"backbone.links.{link}.{here}", f"{there}.{link}") for here, there in joints]
     return pairs
+
+
+def centernet_widths(model: Model, shape: Callable[[str], torch.Size | None]) -> tuple[dict[str, Any], int | None, str]:
+    """Return settings read off shapes, the number of classes, None without it, and the tensor that tells it."""
+    heads = "heads.0" if model.backbone == "hourglass104" else "heads"  # every stack has its own
+
+    def out_channels(head: str) -> int | None:
+        last = shape(f"{heads}.{head}.2.weight") or shape(f"{heads}.{head}.weight")
+        return None if last is None else last[0]
+
+    num_classes, sizes = out_channels("heatmap_logits"), out_channels("size")
+    hidden = shape(f"{heads}.heatmap_logits.0.weight")
+    missing = "heatmap_logits" if num_classes is None else "size"
+    fields: dict[str, Any] = {
+        "head_channels": 0 if hidden is None else hidden[0],
+        "class_specific_size": num_classes is not None and num_classes > 1 and sizes == 2 * num_classes,
+        "predict_offset": out_channels("offset") is not None,
+    }
+    stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
+    if stages and None not in stages:
+        fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
+    return fields, None if sizes is None else num_classes, f"{heads}.{missing}.2.weight"

@@ -34,7 +34,7 @@ def rows_by_class(
         return changed, []
     source_of = {label: names.index(name) for label, name in enumerate(wanted) if name in names}
     own = network.state_dict()
-    layers = ((f"{layer}.{part}", *rest) for layer, *rest in family.class_layers(network) for part in _PARTS)
+    layers = [(f"{name}.{part}", n, more) for name, n, more in family.class_layers(network) for part in _PARTS]
     for name, each, more in layers:
         if name not in tensors or own[name].shape[1:] != tensors[name].shape[1:]:
             return dict(tensors), []

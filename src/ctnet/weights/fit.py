@@ -85,14 +85,20 @@ def load_partially(
 
 
 def load_for_finetuning(
-    network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: object,
+    file_names: Mapping[str, str] | None = None,
+    heads: tuple[str, ...] = ("heads.",),
 ) -> FitReport:
     """Load into the network except for heads of another shape (other classes, other width), which stay random.
+
+    `heads` is how the names of their tensors begin.
 
     Raises WeightsError when anything outside the heads does not fit: the file belongs to another architecture.
     """
     report = fit(network, tensors, file_names)
-    if report.missing or report.unexpected or any(not name.startswith("heads.") for name in report.other_shape):
+    if report.missing or report.unexpected or any(not name.startswith(heads) for name in report.other_shape):
         raise _misfit(report, source, "choose the recipe that the weights were trained with")
     return load_partially(network, tensors, source)
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import CenterNetModel, WeightsMetadata, changed, load_recipe
+from ctnet.config import Model, WeightsMetadata, changed, load_recipe
+from ctnet.config.families import DEFAULT, settings_of
 from ctnet.errors import WeightsError
 from ctnet.families import build_network
 from ctnet.files import path_component
@@ -23,9 +24,7 @@ from ctnet.weights.names import foreign_names
 
 # Recognised, so that the message can say what a file is; their networks are not built here.
 OTHER_NETWORKS = (
-    ("bbox_head.cls_logits.weight", "CenterNet-update of mmdet"),
-    ("proposal_generator.centernet_head.agn_hm.weight", "CenterNet2 of detectron2"),
-    ("proposal_generator.centernet_head.cls_logits.weight", "one-stage CenterNet of detectron2"),
+    ("proposal_generator.centernet_head.bbox_pred.weight", "CenterNet2 with another backbone or pyramid"),
     ("conv_stem.weight", "ImageNet network of timm"),
     ("embedder.embedder.convolution.weight", "ResNet in the names of Hugging Face transformers"),
     ("network.backbone.feature_1.0.0.weight", "CenterFace of MindSpore"),
@@ -45,7 +44,7 @@ class Reading:
 
     container: Container
     format: Format
-    model: CenterNetModel
+    model: Model
     num_classes: int | None  # None for a backbone alone
     tensors: Mapping[str, Tensor]
     file_names: Mapping[str, str]
@@ -64,8 +63,12 @@ def read_foreign(container: Container, source: object, *, backbone_only: bool = 
     format, structure, prefix = found
     inside = {name.removeprefix(prefix): t for name, t in container.tensors.items() if name.startswith(prefix)}
     spelled = _spell(inside, format, source)
+    read_off: list[str] = []
+    if format.by_config is not None:
+        settings, _, read_off = format.by_config(_model(structure), container.meta)
+        structure = structure | settings
     if backbone_only or format.recipe is None:
-        model, num_classes = CenterNetModel(**structure), None
+        model, num_classes = _model(structure), None
     else:
         model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
     left_out = [(name, reason) for name in spelled if (reason := format.reason_to_leave_out(name))]
@@ -75,12 +78,16 @@ def read_foreign(container: Container, source: object, *, backbone_only: bool = 
     wanted = _wanted_names(model, num_classes)
     names = foreign_names(wanted, format.pairs(model))
     known = {ours: spelled.pop(theirs) for ours, theirs in names.items() if theirs in spelled}
+    # mmdet's factors of levels are numbers
+    known = {n: t.view(1) if t.dim() == 0 and n.startswith("head.box.scales.") else t for n, t in known.items()}
     if num_classes is None:  # a backbone may come with any network around it
         left_out += [(name, "not the backbone") for name in spelled]
         spelled = {}
     tensors, notes = _complete(known, wanted, frozen_norms=format.frozen_norms)
     names = {ours: f"{prefix}{theirs}" for ours, theirs in names.items()}
-    return Reading(container, format, model, num_classes, {**tensors, **spelled}, names, tuple(left_out), tuple(notes))
+    return Reading(
+        container, format, model, num_classes, {**tensors, **spelled}, names, tuple(left_out), (*notes, *read_off)
+    )
 
 
 def foreign_weights(reading: Reading, source: object) -> Weights:
@@ -97,7 +104,9 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         own = read_own(WeightsMetadata, about, None, source)
         recipe, categories = own.recipe, own.categories
     else:
-        recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
+        chosen = reading.format.by_config
+        name = chosen(reading.model, meta)[1] if chosen else reading.format.recipe(reading.model, reading.num_classes)
+        recipe = load_recipe(name).recipe
         recipe = changed(recipe, {"name": _recipe_name(source, recipe.name)})
         categories = categories_of(reading.num_classes, _class_names(meta))
     info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
@@ -123,43 +132,33 @@ def _spell(named: Mapping[str, Tensor], format: Format, source: object) -> dict[
 
 def _with_widths(
     format: Format, structure: Mapping[str, Any], shapes: Mapping[str, torch.Size], source: object
-) -> tuple[CenterNetModel, int]:
+) -> tuple[Model, int]:
     """Return the `model` section, widths read off the tensors, and the number of classes."""
-    model = CenterNetModel(**structure)
+    model = _model(structure)
 
     def shape(name: str) -> torch.Size | None:
-        return shapes.get(foreign_names([name], format.pairs(model))[name])
+        try:
+            return shapes.get(foreign_names([name], format.pairs(model))[name])
+        except KeyError:  # this network has none
+            return None
 
-    heads = "heads.0" if model.backbone == "hourglass104" else "heads"  # every stack has its own
-
-    def out_channels(head: str) -> int | None:
-        last = shape(f"{heads}.{head}.2.weight") or shape(f"{heads}.{head}.weight")
-        return None if last is None else last[0]
-
-    num_classes, sizes = out_channels("heatmap_logits"), out_channels("size")
-    if num_classes is None or sizes is None:
-        missing = "heatmap_logits" if num_classes is None else "size"
-        wanted = foreign_names([f"{heads}.{missing}.2.weight"], format.pairs(model)).popitem()[1]
+    fields, num_classes, teller = format.widths(model, shape)
+    if num_classes is None:
         raise WeightsError(
             "half a checkpoint: a head is missing",
             file=source,
             format=format.title,
-            expected=wanted,
+            expected=foreign_names([teller], format.pairs(model))[teller],
             hint="--backbone-weights takes its backbone",
         )
-    hidden = shape(f"{heads}.heatmap_logits.0.weight")
-    fields: dict[str, Any] = {
-        "head_channels": 0 if hidden is None else hidden[0],
-        "class_specific_size": num_classes > 1 and sizes == 2 * num_classes,
-        "predict_offset": out_channels("offset") is not None,
-    }
-    stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
-    if stages and None not in stages:
-        fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
-    return CenterNetModel(**structure, **fields), num_classes
+    return _model({**structure, **fields}), num_classes
 
 
-def _wanted_names(model: CenterNetModel, num_classes: int | None) -> dict[str, torch.dtype]:
+def _model(structure: Mapping[str, Any]) -> Model:
+    return settings_of(structure.get("family", DEFAULT)).model(**structure)
+
+
+def _wanted_names(model: Model, num_classes: int | None) -> dict[str, torch.dtype]:
     with torch.device("meta"):
         own = build_network(model, num_classes or 1).state_dict()
     return {name: t.dtype for name, t in own.items() if num_classes is not None or name.startswith("backbone.")}
@@ -221,8 +220,7 @@ def with_config(weights: Weights, config: str) -> Weights:
     """
     other = load_recipe(config).recipe
     network = changed(weights.recipe.model, {"stride_in_1x1": other.model.stride_in_1x1})
-    if other.model.backbone != network.backbone:
-        raise WeightsError(
-            "the recipe is for another network", config=config, expected=network.backbone, got=other.model.backbone
-        )
+    theirs, ours = ((model.family, model.backbone) for model in (network, other.model))
+    if theirs != ours:
+        raise WeightsError("the recipe is for another network", config=config, expected=theirs, got=ours)
     return replace(weights, recipe=changed(other, {"model": network}))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ctnet.config import CenterNetModel
+from ctnet.config import CenterNetModel, Model
 from ctnet.models.resnet import BASIC, DEPTHS
-from ctnet.weights.centernet_names import dla34_backbone_pairs
+from ctnet.weights import centernet2_format
+from ctnet.weights.centernet2_format import Shape, Structure
+from ctnet.weights.centernet_names import centernet_widths, dla34_backbone_pairs
 from ctnet.weights.mobilenet_names import centerface_pairs, timm_pairs
 from ctnet.weights.names import Pairs, detector_pairs
 
-Structure = dict[str, Any]  # fields of a recipe's `model` section
 Rules = tuple[tuple[str, str], ...]  # (regular expression, replacement or reason)
 
 
@@ -25,17 +26,21 @@ class Format:
     `spellings` rewrite a file's names into the one spelling that `pairs` knows; `structure` says which network the
     names belong to, None if they are not of this format; `left_out` are names that a file of this format may hold
     and no network needs, each with the reason. Formats without `recipe` are backbones alone; a recipe is chosen by
-    the number of classes and says how images enter the network; `input_settings` are those of backbones.
+    the network and its number of classes and says how images enter it; `input_settings` are those of backbones.
+    `widths` reads settings, the number of classes and the tensor that tells it off shapes; `by_config` reads settings,
+    the recipe and notes off what else is in the file.
     `frozen_norms`: norms may lack statistics, being scale and shift alone.
     """
 
     name: str
     title: str
     structure: Callable[[Collection[str]], Structure | None]
-    pairs: Callable[[CenterNetModel], Pairs]
+    pairs: Callable[[Any], Pairs]
     spellings: Rules = ()
     left_out: Rules = ()
-    recipe: Callable[[int], str] | None = None
+    recipe: Callable[[Model, int], str] | None = None
+    widths: Callable[[Model, Shape], tuple[Structure, int | None, str]] = centernet_widths
+    by_config: Callable[[Model, Mapping[str, Any]], tuple[Structure, str, list[str]]] | None = None
     frozen_norms: bool = False
     input_settings: tuple[str, ...] = ()
 
@@ -135,10 +140,10 @@ _D2_MODULES: Rules = (
 )
 _CAFFE2_BLOBS: Rules = (
     (r"^res_conv1_bn_", "conv1_bn_"),
-    (r"_bn_s$", ".norm.weight"),
+    (r"_bn_(s|gamma)$", ".norm.weight"),
     (r"_bn_b(eta)?$", ".norm.bias"),
-    (r"_bn_rm$", ".norm.running_mean"),
-    (r"_bn_riv$", ".norm.running_var"),
+    (r"_bn_(rm|running_mean)$", ".norm.running_mean"),
+    (r"_bn_(riv|running_var)$", ".norm.running_var"),
     (r"_w$", ".weight"),
     (r"_b$", ".bias"),
     (r"^res(\d)_(\d+)_branch1\b", r"res\1.\2.shortcut"),
@@ -157,7 +162,7 @@ FORMATS = (
             (r"^base\.fc\.", IMAGENET_HEAD),
             (r"^base\.level[34]\.project\.", "unused in the original network"),
         ),
-        recipe=lambda classes: "centernet_resdcn18_voc" if classes == 20 else "centernet_resdcn18_coco",
+        recipe=lambda model, classes: "centernet_resdcn18_voc" if classes == 20 else "centernet_resdcn18_coco",
     ),
     Format(
         "mmdet",
@@ -167,7 +172,7 @@ FORMATS = (
         # before mmcv's second version of the operator, files keep the offset convolution beside the layer
         spellings=((r"\.conv_offset\.(?=(weight|bias)$)(?<!\.conv\.conv_offset\.)", ".conv.conv_offset."),),
         left_out=((r"^ema_", "running average beside the weights, which already are it"),),
-        recipe=lambda classes: "centernet_resdcn18_mmdet",
+        recipe=lambda model, classes: "centernet_resdcn18_mmdet",
     ),
     Format(
         "mindspore",
@@ -189,7 +194,30 @@ FORMATS = (
             (r"^(global_step|learning_rate|beta[12]_power|momentum|epoch_num|step_num|scale_sense|.*loss_scale.*)$",
              "state of the training"),
         ),
-        recipe=lambda classes: "centernet_resdcn18_mindspore",
+        recipe=lambda model, classes: "centernet_resdcn18_mindspore",
+    ),
+    Format(
+        "centernet2",
+        "CenterNet2 (xingyizhou, detectron2)",
+        centernet2_format.detectron2,
+        partial(detector_pairs, "detectron2"),
+        left_out=(
+            (r"^(pixel_mean|pixel_std)$", "a constant of the input"),
+            (r"^backbone\.bottom_up\.backbone\.level[34]\.project\.", "unused in the original network"),
+        ),
+        recipe=centernet2_format.recipe,
+        widths=centernet2_format.widths,
+        frozen_norms=True,
+    ),
+    Format(
+        "mmdet-update",
+        "CenterNet-update of mmdet",
+        centernet2_format.mmdet,
+        partial(detector_pairs, "mmdet"),
+        left_out=((r"^ema_", "running average beside the weights, which already are it"),),
+        recipe=centernet2_format.recipe,
+        widths=centernet2_format.widths,
+        by_config=centernet2_format.by_config,
     ),
     Format(
         "torchvision",

@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ctnet.config.families.base import Loss, Model
-from ctnet.config.ranges import Channels, Count, Detected, Fraction, NonNegative
+from ctnet.config.ranges import Count, Detected, Fraction, NonNegative
 
 Range = Annotated[tuple[NonNegative, Annotated[float, Field(gt=0, le=1e9)]], Field()]
-_DIVISORS = (32, 25)  # the groups of a group norm, whichever divides its channels
+_RANGES: dict[int, tuple[tuple[float, float], ...]] = {
+    3: ((0, 64), (48, 192), (128, 1e6)),
+    5: ((0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7)),
+}
 
 
 class CenterNet2Model(Model):
@@ -21,8 +24,8 @@ class CenterNet2Model(Model):
     """kind of detector; it determines the other settings of `model` and `loss`"""
     neck: Literal["fpn", "bifpn"] = "fpn"
     """feature pyramid, or bidirectional one with weighted sums (three levels)"""
-    neck_channels: Channels = 256
-    """channels of every level of the pyramid, a multiple of 32 or 25"""
+    neck_channels: Annotated[int, Field(ge=50, le=1024)] = 256
+    """channels of every level of the pyramid, a multiple of 32 or 25, the groups of its norms"""
     neck_repeats: Annotated[int, Field(ge=1, le=16)] = 4
     """bifpn: how often its levels are joined"""
     levels: Literal[3, 5] = 5
@@ -39,7 +42,7 @@ class CenterNet2Model(Model):
     """bias that the heatmap starts with: sigmoid(-4.595) = 0.01 in every cell"""
     box_bias: Annotated[float, Field(ge=-100, le=100)] = 8.0
     """bias that the distances to the sides of the box start with, in strides"""
-    roi_stages: Annotated[int, Field(ge=0, le=5)] = 3
+    roi_stages: Annotated[int, Field(ge=0, le=3)] = 3
     """second stages, each refining the boxes of the one before; 0: one stage, whose heatmap has a channel per class"""
     roi_channels: Annotated[int, Field(ge=1, le=4096)] = 1024
     """width of the two hidden layers of a second stage"""
@@ -84,7 +87,7 @@ class CenterNet2Model(Model):
         if self.neck == "bifpn" and self.levels != 3:
             raise ValueError("model.neck=bifpn needs model.levels=3")
         if self.neck_channels % 32 and self.neck_channels % 25:
-            raise ValueError("model.neck_channels must be a multiple of 32 or of 25, the groups of its norms")
+            raise ValueError("model.neck_channels must be a multiple of 32 or of 25")
         return self
 
 
@@ -105,10 +108,9 @@ class CenterNet2Loss(Loss):
     """background with a higher probability costs nothing, since it may be an object that nobody annotated; 1: none"""
     more_centers: bool = False
     """cells beside a centre whose boxes fit well hold the object, too"""
-    size_ranges: Annotated[tuple[Range, ...], Field(min_length=1, max_length=5)] = (
-        (0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7),
-    )  # fmt: skip
-    """half the diagonal of the objects of each level, in pixels, both ends included; ranges may overlap"""
+    size_ranges: Annotated[tuple[Range, ...], Field(min_length=3, max_length=5)] | None = None
+    """half the diagonal of the objects of each level, in pixels, both ends included; ranges may overlap; empty means
+    those that are published for so many levels"""
     candidates: Detected = 4000
     """candidates of each level before NMS while training, at most"""
     proposals: Detected = 2000
@@ -117,15 +119,20 @@ class CenterNet2Loss(Loss):
     """boxes of an image that second stages are trained on"""
     roi_positives: Fraction = 0.25
     """part of them that may be objects"""
-    roi_ious: Annotated[tuple[Fraction, ...], Field(max_length=5)] = (0.6, 0.7, 0.8)
+    roi_ious: Annotated[tuple[Fraction, ...], Field(max_length=3)] = (0.6, 0.7, 0.8)
     """IoU with an object from which a box is one, for each second stage"""
+
+    def ranges(self, levels: int) -> tuple[tuple[float, float], ...]:
+        """Return the range of each level."""
+        return _RANGES[levels] if self.size_ranges is None else self.size_ranges
 
     def check(self, model: Model) -> None:
         """Raise ValueError for settings that do not suit the network."""
         assert isinstance(model, CenterNet2Model)
-        if len(self.size_ranges) != model.levels:
+        ranges = self.ranges(model.levels)
+        if len(ranges) != model.levels:
             raise ValueError(f"loss.size_ranges needs {model.levels} ranges, one a level")
-        if any(low >= high for low, high in self.size_ranges):
+        if any(low >= high for low, high in ranges):
             raise ValueError("loss.size_ranges must be pairs, low < high")
         if len(self.roi_ious) < model.roi_stages:
             raise ValueError(f"loss.roi_ious needs {model.roi_stages} numbers, one a second stage")

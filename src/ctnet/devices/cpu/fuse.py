@@ -47,7 +47,8 @@ def fuse_layers(graph: fx.GraphModule) -> None:
 
 def _works() -> bool:
     """Return whether this build of torch has the fused layers, and this kind of CPU runs them."""
-    return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+    has_layers = all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_linear_pointwise"))
+    return has_layers and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
 def _is_packable(layer: nn.Module) -> bool:
