@@ -32,15 +32,18 @@ def lively_network(family: Family) -> nn.Module:
     return network
 
 
-def check(name: str, found: Found, expected: Found, least: float) -> None:
-    """Stop unless a share of the expected detections is among those found: that label about there."""
+def check(name: str, found: Found, expected: Found) -> None:
+    """Stop unless the same is detected; in bf16, where random weights leave thousands alike, as strong detections."""
     if not (expected.scores > 0).all():
         raise SystemExit("the network detects too little to compare detections")
+    if name == "bf16":
+        if not torch.allclose(found.scores, expected.scores, atol=0.05):
+            raise SystemExit("bf16 is wrong: its detections are not as strong as those of float32")
+        return
     overlap = pairwise_iou(expected.boxes.float(), found.boxes.float())[0]
-    same = (overlap > 0.8) & (expected.labels[0][:, None] == found.labels[0])
-    share = float(same.any(1).float().mean())
-    if share < least:
-        raise SystemExit(f"{name} is wrong: it finds {100 * share:.0f} % of what float32 detects")
+    same = (overlap > 0.9) & (expected.labels[0][:, None] == found.labels[0])
+    if same.any(1).float().mean() < 0.95:
+        raise SystemExit(f"{name} is wrong: it has other detections than the eager network")
 
 
 def main() -> None:
@@ -70,8 +73,8 @@ def main() -> None:
     calls = {name: partial(detect, name, (x if name == "eager" else last).to(where)) for name in networks}
     with torch.inference_mode():
         expected = calls["eager"]()
-        for name, least in (("fp32", 0.95), ("bf16", 0.5)):
-            check(name, calls[name](), expected, least)
+        for name in ("fp32", "bf16"):
+            check(name, calls[name](), expected)
         times = milliseconds(calls, max(1, values.repeats // 5), device=device)
     print("  ".join(f"{name} {time:.0f} ms" for name, time in times.items()))
     ratios = {f"{values.model}/{name}/eager": times["eager"] / times[name] for name in ("fp32", "bf16")}

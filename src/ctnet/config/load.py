@@ -23,9 +23,9 @@ DEFAULT_RECIPE = "centernet_res18_lateral"
 """the recipe of every command that is given none; training without data takes `DEMO_RECIPE`"""
 DEMO_RECIPE = "demo"
 FINE_TUNING_RECIPE = "finetune"
+_LONGEST_CHAIN = 16  # recipes that extend one another
 FINE_TUNING_RECIPES = {"centernet2": "finetune_centernet2"}
 """those of families that the other one does not suit"""
-_LONGEST_CHAIN = 16  # recipes that extend one another
 
 
 @dataclass(frozen=True)

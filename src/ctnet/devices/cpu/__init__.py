@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 
 from ctnet.devices.base import Prepared, Probe
-from ctnet.devices.cpu.fuse import fuse
+from ctnet.devices.cpu.fuse import fuse_layers
 from ctnet.devices.cpu.native import select
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.devices.torch_device import TorchDevice, kernels_in, register
@@ -41,7 +41,7 @@ class CpuDevice(TorchDevice):
         if not compile:
             graph = prepared.network.network if isinstance(prepared.network, ReducedPrecision) else prepared.network
             assert isinstance(graph, fx.GraphModule)
-            fuse(graph)
+            fuse_layers(graph)
         return prepared
 
     def register_kernels(self) -> dict[str, str]:

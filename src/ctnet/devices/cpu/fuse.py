@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 
-def fuse(graph: fx.GraphModule) -> None:
+def fuse_layers(graph: fx.GraphModule) -> None:
     """Replace convolutions and linear layers of a graph in evaluation mode, in place, where oneDNN has them.
 
     Outputs differ by rounding only.
@@ -47,7 +47,8 @@ def fuse(graph: fx.GraphModule) -> None:
 
 def _works() -> bool:
     """Return whether this build of torch has the fused layers, and this kind of CPU runs them."""
-    return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+    has_layers = all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_linear_pointwise"))
+    return has_layers and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
 def _is_packable(layer: nn.Module) -> bool:
@@ -68,7 +69,8 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 def _with_shortcut(node: fx.Node, layer: nn.Module) -> tuple[fx.Node, fx.Node | None]:
     """Return the sum after a convolution and the other addend, or the convolution and None."""
     following = _only_user(node)
-    if not isinstance(layer, nn.Conv2d) or following is None or following.op != "call_function":
+    # with groups, torch adds in a pass of its own
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or following is None or following.op != "call_function":
         return node, None
     others = [argument for argument in following.args if argument is not node]
     if following.target not in (operator.add, torch.add) or following.kwargs or len(others) != 1:
