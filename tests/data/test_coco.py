@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ctnet.data.checks.check import check
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco, write_coco_json
 from ctnet.errors import DataError
 from ctnet.types import Category

@@ -330,12 +330,13 @@ def _refuse_options_before(context: typer.Context) -> None:
 
 def open_training(path: str | None, split: str) -> AnnotationSet:
     """Return the images to train on, those of the demo without a path; warnings go to stderr."""
-    from ctnet.data.dataset import check_usable, open_dataset
+    from ctnet.data.checks.usable import check_usable, say_of
+    from ctnet.data.dataset import open_dataset
     from ctnet.data.demo import data_or_demo
 
     annotations = open_dataset(data_or_demo(path), split)
-    for warning in check_usable(annotations):
-        tell(f"warning: {warning}")
+    for finding in check_usable(annotations):
+        tell(say_of(finding))
     return annotations
 
 

@@ -89,6 +89,10 @@ MaxRestarts = Annotated[
 Timeout = Annotated[
     float, options.ProcessOption(min=1, help="Seconds that a process waits for the others before it fails")
 ]
+AllowBackground = Annotated[
+    bool | None,
+    options.DataOption("--allow-background", help="Train although no box can be learned: on the background alone"),
+]
 Out = Annotated[
     Path | None,
     options.OutputOption(metavar="DIR", callback=writable_folder, help="Run folder (default: runs/train/NAME-N)"),
@@ -99,6 +103,7 @@ def train(
     arguments: options.Arguments = None,
     data: DataPath = None,
     image_size: ImageSize = None,
+    allow_background: AllowBackground = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
@@ -127,21 +132,18 @@ def train(
     CONFIG it is centernet_res18_lateral, or demo when there is no --data either; with --weights it is finetune.
 
     Examples:
-    ctnet train
-
     ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
 
     ctnet train --nproc 8 --data PATH
     """
-    flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, precision)
+    flags = _flags(data, image_size, allow_background, epochs, max_steps, batch_size, lr, seed, precision)
     if resume is not None:
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
     elif accept_changed_data:
         raise ConfigError("--accept-changed-data goes with --resume")
-    if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
-        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
+    _require_nproc(nproc, (nnodes, node_rank, rdzv_endpoint, max_restarts))
     from ctnet.engine.processes.failure import reporting
 
     run = None if resume in (None, "last") else Path(str(resume))
@@ -155,6 +157,11 @@ def train(
         if recipe is not None:
             start = _new(recipe, out, weights, backbone_weights, profile, verify)
         _run_here(start, device, rank_info, timeout, as_json)
+
+
+def _require_nproc(nproc: str | None, more: tuple[object, ...]) -> None:
+    if nproc is None and more != (1, 0, None, 0):
+        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
 
 
 def _recipe(
@@ -176,13 +183,14 @@ def _recipe(
 
 
 def _flags(
-    data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
-    lr: float | None, seed: int | None, precision: str | None,
+    data: str | None, image_size: str | None, allow_background: bool | None, epochs: int | None, max_steps: int | None,
+    batch_size: int | None, lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of options by option and dotted key; None where an option is not given."""
     return {
         "--data data.path": data,
         "--image-size data.image_size": parse_image_size(image_size),
+        "--allow-background data.allow_background": allow_background,
         "--epochs schedule.epochs": epochs,
         "--max-steps train.max_steps": max_steps,
         "--batch-size train.batch_size": batch_size,
