@@ -68,7 +68,7 @@ def test_static_shapes_give_what_others_give(recipe):
             network.eval()
             found = family.detect(network, images, Evaluation(top_k=15, score_floor=0.01))
         results.append((parts, gradients, found))
-        if static:
+        if static and family.model.roi_stages:
             assert found.boxes.shape[1] >= 15
             with torch.inference_mode():
                 assert network.roi is not None
@@ -87,8 +87,8 @@ def test_static_shapes_give_what_others_give(recipe):
 
 
 def test_boxes_are_drawn_alike_whatever_is_beside_them():
-    boxes = torch.rand(2, 50, 4) * 100
-    padded = torch.cat([boxes, torch.zeros(2, 30, 4)], 1)
+    boxes = torch.randint(0, 100, (2, 50, 4)) + 0.25
+    padded = torch.cat([boxes + 1e-5, torch.zeros(2, 30, 4)], 1)
     assert torch.equal(cascade.draw(boxes), cascade.draw(padded)[:, :50])
     drawn = cascade.draw(torch.rand(1, 20_000, 4) * 500)
     counts = torch.histc(drawn, 10, 0, 1)

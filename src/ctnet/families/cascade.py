@@ -121,10 +121,10 @@ def sample(matched: Matched, count: int, positives: float, classes: int) -> Matc
 def draw(boxes: Tensor) -> Tensor:
     """Return numbers (B,K) in 0..1, as if random, that order the boxes of an image.
 
-    They are a hash of each box and the first one, not a generator's: so neither padding nor the number of ranks nor an
-    interruption changes which boxes are drawn.
+    They are a hash of each box and the first one, in whole pixels, not a generator's: so neither padding nor rounding
+    nor the number of ranks nor an interruption changes which boxes are drawn.
     """
-    bits = boxes.detach().float().contiguous().view(torch.int32).long()
+    bits = boxes.detach().nan_to_num().clamp(-1e6, 1e6).round().long()
     mixed = (bits * bits.new_tensor([73_856_093, 19_349_663, 83_492_791, 50_331_653])).sum(-1)
     mixed = mixed ^ (mixed[:, :1] * 2_654_435_761)
     for _ in range(2):
