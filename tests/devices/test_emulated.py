@@ -160,7 +160,7 @@ CASCADE = (
     "centernet2_r18", "model.neck_channels=64", "model.head_convs=1", "model.roi_channels=16", "model.proposals=20",
     "loss.rois=16", "loss.proposals=60", "loss.candidates=100", "model.candidates=100", "data.image_size=64",
     "data.workers=0", "train.batch_size=2", "augment.photometric=0", "train.log_every=1", "optimizer.name=sgd",
-    "optimizer.lr=1e-3", "--epochs", "1", "--max-steps", "3", "--amp", "off",
+    "optimizer.lr=1e-3", "--epochs", "1", "--max-steps", "1", "--amp", "off",
 )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_two_stages_train_and_are_evaluated_with_static_shapes(session, tmp_path
     """On npu, where boxes are padded and masked, losses and detections are the processor's."""
     from ctnet.data.demo import write_demo
 
-    data = write_demo(tmp_path / "shapes", images_train=6, images_val=3, size=(96, 120))
+    data = write_demo(tmp_path / "shapes", images_train=4, images_val=2, size=(96, 120))
     for device, path in (("cpu", ()), ("npu", [EMULATED])):
         run = ["train", *CASCADE, "--data", data, "--device", device, "--out", tmp_path / device]
         weights = tmp_path / "cpu" / "checkpoints" / "best.safetensors"
