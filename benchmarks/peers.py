@@ -56,6 +56,60 @@ def onnxruntime_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Ten
     return lambda: session.run(None, feeds)[0]
 
 
+def onnxruntime_roi_align(
+    levels: list[Tensor], boxes: Tensor, images: Tensor, level: Tensor, strides: list[float], size: int, threads: int
+) -> Call | None:
+    """Return a call of onnxruntime's RoiAlign, one a level on its own boxes, put together as they came; or None."""
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError:
+        return None
+    helper, kind, whole = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    nodes, inputs, feeds, used = [], [], {}, [i for i in range(len(levels)) if (level == i).any()]
+    for i in used:
+        mine = level == i
+        feeds |= {f"x{i}": levels[i], f"b{i}": boxes[mine], f"n{i}": images[mine]}
+        settings = {"output_height": size, "output_width": size, "sampling_ratio": 0, "spatial_scale": 1 / strides[i],
+                    "coordinate_transformation_mode": "half_pixel", "mode": "avg"}  # fmt: skip
+        nodes.append(helper.make_node("RoiAlign", [f"x{i}", f"b{i}", f"n{i}"], [f"y{i}"], **settings))
+    feeds["order"] = torch.cat([torch.where(level == i)[0] for i in used]).argsort()
+    nodes.append(helper.make_node("Concat", [f"y{i}" for i in used], ["all"], axis=0))
+    nodes.append(helper.make_node("Gather", ["all", "order"], ["y"], axis=0))
+    for name, tensor in feeds.items():
+        inputs.append(
+            helper.make_tensor_value_info(name, kind if tensor.is_floating_point() else whole, list(tensor.shape))
+        )
+    shape = [len(boxes), levels[0].shape[1], size, size]
+    graph = helper.make_graph(nodes, "roi", inputs, [helper.make_tensor_value_info("y", kind, shape)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), onnxruntime_options(threads))
+    arrays = {name: tensor.contiguous().numpy() for name, tensor in feeds.items()}
+    return lambda: session.run(None, arrays)[0]
+
+
+def onnxruntime_nms(boxes: Tensor, scores: Tensor, images: int, iou: float, limit: int, threads: int) -> Call | None:
+    """Return a call of onnxruntime's NonMaxSuppression for boxes of `images` images, as many of each; or None."""
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError:
+        return None
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    feeds = {"b": boxes.reshape(images, -1, 4), "s": scores.reshape(images, 1, -1)}
+    graph = helper.make_graph(
+        [helper.make_node("NonMaxSuppression", ["b", "s", "m", "t"], ["y"])],
+        "nms",
+        [helper.make_tensor_value_info(name, kind, list(t.shape)) for name, t in feeds.items()],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [None, 3])],
+        [helper.make_tensor("m", onnx.TensorProto.INT64, [1], [limit]), helper.make_tensor("t", kind, [1], [iou])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), onnxruntime_options(threads))
+    arrays = {name: tensor.contiguous().numpy() for name, tensor in feeds.items()}
+    return lambda: session.run(None, arrays)[0]
+
+
 def onnxruntime_options(threads: int) -> object:
     """Return session options with as many threads as torch has."""
     import onnxruntime

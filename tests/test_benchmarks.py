@@ -17,6 +17,11 @@ CASES = [
     ),
     (["train_step.py", "--cases", "64x2"], {"train/resdcn18/fp32/64x2/grid_sample"}),
     pytest.param(["batch_norm.py"], {"batch_norm/bfloat16/relu/torch"}, marks=pytest.mark.slow),
+    pytest.param(
+        ["roi_align.py", "--boxes", "20"],
+        {"roi_align/float32/torch", "roi_align/float32/onnxruntime", "roi_align_backward/bfloat16/torch"},
+        marks=pytest.mark.slow,
+    ),
     pytest.param(["max_pool.py"], {"max_pool/bfloat16/torch"}, marks=pytest.mark.slow),
     pytest.param(
         ["distributed.py", "--image-size", "64", "--batch", "2", "--steps", "2", "--rounds", "1"],
@@ -40,7 +45,7 @@ def test_the_protocol_of_widerface_is_faster_than_loops(shared, tmp_path):
 @pytest.mark.parametrize(
     ("command", "expected"),
     CASES,
-    ids=["nms", "model", "train_step", "batch_norm", "max_pool", "distributed", "loader"],
+    ids=["nms", "model", "train_step", "batch_norm", "roi_align", "max_pool", "distributed", "loader"],
 )
 def test_a_script_writes_its_ratios(command, expected, tmp_path):
     file = tmp_path / "figures.json"

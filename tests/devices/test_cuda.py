@@ -80,6 +80,9 @@ def launch_the_rest(dtype):
     run["depthwise_upsample_backward"](out, x, weight, 2, 1)
     run["decode_peaks"](x, 100)
     run["decode_peaks"](x.contiguous(), 100)
+    rois, index = torch.zeros(9, 4), torch.zeros(9, dtype=torch.int64)
+    bins = run["roi_align"]([x, x[:, :, :32, :32]], rois, index, index, [4.0, 8.0], 7, 0, True)
+    run["roi_align_backward"](bins, rois, index, index, 2, [64, 64, 32, 32], [4.0, 8.0], 0, True)
     run["nms"](torch.zeros(90, 4), torch.zeros(90), torch.zeros(90, dtype=torch.int64), 0.5, False)
 
 
@@ -124,6 +127,7 @@ def test_the_other_kernels_build_for_a_real_chip(build_for):
     launch_the_rest(torch.bfloat16)
     assert set(built) == {
         "_upsample", "_upsample_map", "_upsample_weight", "_best_of_tiles", "_keys_of_tiles", "_overlaps", "_walk",
+        "_roi_pool", "_roi_spread",
     }  # fmt: skip
     assert most_shared_memory(built) <= SHARED_MEMORY
 

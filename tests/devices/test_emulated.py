@@ -156,6 +156,36 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
     assert state(tmp_path / "fp16")["step"] == 3
 
 
+CASCADE = (
+    "centernet2_r18", "model.neck_channels=64", "model.head_convs=1", "model.roi_channels=16", "model.proposals=20",
+    "loss.rois=16", "loss.proposals=60", "loss.candidates=100", "model.candidates=100", "data.image_size=64",
+    "data.workers=0", "train.batch_size=2", "augment.photometric=0", "train.log_every=1", "optimizer.name=sgd",
+    "optimizer.lr=1e-3", "--epochs", "1", "--max-steps", "1", "--amp", "off",
+)  # fmt: skip
+
+
+def test_two_stages_train_and_are_evaluated_with_static_shapes(session, tmp_path):
+    """On npu, where boxes are padded and masked, losses and detections are the processor's."""
+    from ctnet.data.demo import write_demo
+
+    data = write_demo(tmp_path / "shapes", images_train=4, images_val=2, size=(96, 120))
+    for device, path in (("cpu", ()), ("npu", [EMULATED])):
+        run = ["train", *CASCADE, "--data", data, "--device", device, "--out", tmp_path / device]
+        weights = tmp_path / "cpu" / "checkpoints" / "best.safetensors"
+        results = ("--precision", "fp32", "--json", "--save-results", tmp_path / f"{device}.json")
+        done = session(
+            run, ["eval", "--weights", weights, "--data", data, "--device", device, *results],
+            path=path, variables={ISA_VARIABLE: "reference"}, first=PLAIN_UPDATES,
+        )  # fmt: skip
+        for code, _, err in done:
+            assert code == 0, err
+    assert losses(tmp_path / "npu") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-3)
+    here, there = (json.loads((tmp_path / f"{device}.json").read_text()) for device in ("cpu", "npu"))
+    assert len(here) == len(there) > 0
+    for one, other in zip(in_order(here), in_order(there), strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
 @pytest.mark.parametrize("device", ["npu", "sdaa"])
 def test_the_plug_ins_keep_the_contract(conformance, device):
     code, out, err = conformance("--device", device, "--processes", 2, "--json", path=[EMULATED])

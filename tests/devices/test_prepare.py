@@ -7,6 +7,7 @@ from torch import nn
 from ctnet.config import load_recipe
 from ctnet.devices import open_device
 from ctnet.devices.compiled import Compiled
+from ctnet.devices.cpu import fuse
 from ctnet.devices.fold import fold_batch_norm, trace
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.errors import ConfigError
@@ -152,3 +153,46 @@ def test_a_precision_that_the_device_lacks_is_refused():
     plugin = type("NoHalf", (type(device.plugin),), {"autocast_dtypes": lambda self: (torch.bfloat16,)})()
     with pytest.raises(ConfigError, match="fp16"):
         plugin.prepare(network_of(), device.torch_device, precision="fp16", compile=False)
+
+
+class Layers(nn.Module):
+    """What a fused layer has to tell apart: a shortcut that is spread, one of its own kind, an output used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=2)
+        self.wide, self.gate, self.same = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 1, 1), nn.Conv2d(8, 8, 3, padding="same")
+        self.relu, self.hidden, self.out = nn.ReLU(inplace=True), nn.Linear(8, 70), nn.Linear(70, 5)
+
+    def forward(self, x):
+        x = self.relu(self.first(x))
+        y = torch.relu(self.shared(x) + x)
+        y = nn.functional.relu(self.wide(y) + self.gate(y))
+        y = self.same(self.shared(y)) + 1.0
+        z = self.wide(y)
+        pooled = (z + nn.functional.relu(z) + self.shared(z)).mean((2, 3))
+        return self.out(nn.functional.relu(self.hidden(pooled)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fused_layers_compute_what_they_replace(precision):
+    torch.manual_seed(0)
+    network, device = Layers().eval(), open_device("cpu")
+    ready = device.plugin.prepare(network, device.torch_device, precision=precision, compile=False).network
+    fused = sum(isinstance(module, fuse._Fused) for module in ready.modules())
+    if fuse._works():
+        assert fused == {"fp32": 9, "bf16": 8}[precision]  # the last layer of all stays float32
+    for shape in ((2, 3, 33, 17), (1, 3, 8, 8), (0, 3, 8, 8)):
+        x = torch.randn(shape)
+        expected = outputs(network, x)
+        bound = 1e-5 if precision == "fp32" else 0.03 * float(expected.abs().amax() if len(x) else 1)
+        assert torch.allclose(outputs(ready, x), expected, rtol=0, atol=bound)
+
+
+def test_without_onednn_nothing_is_fused(monkeypatch):
+    monkeypatch.setattr(fuse, "_works", lambda: False)
+    network, device = Layers().eval(), open_device("cpu")
+    ready = device.plugin.prepare(network, device.torch_device, precision="fp32", compile=False).network
+    assert not any(isinstance(module, fuse._Fused) for module in ready.modules())
+    x = torch.randn(1, 3, 9, 9)
+    assert torch.allclose(outputs(ready, x), outputs(network, x), atol=1e-5)

@@ -163,7 +163,7 @@ def test_half_a_checkpoint_and_other_networks_are_refused(original_tensors, tmp_
         "hm.2.weight": {k: v for k, v in tensors.items() if not k.startswith("hm")},
         "a backbone, not": {k: v for k, v in tensors.items() if k.startswith(("conv1", "bn1", "layer"))},
         "no known network": {"some.weight": torch.ones(3)},
-        "CenterNet2 of detectron2": {"proposal_generator.centernet_head.agn_hm.weight": torch.ones(1, 256, 3, 3)},
+        "CenterNet2 with another": {"proposal_generator.centernet_head.bbox_pred.weight": torch.ones(4, 256, 3, 3)},
         "twice": tensors | {f"module.{k}": v for k, v in tensors.items()},
     }
     for message, state in cases.items():

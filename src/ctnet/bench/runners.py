@@ -104,7 +104,7 @@ class InferenceRunner:
 
         def forward(given: Any) -> tuple[Any, Outputs | Instances]:
             views, images = given
-            return views, family.detect(network, images)
+            return views, family.detect(network, images, settings)
 
         def decode(given: Any) -> object:
             views, outputs = given

@@ -169,10 +169,10 @@ def _recipe(
     arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any]
 ) -> Recipe:
     """Return the recipe to train by: the one that is named, or what fits the weights, or the default."""
-    from ctnet.config import FINE_TUNING_RECIPE, load_recipe
+    from ctnet.config import FINE_TUNING_RECIPE, FINE_TUNING_RECIPES, load_recipe
 
     named, overrides = split_arguments(arguments, "")
-    if named in ("", FINE_TUNING_RECIPE) and weights is not None:
+    if named in ("", FINE_TUNING_RECIPE, *FINE_TUNING_RECIPES.values()) and weights is not None:
         from ctnet.weights.opening import fine_tuning_recipe
 
         return fine_tuning_recipe(weights, overrides, flags)

@@ -21,7 +21,8 @@ app = typer.Typer(help="Inspect and convert checkpoints of ctnet and other proje
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint; the format is detected by content")]
 To = Annotated[
-    Literal["ctnet", "centernet", "mmdet"], options.OutputOption(help="Project whose code will read the file")
+    Literal["ctnet", "centernet", "mmdet", "detectron2"],
+    options.OutputOption(help="Project whose code will read the file"),
 ]
 Out = Annotated[Path | None, options.OutputOption(metavar="FILE", help="New file (default: the name of FILE, here)")]
 AllNames = Annotated[bool, options.OutputOption("--all", help="Name every tensor that does not fit")]
@@ -58,7 +59,7 @@ def convert(
     allow_partial: options.AllowPartial = False,
     verify: options.Verify = True,
 ) -> None:
-    """Write a checkpoint in the names and container of ctnet, CenterNet or mmdet.
+    """Write a checkpoint in the names and container of ctnet, CenterNet, mmdet or detectron2.
 
     The file must fit its network tensor by tensor; --allow-partial initialises missing tensors randomly and drops
     the others. The new file carries the recipe, so converting it back loses nothing.
@@ -112,12 +113,14 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
 
 def _network(model: Mapping[str, Any]) -> str:
     """Return the settings of a recipe's `model` section that say which network it is."""
-    from ctnet.config import settings_of
+    from ctnet.config.families import DEFAULT, settings_of
 
-    defaults = settings_of(model.get("family", "centernet")).model().model_dump(mode="json")
+    defaults = settings_of(model.get("family", DEFAULT)).model().model_dump(mode="json")
     known = {"family", "backbone"}
     changed = [f"{key}={value}" for key, value in model.items() if key not in known and value != defaults.get(key)]
-    return " ".join([model.get("family", ""), model["backbone"], *changed]).strip()
+    family = model.get("family", DEFAULT)
+    changed = changed if family == DEFAULT else [f"family={family}", *changed]
+    return " ".join([model["backbone"], *changed])
 
 
 def _print_fit(console: Terminal, document: Mapping[str, Any], shown: int) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 
 from ctnet.limits import WARP_BYTES, WARP_SIDE
@@ -69,15 +71,16 @@ class View:
     """The mapping of an image onto the network input: resized to `resized_hw`, then mapped onto `input_hw`.
 
     `center` and `scale` are in pixels of the resized image; `test_scale` is the resizing factor that boxes are
-    divided by when they are mapped back, or `stretch` those of width and height where they differ.
+    divided by when they are mapped back, or those of width and height. `from_corner`: the resized image lies
+    at the top left of the input as it is.
     """
 
     resized_hw: Size
     input_hw: Size
     center: tuple[float, float]
     scale: float
-    test_scale: float
-    stretch: tuple[float, float] | None = None
+    test_scale: float | tuple[float, float]
+    from_corner: bool = False
 
     def to_input(self) -> Matrix:
         """Return the matrix from the resized image to input pixels."""
@@ -85,9 +88,8 @@ class View:
 
     def from_input(self) -> Matrix:
         """Return the matrix from input pixels to original image pixels."""
-        factors = np.array(self.stretch or (self.test_scale, self.test_scale))
         matrix = affine_matrix(self.center, self.scale, self.input_hw[::-1], inverse=True)
-        return np.asarray(matrix / factors[:, None])
+        return np.asarray(matrix / np.broadcast_to(self.test_scale, 2)[:, None])
 
 
 def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
@@ -120,14 +122,41 @@ def stretched_view(image_hw: Size, test_scale: float = 1.0, multiple: int = 32) 
     """Return the view that stretches an image to sides rounded up to multiples (CenterFace's ONNX file)."""
     height, width = (-(-max(1, int(side * test_scale)) // multiple) * multiple for side in image_hw)
     factors = width / image_hw[1], height / image_hw[0]
-    return View((height, width), (height, width), (width / 2, height / 2), float(width), test_scale, factors)
+    return View((height, width), (height, width), (width / 2, height / 2), float(width), factors)
+
+
+def short_side_view(image_hw: Size, short: float, long: float, multiple: int) -> View:
+    """Return the view whose shorter side is `short`, or less so that the longer is at most `long` (detectron2).
+
+    It is padded at the right and the bottom to multiples of `multiple`.
+    """
+    factor = short / min(image_hw)
+    if max(image_hw) * factor > long:
+        factor = factor * long / (max(image_hw) * factor)
+    height, width = (max(1, int(side * factor + 0.5)) for side in image_hw)
+    padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    factors = (width / image_hw[1], height / image_hw[0])
+    return View((height, width), padded, (padded[1] / 2, padded[0] / 2), float(padded[1]), factors, from_corner=True)
 
 
 def render_view(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """Return the rendered view (H,W,3) of size `input_hw`, black outside the image."""
+    if view.from_corner:
+        canvas = np.zeros((*view.input_hw, 3), np.uint8)
+        canvas[: view.resized_hw[0], : view.resized_hw[1]] = resize_smoothly(image, view.resized_hw)
+        return canvas
     if image.shape[:2] != view.resized_hw:
         image = np.asarray(cv2.resize(image, view.resized_hw[::-1]), np.uint8)
     return warp(image, view.to_input(), view.input_hw)
+
+
+def resize_smoothly(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Return the image (H,W,3) resized, bilinear over all pixels that a new one covers, as Pillow does it."""
+    if image.shape[:2] == size:
+        return image
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    resized = F.interpolate(tensor, size, mode="bilinear", antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def magnification(matrix: Matrix) -> float:
@@ -146,8 +175,10 @@ def after_enlarging(matrix: Matrix, across: float, down: float | None = None) ->
     return np.asarray(matrix @ enlarge)
 
 
-def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.uint8]:
-    """Return the image (H,W,3) mapped by `matrix` onto a black canvas, bilinear.
+def warp(
+    image: NDArray[np.uint8], matrix: Matrix, out_hw: Size, canvas: tuple[int, int, int] = (0, 0, 0)
+) -> NDArray[np.uint8]:
+    """Return the image (H,W,3) mapped by `matrix` onto a canvas of one colour, bilinear.
 
     An image beyond what OpenCV warps, by sides or bytes, is made smaller by a whole factor first; an output of long
     sides is made of tiles.
@@ -159,10 +190,12 @@ def warp(image: NDArray[np.uint8], matrix: Matrix, out_hw: Size) -> NDArray[np.u
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
         matrix = after_enlarging(matrix, width / small[0], height / small[1])
     if max(out_hw) <= _TILE:
-        return np.asarray(cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(
+            cv2.warpAffine(image, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR, borderValue=canvas), np.uint8
+        )  # fmt: skip
     out = np.empty((*out_hw, image.shape[2]), np.uint8)
     for top, left in itertools.product(*(range(0, side, _TILE) for side in out_hw)):
         tile = out[top : top + _TILE, left : left + _TILE]
         there = matrix - np.array([[0, 0, left], [0, 0, top]])
-        tile[:] = cv2.warpAffine(image, there, tile.shape[1::-1], flags=cv2.INTER_LINEAR)
+        tile[:] = cv2.warpAffine(image, there, tile.shape[1::-1], flags=cv2.INTER_LINEAR, borderValue=canvas)
     return out

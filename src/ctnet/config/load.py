@@ -24,6 +24,8 @@ DEFAULT_RECIPE = "centernet_res18_lateral"
 DEMO_RECIPE = "demo"
 FINE_TUNING_RECIPE = "finetune"
 _LONGEST_CHAIN = 16  # recipes that extend one another
+FINE_TUNING_RECIPES = {"centernet2": "finetune_centernet2"}
+"""those of families that the other one does not suit"""
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,12 @@ class Data(Section):
 class Augment(Section):
     """Random changes of the training images."""
 
-    crop: Literal["random", "inside", "shift", "none", "anchor", "centerface"] = "random"
+    crop: Literal["random", "inside", "shift", "short_side", "none", "anchor", "centerface"] = "random"
     """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
-    shift: centre and scale jittered; none: whole image; anchor: an object drawn at random gets a side near one of
-    `anchors`, anywhere in the view, for objects of very different sizes such as faces (data-anchor sampling, Tang et
-    al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's new size by
+    shift: centre and scale jittered; short_side: whole image at a size from `short_sides`, at the top left of the
+    input, over its mean colour (detectron2); none: whole image; anchor: an object drawn at random gets a side near
+    one of `anchors`, anywhere in the view, for objects of very different sizes such as faces (data-anchor sampling,
+    Tang et al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's new size by
     fitting the image's longer side into the input, and draws `data.max_objects` of more objects with replacement"""
     anchors: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (16, 32, 48, 64, 96, 128, 256, 512)
     """crop=anchor, centerface: sides in pixels, rising; the object's side becomes 0.5 to 2 times one of the first five
@@ -84,6 +85,10 @@ class Augment(Section):
     """crop=shift: standard deviation of the centre, relative to the image"""
     scale_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """crop=shift: standard deviation of the scale"""
+    short_sides: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (640, 672, 704, 736, 768, 800)
+    """crop=short_side: pixels of the image's shorter side, one of these"""
+    long_side: Count = 1333
+    """crop=short_side: most pixels of the longer side; no image is larger than the input"""
     rotate: NonNegative = 0.0
     """standard deviation of the rotation in degrees (at most twice that); 0 never rotates"""
     flip: Fraction = 0.5
@@ -119,8 +124,12 @@ class Optimizer(Section):
     """Adam's averages"""
     momentum: Fraction = 0.9
     """SGD's and Muon's momentum"""
+    decay_biases: bool = False
+    """biases and other weights of one dimension decay as well, those of norms excepted (detectron2)"""
     clip_norm: NonNegative = 35.0
     """largest gradient norm; 0 never clips"""
+    clip_value: NonNegative = 0.0
+    """largest absolute value of each number of a gradient; 0 never clips"""
 
 
 class Schedule(Section):
@@ -130,12 +139,14 @@ class Schedule(Section):
     """passes over the training images"""
     name: Literal["onecycle", "cosine", "multistep", "poly", "constant"] = "onecycle"
     """shape after the warm-up"""
+    unit: Literal["epochs", "updates"] = "epochs"
+    """what `warmup` and `milestones` count"""
     warmup: NonNegative = 3.0
-    """epochs of rising rate; for onecycle the rising part"""
+    """length of the rising rate; for onecycle the rising part"""
     warmup_start: Fraction = 0.04
     """rate at step 0 relative to the peak"""
     milestones: Annotated[tuple[Positive, ...], Field(max_length=1000)] = (90, 120)
-    """multistep: epochs at which the rate drops"""
+    """multistep: where the rate drops"""
     gamma: Fraction = 0.1
     """multistep: factor of each drop"""
     power: NonNegative = 0.9
@@ -197,6 +208,11 @@ class Evaluation(Section):
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
+    short_side: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] | None = None
+    """instead of image_size: pixels of an image's shorter side, antialiased when that is less than it has, padded at
+    the right and the bottom; every image keeps its shape (detectron2)"""
+    long_side: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] = 1333
+    """short_side: most pixels of the longer side"""
     flip: bool = False
     """average with the mirrored image"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)

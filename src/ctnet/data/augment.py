@@ -46,7 +46,7 @@ def random_matrix(
     transposed = settings.transpose > 0 and rng.random() < settings.transpose
     if transposed:
         input_hw = input_hw[::-1]
-    height, width = image_hw
+    (height, width), mirrored_hw = image_hw, input_hw
     scale = float(max(height, width))
     center = np.array([width / 2, height / 2])
     if settings.crop == "random":
@@ -68,13 +68,18 @@ def random_matrix(
         if box is not None:
             view = _around_object if settings.crop == "anchor" else _as_centerface
             center, scale = view(rng, box, _anchor_side(rng, box, settings.anchors), image_hw, input_hw)
+    elif settings.crop == "short_side":
+        factor = min(rng.choice(settings.short_sides) / min(image_hw), settings.long_side / max(image_hw))
+        factor = float(min(factor, input_hw[0] / height, input_hw[1] / width))
+        scale, mirrored_hw = input_hw[1] / factor, (max(1, round(height * factor)), max(1, round(width * factor)))
+        center = np.array([input_hw[1], input_hw[0]]) / (2 * factor)
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
     matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
     # Mirroring the input instead of the image gives the same set of views with one matrix.
     if rng.random() < settings.flip:
-        matrix = _mirror(matrix, 0, input_hw[1])
+        matrix = _mirror(matrix, 0, mirrored_hw[1])
     if rng.random() < settings.flip_vertical:
-        matrix = _mirror(matrix, 1, input_hw[0])
+        matrix = _mirror(matrix, 1, mirrored_hw[0])
     return matrix[::-1].copy() if transposed else matrix
 
 

@@ -60,6 +60,8 @@ class TrainingSamples:
     max_objects: int
     value_range: ValueRange | None = None
     skip_bad: bool = False
+    canvas: tuple[int, int, int] = (0, 0, 0)
+    """BGR colour outside the image"""
 
     def __len__(self) -> int:
         return len(self.annotations.images)
@@ -127,4 +129,4 @@ class TrainingSamples:
         except DataError as error:
             facts = {**error.facts, "annotations": self.annotations.source, "image_id": record.id}
             raise DataError(error.message, hint=error.hint, **facts) from None
-        return warp(image, after_enlarging(matrix, reduce), self.input_hw)
+        return warp(image, after_enlarging(matrix, reduce), self.input_hw, self.canvas)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,8 +13,8 @@ from torch import nn
 from ctnet.config import Evaluation, Recipe, changed
 from ctnet.detect.inputs import ColorOrder, Shown, each_image
 from ctnet.detect.stream import detect_stream, view_detections
-from ctnet.detect.views import RenderedView, network_input, render_views
-from ctnet.devices import OpenDevice
+from ctnet.detect.views import RenderedView, image_sizes, network_input, render_views
+from ctnet.devices import OpenDevice, Prepared
 from ctnet.families import Family, family_of
 from ctnet.precision import PrecisionName
 from ctnet.types import Category, Detections, KeypointSchema
@@ -43,6 +42,7 @@ class Detector:
         keypoints: KeypointSchema | None = None,
     ) -> None:
         self.family = family_of(recipe, keypoints)
+        self.family.static_shapes = device.plugin.static_shapes
         self.model = model.eval()
         self.precision = precision
         self.precision_reason = precision_reason
@@ -83,10 +83,9 @@ class Detector:
     def _detect_views(self, settings: Evaluation, views: Sequence[RenderedView]) -> list[Detections]:
         # with static shapes, smaller batches are padded with black images
         count = settings.batch_size if self.device.plugin.static_shapes else len(views)
-        x = network_input(views, self.recipe.data, self.device.torch_device, count)
-        if settings.flip:
-            x = torch.cat([x, x.flip(3)])
-        return view_detections(self.family, self.family.detect(self.model, x), views, settings)
+        where = self.device.torch_device
+        x, image_hw = network_input(views, self.recipe.data, where, count), image_sizes(views, where, count)
+        return view_detections(self.family, self.family.detect(self.model, x, settings, image_hw), views, settings)
 
     def how_it_runs(self) -> str:
         """Return a line with the device, the precision and the reason for it."""
@@ -115,16 +114,12 @@ def prepare_detector(
 
     Raises ConfigError when the device lacks the precision.
     """
-    parts = family.traceable(network)
-    prepared = [
-        device.plugin.prepare(network.get_submodule(name), device.torch_device, precision=precision, compile=compile)
-        for name in parts
-    ]
-    if parts == ("",):
-        ready = prepared[0].network
-    else:
-        ready = copy.deepcopy(network).to(device.torch_device)
-        for name, part in zip(parts, prepared, strict=True):
-            ready.set_submodule(name, part.network)
+    prepared: list[Prepared] = []
+
+    def prepare(part: nn.Module) -> nn.Module:
+        prepared.append(device.plugin.prepare(part, device.torch_device, precision=precision, compile=compile))
+        return prepared[-1].network
+
+    ready = family.prepare(network, prepare).to(device.torch_device)
     how = prepared[0]
     return Detector(ready, family.recipe, categories, device, how.precision, how.reason, keypoints=family.keypoints)

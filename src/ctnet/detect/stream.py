@@ -17,7 +17,6 @@ from ctnet.config import Evaluation
 from ctnet.detect.merge import merge_views
 from ctnet.detect.tiles import Region, without_parts
 from ctnet.detect.views import RenderedView
-from ctnet.errors import ConfigError
 from ctnet.families import Family
 from ctnet.families.family import Outputs
 from ctnet.types import Detections, Float32, Instances
@@ -63,17 +62,8 @@ def detect_stream(
 def view_detections(
     family: Family, outputs: Outputs | Instances, views: Sequence[RenderedView], settings: Evaluation
 ) -> list[Detections]:
-    """Return the detections of each view from what `Family.detect` returned, in pixels of its image.
-
-    With `settings.flip` the outputs are of the views and of their mirror images. Raises ConfigError when these cannot
-    be joined because the network decodes itself.
-    """
-    if isinstance(outputs, Instances):
-        if settings.flip:
-            raise ConfigError("flip test needs raw outputs, and this network returns decoded boxes", hint="--no-flip")
-        instances = outputs
-    else:
-        instances = family.decode(family.unflip(outputs) if settings.flip else outputs, settings.top_k)
+    """Return the detections of each view from what `Family.detect` returned, in pixels of its image."""
+    instances = family.instances(outputs, settings)
     arrays = {name: values[:, : settings.top_k].cpu().numpy() for name, values in instances.named().items()}
     found = []
     for i, view in enumerate(views):

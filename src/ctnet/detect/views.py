@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view, stretched_view
+from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view, short_side_view, stretched_view
 from ctnet.codec.pixels import normalise
 from ctnet.config import Data, Evaluation
 from ctnet.detect.tiles import Region, tile_regions
@@ -45,10 +45,11 @@ def _render(
     def view(scale: float) -> View:
         if settings.stretch:
             return stretched_view(image_hw, scale, multiple)
+        if settings.short_side is not None:
+            return short_side_view(image_hw, settings.short_side * scale, settings.long_side * scale, multiple)
         return keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
 
-    views = [view(scale) for scale in settings.scales]
-    return [RenderedView(view, render_view(image_bgr, view)) for view in views]
+    return [RenderedView(view, render_view(image_bgr, view)) for view in map(view, settings.scales)]
 
 
 def network_input(views: Sequence[RenderedView], data: Data, device: torch.device, count: int | None = None) -> Tensor:
@@ -57,4 +58,16 @@ def network_input(views: Sequence[RenderedView], data: Data, device: torch.devic
     if count is not None and count > len(views):
         pixels = np.pad(pixels, [(0, count - len(views)), (0, 0), (0, 0), (0, 0)])
     on_device = torch.from_numpy(pixels).to(device)
-    return normalise(on_device, data.mean, data.std, color_order=data.color_order)
+    x = normalise(on_device, data.mean, data.std, color_order=data.color_order)
+    if any(view.view.from_corner for view in views):  # padded by the mean, which is 0
+        height, width = image_sizes(views, device, count).view(-1, 2, 1, 1, 1).unbind(1)
+        rows, columns = (torch.arange(side, device=device) for side in x.shape[2:])
+        x = torch.where((rows[:, None] < height) & (columns < width), x, 0)
+    return x
+
+
+def image_sizes(views: Sequence[RenderedView], device: torch.device, count: int | None = None) -> Tensor:
+    """Return (N,2), height and width of the part of each view that its image fills; one from the corner, or all."""
+    sizes = [view.view.resized_hw if view.view.from_corner else view.view.input_hw for view in views]
+    sizes += [views[-1].view.input_hw] * ((count or 0) - len(views))
+    return torch.tensor(sizes, device=device)

@@ -8,9 +8,11 @@ from torch import Tensor
 from ctnet.devices.torch_device import Kernels
 
 
-def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+def nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool, limit: int | None = None
+) -> Tensor:
     """Return what the kernel of the CPU returns, on the device of the boxes."""
-    kept: Tensor = torch.ops.ctnet.nms(boxes.cpu(), scores.cpu(), labels.cpu(), iou_threshold, plus_one)
+    kept: Tensor = torch.ops.ctnet.nms(boxes.cpu(), scores.cpu(), labels.cpu(), iou_threshold, plus_one, limit)
     return kept.to(boxes.device)
 
 

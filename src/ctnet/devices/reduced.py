@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 
@@ -16,15 +18,14 @@ class _Float32(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *more: Any) -> Any:
         """Return the layer's float32 output."""
         # torch.compile fuses the copy into the operator before
         if x.is_cpu and _cell_by_cell(self.layer) and not torch.compiler.is_compiling():
             row_bytes = 4 * x.shape[0] * x.shape[1] * x.shape[3]
             pieces = torch.split(x, max(1, _PIECE_BYTES // max(1, row_bytes)), 2)
             return torch.cat([self.layer(piece.float()) for piece in pieces], 2)
-        result: Tensor = self.layer(x.float())
-        return result
+        return self.layer(x.float(), *more)
 
 
 def _cell_by_cell(layer: nn.Module) -> bool:
@@ -37,6 +38,7 @@ def _cell_by_cell(layer: nn.Module) -> bool:
 class ReducedPrecision(nn.Module):
     """The network in a reduced type, except for the last layer of every output, which stays float32.
 
+    Maps that further layers read, too, such as the levels of a pyramid, are no such outputs and stay in that type.
     bf16 resolves a 60-cell side only to 0.25 cell; a last layer in float32 costs little and keeps boxes as precise as
     the features allow.
     """
@@ -44,7 +46,8 @@ class ReducedPrecision(nn.Module):
     def __init__(self, graph: fx.GraphModule, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        last = [str(node.target) for node in graph.graph.output_node().all_input_nodes if node.op == "call_module"]
+        outputs = graph.graph.output_node().all_input_nodes
+        last = {str(node.target) for node in outputs if node.op == "call_module" and len(node.users) == 1}
         layers = {name: graph.get_submodule(name) for name in last}
         for name in last:  # removed, so that their weights are not rounded
             graph.set_submodule(name, nn.Identity())
@@ -53,5 +56,5 @@ class ReducedPrecision(nn.Module):
             graph.set_submodule(name, _Float32(layer))
 
     def forward(self, x: Tensor) -> object:
-        """Return what the network returns, in float32."""
+        """Return what the network returns, its last layers' outputs in float32."""
         return self.network(x.to(self.dtype))

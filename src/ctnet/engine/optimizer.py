@@ -19,14 +19,16 @@ def build_optimizer(
     """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
     Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
-    layers. Only weights with two or more dimensions decay. What Muon makes orthogonal is in groups marked so.
+    layers. Only weights with two or more dimensions decay, unless the settings include those of one. What Muon makes
+    orthogonal is in groups marked so.
     """
     deformable = [m for m in network.modules() if isinstance(m, DeformConv2d)]
     side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}
     hidden = {id(p) for p in hidden_kernels(network)} - side if settings.name == "muon" else set()
+    spared = _of_norms(network) if settings.decay_biases else {id(p) for p in network.parameters() if p.dim() <= 1}
     groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     for parameter in (p for p in network.parameters() if p.requires_grad):
-        slow, flat, orthogonal = id(parameter) in side, parameter.dim() <= 1, id(parameter) in hidden
+        slow, flat, orthogonal = id(parameter) in side, id(parameter) in spared, id(parameter) in hidden
         kind = {
             "weight_decay": 0.0 if flat else settings.weight_decay,
             "lr_scale": settings.offset_lr if slow else 1.0,
@@ -41,6 +43,11 @@ def build_optimizer(
     if settings.name == "muon":
         return Muon(ordered, lr, betas=settings.betas, momentum=settings.momentum, fused=fused)
     return torch.optim.AdamW(ordered, lr=lr, betas=settings.betas, fused=fused)
+
+
+def _of_norms(network: nn.Module) -> set[int]:
+    norms = (m for m in network.modules() if isinstance(m, (nn.modules.batchnorm._NormBase, nn.GroupNorm)))
+    return {id(parameter) for norm in norms for parameter in norm.parameters()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

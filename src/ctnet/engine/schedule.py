@@ -10,11 +10,13 @@ from ctnet.config import Optimizer, Schedule
 def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """Return the rate of update `step` (from 0) relative to the peak, in 0..1.
 
-    The warm-up takes at most a third of the run, so that short runs peak too.
+    The warm-up takes at most a third of the run, so that short runs peak too. Counted in updates it begins at
+    `warmup_start` exactly.
     """
-    warmup = min(schedule.warmup * steps_per_epoch, total_steps / 3)
+    by_epochs = schedule.unit == "epochs"
+    warmup = min(schedule.warmup * (steps_per_epoch if by_epochs else 1), total_steps / 3)
     if step < warmup:
-        part = (step + 1) / (warmup + 1)
+        part = (step + 1) / (warmup + 1) if by_epochs else step / warmup
         if schedule.name == "onecycle":
             part = (1 - math.cos(math.pi * part)) / 2
         return schedule.warmup_start + (1 - schedule.warmup_start) * part
@@ -24,8 +26,8 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: 
     if schedule.name == "poly":
         return schedule.final + (1 - schedule.final) * float((1 - progress) ** schedule.power)
     if schedule.name == "multistep":
-        epoch = step // steps_per_epoch
-        return float(schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones))
+        now = step // steps_per_epoch if by_epochs else step
+        return float(schedule.gamma ** sum(now >= milestone for milestone in schedule.milestones))
     return 1.0
 
 

@@ -88,7 +88,7 @@ def new_state(
 
     `synchronised` computes norms over the batches of all processes.
     """
-    recipe = family.recipe
+    recipe, family.static_shapes = family.recipe, device.plugin.static_shapes
     network = family.build(num_classes)
     if synchronised:
         network = synchronise_norms(network)

@@ -31,15 +31,18 @@ class StepResult(NamedTuple):
 class TrainingStep(nn.Module):
     """Maps a batch to the parts of the loss: one module, so that DDP wraps the network and the loss."""
 
-    def __init__(self, family: Family, network: nn.Module, precision: Precision) -> None:
+    def __init__(self, family: Family, network: nn.Module, precision: Precision, world: World) -> None:
         super().__init__()
         self.family = family
         self.network = network
         self.precision = precision
+        self.world = world
 
     def forward(self, images: Tensor, targets: Targets, normalisers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what `Family.losses` returns."""
-        return self.family.losses(self.network, images, targets, normalisers, self.precision.autocast)
+        return self.family.losses(
+            self.network, images, targets, normalisers, self.precision.autocast, self.world.sum
+        )  # fmt: skip
 
 
 class Updater:
@@ -49,7 +52,7 @@ class Updater:
         self._state = state
         self._world = world
         self._recipe = state.family.recipe
-        step = TrainingStep(state.family, state.network, precision)
+        step = TrainingStep(state.family, state.network, precision, world)
         self._step = wrap_ddp(step, world, device, accumulates=self._recipe.train.accumulate > 1)
         self._device = device
         if device.torch_device.type == "cpu":
@@ -98,5 +101,8 @@ class Updater:
         return family.total(parts), parts
 
     def _clip(self) -> Tensor:
-        limit = self._recipe.optimizer.clip_norm or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self._state.network.parameters(), limit)
+        settings, parameters = self._recipe.optimizer, list(self._state.network.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
+        if settings.clip_value:
+            torch.nn.utils.clip_grad_value_(parameters, settings.clip_value)
+        return norm

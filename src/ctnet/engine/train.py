@@ -120,7 +120,10 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train
         tensors, moved = rows_by_class(
             state.family, state.network, weights.tensors, weights.categories, train_set.categories
         )
-        report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
+        report = load_for_finetuning(
+            state.network, tensors, options.weights, weights.file_names,
+            ("heads.", *(f"{layer}." for layer, _, _ in state.family.class_layers(state.network))),
+        )  # fmt: skip
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
         if FOLDED in weights.info:
             start_norms(state.network, recipe.data, training_samples(train_set, recipe))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import Recipe
+from ctnet.config import Data, Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
 from ctnet.data.repeat import repeat_factors
 from ctnet.data.sample import TrainingSamples
@@ -51,7 +51,14 @@ def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamp
         data.max_objects,
         data.value_range,
         skip_bad=data.on_bad_image == "skip",
+        canvas=mean_color(data) if recipe.augment.crop == "short_side" else (0, 0, 0),
     )
+
+
+def mean_color(data: Data) -> tuple[int, int, int]:
+    """Return the BGR colour that is normalised to about 0."""
+    first, second, third = (min(255, max(0, round(255 * mean))) for mean in data.mean)
+    return (third, second, first) if data.color_order == "rgb" else (first, second, third)
 
 
 def updates(batches: Iterator[Batch], order: EpochOrder, accumulate: int) -> Generator[list[Batch], None, None]:

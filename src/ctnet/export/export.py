@@ -20,7 +20,7 @@ from ctnet.errors import ConfigError, StorageError
 from ctnet.export.about import About, Precision
 from ctnet.export.atc import find_soc_version
 from ctnet.export.formats import ExportFormat
-from ctnet.export.graph import ExportedGraph, trace
+from ctnet.export.graph import trace
 from ctnet.export.options import Dialect, ExportOptions, OmOptions, parse_batch, parse_batches
 from ctnet.export.runtime import RuntimeNetwork
 from ctnet.export.trust import remember
@@ -73,6 +73,8 @@ def export(
     """
     format.require(options.precision)
     about = about_export(weights, options)
+    if options.output == "decoded" and not about.family.decodes_anywhere:
+        _require_boxes(format, about)
     started = time.monotonic()
     with _beside(path) as folder:
         draft, plain = folder / path.name, folder / "float32" / path.name
@@ -90,9 +92,26 @@ def export(
     made, notes = format.compile(path, options) if format.compile and not suffix else ([], [])
     if weights.recipe.evaluation.flip and not about.recipe.evaluation.flip:
         notes = [*notes, "flip test is off in this file; --raw allows it"]
+    if options.output == "raw" and about.family.beyond_raw:
+        notes = [*notes, f"the file holds the maps of the network without {about.family.beyond_raw}"]
     if format.is_program and not suffix and not remember(made or files):
         notes = [*notes, "the file could not be noted in CTNET_HOME as one of ctnet's own: loading it takes --trust"]
     return Exported((*files, *made), about, seconds, proof, tuple(notes))
+
+
+def _require_boxes(format: ExportFormat, about: About) -> None:
+    """Raise ConfigError unless the format has NMS and pooling of boxes, and the graph one size of images."""
+    if not format.has_boxes:
+        raise ConfigError(
+            f"{format.title} has no NMS here, which decoding needs", family=about.recipe.model.family,
+            hint="--raw writes the maps of the first stage; ctnet export onnx and openvino decode",
+        )  # fmt: skip
+    if about.size is None or about.precision == "int8":
+        got = "--image-size dynamic" if about.size is None else "--precision int8"
+        raise ConfigError(
+            "boxes of levels are decoded at one size of images, in floating numbers", got=got,
+            hint="--image-size 800x1216, or --raw",
+        )  # fmt: skip
 
 
 def _write(
@@ -161,6 +180,7 @@ def about_export(weights: Weights, options: ExportOptions) -> About:
         values |= {"data.image_size": size}
         values |= {
             "evaluation.keep_res": False,
+            "evaluation.short_side": None,
             "evaluation.stretch": False,
             "evaluation.test_scale": 1.0,
             "evaluation.scales": (1.0,),
@@ -179,12 +199,15 @@ class _Reference(nn.Module):
 
     def __init__(self, network: nn.Module, about: About) -> None:
         super().__init__()
-        self.graph = ExportedGraph(network.cpu().float().eval(), replace(about, precision="fp32"))
-        self.names = about.output_names
+        self.network = network.cpu().float().eval()
+        self.about = about
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs of a batch."""
-        return dict(zip(self.names, self.graph(images), strict=True))
+        if self.about.output == "raw":
+            return dict(self.network(images)[-1])
+        family, settings = self.about.family, self.about.recipe.evaluation
+        return family.instances(family.detect(self.network, images, settings), settings).named()
 
 
 class _beside:

@@ -79,6 +79,8 @@ class ExportFormat:
     """to run a file, where that takes other packages than to write it"""
     prove: Callable[[Path], Runtime] | None = None
     compile: Callable[[Path, ExportOptions], tuple[list[Path], list[str]]] | None = None
+    has_boxes: bool = False
+    """it has NMS and pooling of boxes"""
     is_program: bool = False
     """its runtime executes code in a file, which must therefore be written by ctnet or trusted by the user"""
 
@@ -128,12 +130,12 @@ FORMATS = (
     ExportFormat(
         "onnx", "ONNX", ".onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx", onnx_format.write, onnx_format.load,
         written_in=("fp32", "fp16", "bf16", "int8"), also={"bf16": Needs(("openvino",), "openvino")},
-        quantize=onnx_int8.quantize,
+        quantize=onnx_int8.quantize, has_boxes=True,
     ),
     ExportFormat(
         "openvino", "OpenVINO", ".xml", ("openvino", "onnx", "onnxscript"), "openvino",
         openvino_format.write, openvino_format.load, ("fp32", "bf16"), ("fp32", "fp16", "int8"),
-        also={"int8": Needs(("nncf",), "int8")}, quantize=openvino_int8.quantize,
+        also={"int8": Needs(("nncf",), "int8")}, quantize=openvino_int8.quantize, has_boxes=True,
     ),
     ExportFormat("pt2", "torch.export", ".pt2", (), None, pt2_format.write, pt2_format.load, is_program=True),
     ExportFormat(

@@ -14,6 +14,7 @@ from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.export.about import INPUT, About
 from ctnet.export.atc_graph import NpuDeformConv2d
+from ctnet.export.onnx_boxes import kept
 from ctnet.nn import DeformConv2d
 from ctnet.ops import Peaks
 
@@ -30,13 +31,14 @@ class ExportedGraph(nn.Module):
         self.network = network
         self.names = about.output_names
         self.family = about.family
-        self.top_k = about.recipe.evaluation.top_k if about.output == "decoded" else None
+        self.settings = about.recipe.evaluation if about.output == "decoded" else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the fields of `Instances` of a normalised batch (N,3,H,W), or its raw head outputs."""
-        outputs = self.network(images)[-1]
-        if self.top_k is not None:
-            outputs = self.family.decode(outputs, self.top_k, exported_peaks).named()
+        if self.settings is None:
+            outputs = self.network(images)[-1]
+        else:
+            outputs = self.family.exported(self.network, images, self.settings, exported_peaks, kept).named()
         return tuple(outputs[name] for name in self.names)
 
 
@@ -56,14 +58,17 @@ def exported_peaks(logits: Tensor, top_k: int) -> Peaks:
 
 def trace(network: nn.Module, about: About, *, dcn: DeformForm) -> torch.export.ExportedProgram:
     """Return the graph of a network with norms folded, its deformable convolutions in the form asked for."""
-    folded = fold_batch_norm(network.cpu().float())
-    if dcn in _LAYERS:
-        for name, layer in list(folded.named_modules()):
-            if isinstance(layer, DeformConv2d):
-                folded.set_submodule(name, _LAYERS[dcn](layer))
     dtype = REDUCED.get(about.precision)
-    ready: nn.Module = ReducedPrecision(folded, dtype) if dtype else folded
-    graph = ExportedGraph(ready, about).eval()
+
+    def prepare(part: nn.Module) -> nn.Module:
+        folded = fold_batch_norm(part)
+        if dcn in _LAYERS:
+            for name, layer in list(folded.named_modules()):
+                if isinstance(layer, DeformConv2d):
+                    folded.set_submodule(name, _LAYERS[dcn](layer))
+        return ReducedPrecision(folded, dtype) if dtype else folded
+
+    graph = ExportedGraph(about.family.prepare(network.cpu().float(), prepare), about).eval()
     height, width = about.size or (256, 320)
     example = torch.zeros(about.batch or 2, 3, height, width)
     with torch.no_grad():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ctnet.export.about import INPUT, KEY, About
+from ctnet.export.onnx_boxes import translations as box_translations
 
 OPSET = 19  # the first with DeformConv
 
@@ -20,6 +21,7 @@ def onnx_model(program: torch.export.ExportedProgram, about: About, *, opset: in
     translations: dict[Any, Any] = {
         torch.ops.ctnet.deform_conv2d.default: _deform_conv,
         torch.ops.ctnet.depthwise_upsample.default: _upsample,
+        **box_translations(),
     }
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -6,14 +6,17 @@ from torch import nn
 
 from ctnet.config import Model, Recipe
 from ctnet.families.centernet import CenterNetFamily
+from ctnet.families.centernet2 import CenterNet2Family
 from ctnet.families.family import Encoder, Family
 from ctnet.families.heads import HEADS
 from ctnet.types import FACE, PERSON, KeypointSchema
 
 __all__ = ["FAMILIES", "Encoder", "Family", "assumed_keypoints", "build_network", "family_of"]
 
-FAMILIES: dict[str, type[Family]] = dict.fromkeys(("centernet", "centerface", "pose"), CenterNetFamily)
-"""The three differ in settings and heads alone."""
+FAMILIES: dict[str, type[Family]] = {
+    **dict.fromkeys(("centernet", "centerface", "pose"), CenterNetFamily),  # they differ in settings and heads alone
+    "centernet2": CenterNet2Family,
+}
 
 
 def family_of(recipe: Recipe, keypoints: KeypointSchema | None = None) -> Family:

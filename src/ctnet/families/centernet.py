@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from ctnet.codec import encode
 from ctnet.codec.decode import cell_positions, center_boxes, gather_cells, move_to_peaks, point_peaks
 from ctnet.config import CenterFaceModel, CenterNetLoss, CenterNetModel, PoseLoss, Recipe
 from ctnet.errors import ConfigError, nearest
-from ctnet.families.family import Family, FindPeaks, Outputs
+from ctnet.families.family import Family, FindPeaks, Outputs, Sum, alone
 from ctnet.families.heads import (
     HEADS,
     Head,
@@ -142,9 +142,6 @@ class CenterNetFamily(Family):
         self.by_role = {head.role: head for head in self.heads if head.role != "value"}
         self.strides = (model.row.specs[0].stride,)
         self.output_names = tuple(head.output for head in self.heads)
-        self.outputs_per_class = {
-            head.output: head.channels for head in self.heads if head.per == "class" or head.may_be_per_class
-        }
         values = [head.name for head in self.heads if head.role == "value"]
         points = ["keypoints"] if "keypoints" in self.by_role else []
         self.instance_names = ("boxes", "scores", "labels", *points, *values)
@@ -175,6 +172,17 @@ class CenterNetFamily(Family):
         channels = {head.output: head.total_channels(num_classes, self.keypoints) for head in self.heads}
         logits = {head.output: self.model.heatmap_bias for head in self.heads if head.is_logit}
         return build_centernet(self.model, channels, logits)
+
+    def class_layers(self, network: nn.Module) -> Iterator[tuple[str, int, int]]:
+        """Yield the last layers of heads that have, or may have, channels for each class."""
+        each = {head.output: head.channels for head in self.heads if head.per == "class" or head.may_be_per_class}
+        last: dict[tuple[str, str], str] = {}
+        for name, module in network.named_modules():
+            for head in each:
+                before, found, _ = f".{name}.".partition(f".{head}.")
+                if found and isinstance(module, nn.Conv2d):
+                    last[before, head] = name
+        yield from ((name, each[head], 0) for (_, head), name in last.items())
 
     def encoder(self, num_classes: int) -> CenterEncoder:
         """Return what makes the targets."""
@@ -214,6 +222,7 @@ class CenterNetFamily(Family):
         targets: Targets,
         normalisers: Mapping[str, Tensor],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        sum_over_ranks: Sum = alone,
     ) -> dict[str, Tensor]:
         """Return the parts of the loss, means over the stacks."""
         with autocast():

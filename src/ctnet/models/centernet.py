@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ctnet.config import CenterNetModel
+from ctnet.config import CenterNetModel, Model
 from ctnet.models.dla_neck import DlaNeck
 from ctnet.models.heads import Heads
 from ctnet.models.lateral_neck import LateralNeck
@@ -55,7 +55,7 @@ def build_centernet(
     return CenterNet(backbone, neck, heads(neck.specs[0].channels))
 
 
-def build_backbone(model: CenterNetModel) -> Any:
+def build_backbone(model: Model) -> Any:
     """Return the backbone that the settings name, randomly initialised."""
     module, _, function = model.row.build.partition(":")
     return getattr(import_module(f"ctnet.models.{module}"), function)(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ctnet.config import CenterNetModel
+from ctnet.config import Model
 from ctnet.models.blocks import ConvPair, conv_norm, conv_unit, initialise
 from ctnet.nn import MaxPool2d
 from ctnet.types import FeatureSpec
@@ -91,6 +91,6 @@ class Dla34(nn.Module):
         return maps
 
 
-def build_dla34(_: CenterNetModel) -> Dla34:
+def build_dla34(_: Model) -> Dla34:
     """Return the backbone, randomly initialised."""
     return Dla34()

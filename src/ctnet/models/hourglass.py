@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ctnet.config import CenterNetModel
+from ctnet.config import Model
 from ctnet.models.blocks import BasicBlock, conv_norm, conv_unit, initialise
 from ctnet.types import FeatureSpec
 
@@ -86,6 +86,6 @@ class Hourglass(nn.Module):
         return maps
 
 
-def build_hourglass104(_: CenterNetModel) -> Hourglass:
+def build_hourglass104(_: Model) -> Hourglass:
     """Return the backbone of two stacks with levels down to stride 128, randomly initialised."""
     return Hourglass(WIDTHS, DEPTHS, STACKS)

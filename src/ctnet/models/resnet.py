@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ctnet.config import CenterNetModel
+from ctnet.config import Model
 from ctnet.models.blocks import BasicBlock, Bottleneck, initialise
 from ctnet.nn import BatchNorm2d, MaxPool2d
 from ctnet.types import FeatureSpec
@@ -57,7 +57,7 @@ class ResNet(nn.Module):
         return maps
 
 
-def build_resnet(model: CenterNetModel) -> ResNet:
+def build_resnet(model: Model) -> ResNet:
     """Return the backbone that the settings name (a key of `DEPTHS`), randomly initialised."""
     block = BasicBlock if model.backbone in BASIC else Bottleneck
     return ResNet(block, DEPTHS[model.backbone], stride_in_1x1=model.stride_in_1x1)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ctnet.nn.batch_norm import BatchNorm2d
+from ctnet.nn.frozen_norm import FrozenBatchNorm2d
 
 
 class SyncBatchNorm2d(BatchNorm2d):
@@ -45,8 +46,10 @@ class SyncBatchNorm2d(BatchNorm2d):
 
 
 def synchronise_norms(network: nn.Module) -> nn.Module:
-    """Return the network, in which every norm has become a SyncBatchNorm2d with the same parameters."""
+    """Return the network, in which every norm that is trained has become a SyncBatchNorm2d with the same parameters."""
     for name, child in network.named_children():
+        if isinstance(child, FrozenBatchNorm2d):
+            continue
         if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d):
             relu = isinstance(child, BatchNorm2d) and child.relu
             norm = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, relu=relu)

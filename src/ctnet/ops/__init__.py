@@ -4,8 +4,11 @@ A device plug-in registers faster kernels for its dispatch key; callers never ch
 """
 
 from ctnet.ops.deform_conv import deform_conv2d
-from ctnet.ops.nms import nms, soft_nms
+from ctnet.ops.nms import batched_nms, nms, soft_nms
 from ctnet.ops.peaks import Peaks, decode_peaks
+from ctnet.ops.roi_align import roi_align
 from ctnet.ops.upsample import depthwise_upsample
 
-__all__ = ["Peaks", "decode_peaks", "deform_conv2d", "depthwise_upsample", "nms", "soft_nms"]
+__all__ = [
+    "Peaks", "batched_nms", "decode_peaks", "deform_conv2d", "depthwise_upsample", "nms", "roi_align", "soft_nms",
+]  # fmt: skip

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 torch.library.define(
-    "ctnet::nms", "(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold, bool plus_one) -> Tensor"
+    "ctnet::nms",
+    "(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold, bool plus_one, int? limit=None) -> Tensor",
 )
 torch.library.define(
     "ctnet::soft_nms",
@@ -32,12 +33,35 @@ def nms(
     Raises:
         ValueError: shapes or devices do not agree, or the threshold is NaN.
     """
-    _check(boxes_xyxy, scores)
-    if labels.shape != scores.shape or labels.device != boxes_xyxy.device:
-        raise ValueError(f"nms: labels (N,) beside the boxes expected, got {tuple(labels.shape)} on {labels.device}")
+    return _nms("nms: labels", boxes_xyxy, scores, labels, iou_threshold, plus_one, None)
+
+
+def batched_nms(
+    boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, limit: int | None = None
+) -> Tensor:
+    """Return the indices (int64, strongest first) that greedy NMS keeps of all images and classes at once.
+
+    As `nms`, where boxes meet those of their own group alone: `groups` (N,) int64 numbers image and class together,
+    such as `image * classes + label`, or the image where classes do not matter. Of each group the `limit` strongest
+    that survive are returned, and those whose score equals the last of them; what would come after is not computed.
+
+    Raises:
+        ValueError: shapes or devices do not agree, the threshold is NaN, or the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"batched_nms: a limit of at least 1, or None, expected, got {limit}")
+    return _nms("batched_nms: groups", boxes_xyxy, scores, groups, iou_threshold, False, limit)
+
+
+def _nms(
+    what: str, boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool, limit: int | None
+) -> Tensor:
+    _check(boxes, scores)
+    if labels.shape != scores.shape or labels.device != boxes.device:
+        raise ValueError(f"{what} (N,) beside the boxes expected, got {tuple(labels.shape)} on {labels.device}")
     if iou_threshold != iou_threshold:
-        raise ValueError("nms: iou_threshold must be a number, got nan")
-    kept: Tensor = torch.ops.ctnet.nms(boxes_xyxy, scores, labels, iou_threshold, plus_one)
+        raise ValueError(f"{what.partition(':')[0]}: iou_threshold must be a number, got nan")
+    kept: Tensor = torch.ops.ctnet.nms(boxes, scores, labels, iou_threshold, plus_one, limit)
     return kept
 
 
@@ -93,7 +117,24 @@ def strongest_first(scores: Tensor) -> Tensor:
     return order[~scores[order].isnan()]
 
 
-def reference_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+def within_limit(kept: Tensor, scores: Tensor, labels: Tensor, limit: int | None) -> Tensor:
+    """Return those of the kept indices, strongest first, that are among the `limit` strongest of their label."""
+    if limit is None or limit >= len(kept):
+        return kept
+    by_label = torch.argsort(labels[kept], stable=True)
+    sorted_labels, sorted_scores = labels[kept][by_label], scores[kept][by_label]
+    last = torch.searchsorted(sorted_labels, sorted_labels) + (limit - 1)
+    exists = last < len(kept)
+    last = torch.where(exists, last, 0)
+    full = exists & (sorted_labels[last] == sorted_labels)
+    stays = torch.empty_like(full)
+    stays[by_label] = ~full | (sorted_scores >= sorted_scores[last])
+    return kept[stays]
+
+
+def reference_nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool, limit: int | None = None
+) -> Tensor:
     """Return the kept indices by the reference."""
     order = strongest_first(scores)
     sorted_boxes, sorted_labels = boxes[order].double(), labels[order]
@@ -103,7 +144,7 @@ def reference_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
             later = slice(position + 1, None)
             iou = _iou_with(sorted_boxes[position], sorted_boxes[later], float(plus_one))
             alive[later] &= (iou <= iou_threshold) | (sorted_labels[later] != sorted_labels[position])
-    return order[alive]
+    return within_limit(order[alive], scores, labels, limit)
 
 
 def reference_soft_nms(
@@ -138,7 +179,7 @@ torch.library.impl("ctnet::soft_nms", "default", reference_soft_nms)
 
 
 @torch.library.register_fake("ctnet::nms")
-def _nms_shape(boxes, scores, labels, iou_threshold, plus_one):  # type: ignore[no-untyped-def]
+def _nms_shape(boxes, scores, labels, iou_threshold, plus_one, limit=None):  # type: ignore[no-untyped-def]
     kept = torch.library.get_ctx().new_dynamic_size()
     return scores.new_empty((kept,), dtype=torch.int64)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctnet.ops import batch_norm, deform_conv_reference, max_pool, upsample
+from ctnet.ops import batch_norm, deform_conv_reference, max_pool, roi_align_reference, upsample
 from ctnet.ops.nms import reference_nms, reference_soft_nms
 from ctnet.ops.peaks import reference_peaks
 
@@ -77,6 +77,8 @@ OPERATORS: Mapping[str, Operator] = {
         Operator("batch_norm_backward", batch_norm.backward, "batch_norm.backward", _FUSED, fused=True),
         Operator("max_pool2d", max_pool.forward, "max_pool.forward", _FUSED, fused=True),
         Operator("max_pool2d_backward", max_pool.backward, "max_pool.backward", _FUSED, fused=True),
+        Operator("roi_align", roi_align_reference.forward, "roi_align.forward", PRODUCTS),
+        Operator("roi_align_backward", roi_align_reference.backward, "roi_align.backward", PRODUCTS),
         Operator("decode_peaks", reference_peaks, "peaks.decode_peaks", dict.fromkeys(PRODUCTS, 1e-5)),
         Operator("nms", reference_nms, "boxes.nms", {torch.float32: 0.0}),
         Operator("soft_nms", reference_soft_nms, "boxes.soft_nms", {torch.float32: 1e-5}),

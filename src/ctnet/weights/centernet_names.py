@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ctnet.config import CenterNetModel
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ctnet.config import CenterNetModel, Model
+from ctnet.families.heads import HEADS as TABLE
 from ctnet.models.hourglass import DEPTHS, STACKS
 from ctnet.weights.names import Pairs
 
@@ -75,3 +81,52 @@ def hourglass_pairs(_: CenterNetModel) -> Pairs:
         joints = (("of_input", "inters_"), ("of_output", "cnvs_"), ("block", "inters"))
         pairs += [(f"backbone.links.{link}.{here}", f"{there}.{link}") for here, there in joints]
     return pairs
+
+
+Shape = Callable[[str], torch.Size | None]
+
+
+def centernet_widths(model: Model, shape: Shape) -> tuple[dict[str, Any], int | None, str]:
+    """Return settings read off shapes, the number of classes, None without it, and the tensor that tells it."""
+    assert isinstance(model, CenterNetModel)
+    heads, channels = _prefix(model), _channels(model, shape)
+    rows = [TABLE[name] for name in model.head_names]
+    missing = next((row.output for row in rows if row.role in ("heatmap", "size") and row.name not in channels), None)
+    if missing is not None:
+        return {}, None, f"{heads}.{missing}.2.weight"
+    hidden, lateral = shape(f"{heads}.heatmap_logits.0.weight"), shape("neck.top.0.weight")
+    num_classes = channels["heatmap"]
+    fields: dict[str, Any] = {
+        "head_channels": 0 if hidden is None else hidden[0],
+        "class_specific_size": num_classes > 1 and channels.get("size") == 2 * num_classes,
+        "predict_offset": "offset" in channels,
+    }
+    if not {row.name for row in rows} - {"offset"} <= set(channels):
+        fields |= {"heads": tuple(channels), "predict_offset": True}
+    if lateral is not None:
+        fields["neck_channels"] = (*model.neck_channels[:2], lateral[0])
+    stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
+    if stages and None not in stages:
+        fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
+    return fields, num_classes, f"{heads}.heatmap_logits.2.weight"
+
+
+def points_of(model: CenterNetModel, shape: Shape) -> int:
+    """Return the number of key points that the heads of a file predict."""
+    channels = _channels(model, shape)
+    rows = [TABLE[name] for name in model.head_names]
+    return next((channels[row.name] // 2 for row in rows if row.role == "keypoints" and row.name in channels), 0)
+
+
+def _prefix(model: CenterNetModel) -> str:
+    return "heads.0" if model.backbone == "hourglass104" else "heads"  # every stack has its own
+
+
+def _channels(model: CenterNetModel, shape: Shape) -> dict[str, int]:
+    """Return the channels of the heads that a file has."""
+    heads, channels = _prefix(model), {}
+    for row in (TABLE[name] for name in model.head_names):
+        last = shape(f"{heads}.{row.output}.2.weight") or shape(f"{heads}.{row.output}.weight")
+        if last is not None:
+            channels[row.name] = last[0]
+    return channels

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ctnet.errors import listed
 from ctnet.families import Family
 from ctnet.types import Category, counted_names
 from ctnet.weights.class_names import are_placeholders
+
+_PARTS = ("weight", "bias")  # of a layer
 
 
 def rows_by_class(
@@ -31,33 +34,21 @@ def rows_by_class(
         return changed, []
     source_of = {label: names.index(name) for label, name in enumerate(wanted) if name in names}
     own = network.state_dict()
-    for name, each in _class_tensors(family, network):
+    layers = [(f"{name}.{part}", n, more) for name, n, more in family.class_layers(network) for part in _PARTS]
+    for name, each, more in layers:
         if name not in tensors or own[name].shape[1:] != tensors[name].shape[1:]:
             return dict(tensors), []
-        if (len(own[name]), len(tensors[name])) != (each * len(ours), each * len(theirs)):
+        here, there = each * len(ours), each * len(theirs)
+        if (len(own[name]), len(tensors[name])) != (here + more, there + more):
             continue  # sizes that all classes share
         if each == 2 and len(ours) == 1:
             continue  # sizes of the only class: shared ones look the same
-        rows = own[name].detach().clone().reshape(len(ours), each, *own[name].shape[1:])
-        given = tensors[name].reshape(len(theirs), each, *rows.shape[2:])
+        rows = own[name][:here].detach().clone().reshape(len(ours), each, *own[name].shape[1:])
+        given = tensors[name][:there].reshape(len(theirs), each, *rows.shape[2:])
         for label, source in source_of.items():
             rows[label] = given[source]
-        changed[name] = rows.flatten(0, 1)
+        changed[name] = torch.cat([rows.flatten(0, 1), tensors[name][there:]])
     kept = [ours[label].name for label in source_of]
     fresh = [category.name for label, category in enumerate(ours) if label not in source_of]
     parts = [f"{what}: {listed(part)}" for what, part in (("kept", kept), ("stay random", fresh)) if part]
     return changed, [f"classes of the weights by name; {'; '.join(parts)}"]
-
-
-def _class_tensors(family: Family, network: nn.Module) -> Iterator[tuple[str, int]]:
-    """Yield names of tensors that may have rows of their own for each class, and how many: 1 logit, 2 sides."""
-    per_class = family.outputs_per_class
-    last: dict[tuple[str, str], str] = {}
-    for name, module in network.named_modules():
-        for head in per_class:
-            before, found, _ = f".{name}.".partition(f".{head}.")
-            if found and isinstance(module, nn.Conv2d):
-                last[before, head] = name
-    for (_, head), name in last.items():
-        for part in ("weight", "bias"):
-            yield f"{name}.{part}", per_class[head]

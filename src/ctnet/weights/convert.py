@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ctnet.config import CenterNetModel, Data, Model, PoseModel
+from ctnet.config import CenterNet2Model, CenterNetModel, Data, Model, PoseModel
 from ctnet.errors import WeightsError
 from ctnet.weights.containers import write_torch
 from ctnet.weights.ctnet_file import CTNET, Weights, metadata_of, save_weights
 from ctnet.weights.names import detector_pairs, foreign_names
 
-Target = Literal["ctnet", "centernet", "mmdet"]
-SUFFIXES: dict[Target, str] = {"ctnet": ".safetensors", "centernet": ".pth", "mmdet": ".pth"}
+Target = Literal["ctnet", "centernet", "mmdet", "detectron2"]
+SUFFIXES: dict[Target, str] = {"ctnet": ".safetensors", "centernet": ".pth", "mmdet": ".pth", "detectron2": ".pth"}
 _CENTERNET_INPUT = Data()
 
 
@@ -33,10 +33,11 @@ def convert_weights(weights: Weights, to: Target, path: Path) -> list[str]:
     reason = _lacks(to, model)
     if reason:
         raise WeightsError(f"{to} has no such network", got=reason)
-    tensors, about, notes = (_for_centernet if to == "centernet" else _for_mmdet)(weights)
+    tensors, about, notes = _ADAPT[to](weights)
     names = foreign_names(tensors, detector_pairs(to, model))
     about = {CTNET: metadata_of(weights), **about}
-    write_torch(path, {names[name]: tensor for name, tensor in tensors.items()}, **about)
+    part = "model" if to == "detectron2" else "state_dict"
+    write_torch(path, {names[name]: tensor for name, tensor in tensors.items()}, part=part, **about)
     return notes
 
 
@@ -53,8 +54,27 @@ def _for_centernet(weights: Weights) -> Adapted:
 def _for_mmdet(weights: Weights) -> Adapted:
     tensors, folded = without_deform_bias(weights.tensors)
     notes = [f"mmdet has no bias in deformable layers: {folded} went into the norms behind them"] if folded else []
+    if isinstance(weights.recipe.model, CenterNet2Model):
+        tensors = {n: t.view(()) if n.startswith("head.box.scales.") else t for n, t in tensors.items()}
     classes = [category.name for category in weights.categories]
-    return tensors, {"meta": {"dataset_meta": {"classes": classes}}}, notes
+    style = "caffe" if weights.recipe.model.stride_in_1x1 else "pytorch"
+    meta = {"dataset_meta": {"classes": classes}, "cfg": f"model = dict(backbone=dict(style='{style}'))"}
+    return tensors, {"meta": meta}, notes
+
+
+def _for_detectron2(weights: Weights) -> Adapted:
+    model = weights.recipe.model
+    assert isinstance(model, CenterNet2Model)
+    frozen = ["backbone.bn1", *(f"backbone.layer{stage}." for stage in range(1, model.frozen_stages))]
+    frozen = ["backbone."] if model.frozen_norms else frozen if model.frozen_stages else []
+    counter = "num_batches_tracked"  # which its frozen norms lack
+    kept = {n: t for n, t in weights.tensors.items() if not (n.endswith(counter) and n.startswith(tuple(frozen)))}
+    return kept, {}, _about_input(weights.recipe.data)
+
+
+_ADAPT: Mapping[Target, Callable[[Weights], Adapted]] = {
+    "centernet": _for_centernet, "mmdet": _for_mmdet, "detectron2": _for_detectron2,
+}  # fmt: skip
 
 
 def without_deform_bias(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
@@ -84,10 +104,12 @@ def _with_zero_bias(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _lacks(project: str, model: Model) -> str | None:
     """Return what of the network the project does not have, None when it has all of it."""
+    if isinstance(model, CenterNet2Model):
+        return _lacks_centernet2(project, model)
     if not isinstance(model, CenterNetModel):
         return f"detectors of the family {model.family}"
-    if project not in model.row.foreign:
-        return f"backbone {model.backbone}"
+    if project not in model.foreign:
+        return f"detectors of the family {model.family} with the backbone {model.backbone}"
     theirs = PoseModel.family_heads if project == "centernet" else CenterNetModel.family_heads
     more = set(model.head_names) - set(theirs)
     absent = (
@@ -101,6 +123,20 @@ def _lacks(project: str, model: Model) -> str | None:
         ("", model.stride_in_1x1, "stride in the 1x1 convolutions (model.stride_in_1x1)"),
     )
     return next((what for where, asked, what in absent if asked and where in ("", project)), None)
+
+
+def _lacks_centernet2(project: str, model: CenterNet2Model) -> str | None:
+    if project not in model.foreign:
+        return "two stages (model.roi_stages)" if project == "mmdet" else f"detectors of the family {model.family}"
+    absent = (
+        ("mmdet", model.neck == "bifpn", "this pyramid (model.neck=bifpn)"),
+        ("mmdet", not model.backbone.startswith("resnet"), f"backbone {model.backbone}"),
+        ("mmdet", model.head_bias, "convolutions of its head with a bias before their norms (model.head_bias)"),
+        ("detectron2", not model.head_bias, "convolutions of its head without a bias (model.head_bias=false)"),
+        ("detectron2", model.backbone in ("resnet18", "resnet34"), f"backbone {model.backbone}"),
+        ("detectron2", model.backbone == "dla34" and model.neck == "fpn", "dla34 with model.neck=fpn"),
+    )
+    return next((what for where, asked, what in absent if asked and where == project), None)
 
 
 def _about_input(data: Data) -> list[str]:

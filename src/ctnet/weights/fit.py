@@ -86,19 +86,23 @@ def load_partially(
 
 
 def load_for_finetuning(
-    network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: object,
+    file_names: Mapping[str, str] | None = None,
+    heads: tuple[str, ...] = ("heads.",),
 ) -> FitReport:
     """Load into the network except for its heads of another shape, or that the file lacks, which stay random.
 
-    Heads that the network lacks are not used. Raises WeightsError when anything outside the heads does not fit: the
-    file belongs to another architecture.
+    Heads that the network lacks are not used; `heads` is how the names of their tensors begin. Raises WeightsError when
+    anything outside the heads does not fit: the file belongs to another architecture.
     """
     report = fit(network, tensors, file_names)
     own = {_head_of(name) for name in network.state_dict()}
     theirs = {_head_of(name) for name in tensors}
     missing = [name for name in report.missing if _head_of(name) is None or _head_of(name) in theirs]
     unexpected = [name for name in report.unexpected if _head_of(name) is None or _head_of(name) in own]
-    if missing or unexpected or any(not name.startswith("heads.") for name in report.other_shape):
+    if missing or unexpected or any(not name.startswith(heads) for name in report.other_shape):
         raise _misfit(report, source, "choose the recipe that the weights were trained with")
     return load_partially(network, tensors, source)
 

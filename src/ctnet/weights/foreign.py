@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import DEFAULT, CenterNetModel, WeightsMetadata, changed, load_recipe, settings_of
+from ctnet.config import DEFAULT, CenterNetModel, Model, WeightsMetadata, changed, load_recipe, settings_of
 from ctnet.errors import WeightsError
 from ctnet.families import assumed_keypoints, build_network
-from ctnet.families.heads import HEADS
 from ctnet.files import path_component
 from ctnet.types import FACE, KeypointSchema
 from ctnet.weights.centerface_onnx import CENTERFACE_ONNX, NORMS_RESTORED, centerface_tensors
+from ctnet.weights.centernet_names import points_of
 from ctnet.weights.class_names import categories_of
 from ctnet.weights.containers import Container
 from ctnet.weights.ctnet_file import CTNET, Weights, read_own
@@ -26,9 +26,7 @@ from ctnet.weights.names import foreign_names
 
 # Recognised, so that the message can say what a file is; their networks are not built here.
 OTHER_NETWORKS = (
-    ("bbox_head.cls_logits.weight", "CenterNet-update of mmdet"),
-    ("proposal_generator.centernet_head.agn_hm.weight", "CenterNet2 of detectron2"),
-    ("proposal_generator.centernet_head.cls_logits.weight", "one-stage CenterNet of detectron2"),
+    ("proposal_generator.centernet_head.bbox_pred.weight", "CenterNet2 with another backbone or pyramid"),
     ("conv_stem.weight", "ImageNet network of timm"),
     ("embedder.embedder.convolution.weight", "ResNet in the names of Hugging Face transformers"),
     ("network.backbone.feature_1.0.0.weight", "CenterFace of MindSpore"),
@@ -48,7 +46,7 @@ class Reading:
 
     container: Container
     format: Format
-    model: CenterNetModel
+    model: Model
     num_classes: int | None  # None for a backbone alone
     tensors: Mapping[str, Tensor]
     file_names: Mapping[str, str]
@@ -70,6 +68,10 @@ def read_foreign(container: Container, source: object, *, backbone_only: bool = 
     format, structure, prefix = found
     inside = {name.removeprefix(prefix): t for name, t in container.tensors.items() if name.startswith(prefix)}
     spelled = _spell(inside, format, source)
+    read_off: list[str] = []
+    if format.by_config is not None:
+        settings, _, read_off = format.by_config(model_of(structure), container.meta)
+        structure = structure | settings
     if backbone_only or format.recipe is None:
         model, num_classes, keypoints = model_of(structure), None, assumed_keypoints(model_of(structure))
     else:
@@ -82,12 +84,15 @@ def read_foreign(container: Container, source: object, *, backbone_only: bool = 
     wanted = _wanted_names(model, num_classes, keypoints)
     names = foreign_names(wanted, format.pairs(model))
     known = {ours: spelled.pop(theirs) for ours, theirs in names.items() if theirs in spelled}
+    # mmdet's factors of levels are numbers
+    known = {n: t.view(1) if t.dim() == 0 and n.startswith("head.box.scales.") else t for n, t in known.items()}
     if num_classes is None:  # a backbone may come with any network around it
         left_out += [(name, "not the backbone") for name in spelled]
         spelled = {}
     tensors, notes = _complete(format.adapt(known), wanted, frozen_norms=format.frozen_norms)
     names = {ours: f"{prefix}{theirs}" for ours, theirs in names.items()}
     tensors |= spelled
+    notes += read_off
     return Reading(container, format, model, num_classes, tensors, names, tuple(left_out), tuple(notes), keypoints)
 
 
@@ -111,7 +116,11 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
         own = read_own(WeightsMetadata, about, None, source)
         recipe, categories, keypoints = own.recipe, own.categories, own.keypoints
     else:
-        recipe = load_recipe(reading.format.recipe(reading.model, reading.num_classes)).recipe
+        chosen = reading.format.by_config
+        suiting = (
+            chosen(reading.model, meta)[1] if chosen else reading.format.recipe(reading.model, reading.num_classes)
+        )
+        recipe = load_recipe(suiting).recipe
         recipe = changed(recipe, {"name": _recipe_name(source, recipe.name)})
         name = reading.format.class_name(reading.model)
         names = _class_names(meta) or ([name] if name and reading.num_classes == 1 else None)
@@ -142,7 +151,7 @@ def _spell(named: Mapping[str, Tensor], format: Format, source: object) -> dict[
 
 def _with_widths(
     format: Format, structure: Mapping[str, Any], shapes: Mapping[str, torch.Size], source: object
-) -> tuple[CenterNetModel, int, KeypointSchema | None]:
+) -> tuple[Model, int, KeypointSchema | None]:
     """Return the `model` section, widths read off the tensors, the number of classes, and the key points."""
     model = model_of(structure)
     pairs = format.pairs(model)
@@ -153,51 +162,25 @@ def _with_widths(
         except KeyError:  # the project has no layer for it
             return None
 
-    heads = "heads.0" if model.backbone == "hourglass104" else "heads"  # every stack has its own
-
-    def out_channels(head: str) -> int | None:
-        last = shape(f"{heads}.{head}.2.weight") or shape(f"{heads}.{head}.weight")
-        return None if last is None else last[0]
-
-    rows = [HEADS[name] for name in model.head_names]
-    channels = {row.name: count for row in rows if (count := out_channels(row.output)) is not None}
-    missing = next((row.output for row in rows if row.role in ("heatmap", "size") and row.name not in channels), None)
-    if missing:
-        wanted = foreign_names([f"{heads}.{missing}.2.weight"], pairs).popitem()[1]
+    fields, num_classes, teller = format.widths(model, shape)
+    if num_classes is None:
         raise WeightsError(
             "half a checkpoint: a head is missing",
             file=source,
             format=format.title,
-            expected=wanted,
+            expected=foreign_names([teller], pairs)[teller],
             hint="--backbone-weights takes its backbone",
         )
-    hidden = shape(f"{heads}.heatmap_logits.0.weight")
-    num_classes = channels["heatmap"]
-    fields: dict[str, Any] = {
-        "head_channels": 0 if hidden is None else hidden[0],
-        "class_specific_size": num_classes > 1 and channels.get("size") == 2 * num_classes,
-        "predict_offset": "offset" in channels,
-    }
-    if not {row.name for row in rows} - {"offset"} <= set(channels):
-        fields |= {"heads": tuple(channels), "predict_offset": True}
-    lateral = shape("neck.top.0.weight")
-    if lateral is not None:
-        fields["neck_channels"] = (*model.neck_channels[:2], lateral[0])
-    stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
-    if stages and None not in stages:
-        fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
-    points = next((channels[row.name] // 2 for row in rows if row.role == "keypoints" and row.name in channels), 0)
+    points = points_of(model, shape) if isinstance(model, CenterNetModel) else 0
     return model_of({**structure, **fields}), num_classes, _keypoints(model, points)
 
 
-def model_of(structure: Mapping[str, Any]) -> CenterNetModel:
+def model_of(structure: Mapping[str, Any]) -> Model:
     """Return the `model` section, of the family that it names."""
-    model = settings_of(structure.get("family", DEFAULT)).model(**structure)
-    assert isinstance(model, CenterNetModel)
-    return model
+    return settings_of(structure.get("family", DEFAULT)).model(**structure)
 
 
-def _keypoints(model: CenterNetModel, count: int) -> KeypointSchema | None:
+def _keypoints(model: Model, count: int) -> KeypointSchema | None:
     """Return the key points of a file, which holds their number alone: those usual for the family where it agrees."""
     usual = assumed_keypoints(model)
     if usual is None or count in (0, len(usual.names)):
@@ -205,9 +188,7 @@ def _keypoints(model: CenterNetModel, count: int) -> KeypointSchema | None:
     return KeypointSchema(tuple(f"point {number}" for number in range(1, count + 1)))
 
 
-def _wanted_names(
-    model: CenterNetModel, num_classes: int | None, keypoints: KeypointSchema | None
-) -> dict[str, torch.dtype]:
+def _wanted_names(model: Model, num_classes: int | None, keypoints: KeypointSchema | None) -> dict[str, torch.dtype]:
     with torch.device("meta"):
         own = build_network(model, num_classes or 1, keypoints).state_dict()
     return {name: t.dtype for name, t in own.items() if num_classes is not None or name.startswith("backbone.")}

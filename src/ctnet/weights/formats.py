@@ -11,13 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ctnet.config import CenterNetModel, PoseModel
+from ctnet.config import CenterNetModel, Model, PoseModel
 from ctnet.models.resnet import BASIC, DEPTHS
-from ctnet.weights.centernet_names import dla34_backbone_pairs
+from ctnet.weights import centernet2_format
+from ctnet.weights.centernet2_format import Shape, Structure
+from ctnet.weights.centernet_names import centernet_widths, dla34_backbone_pairs
 from ctnet.weights.mobilenet_names import timm_pairs
 from ctnet.weights.names import Pairs, detector_pairs
 
-Structure = dict[str, Any]  # fields of a recipe's `model` section
 Rules = tuple[tuple[str, str], ...]  # (regular expression, replacement or reason)
 
 
@@ -30,20 +31,24 @@ class Format:
     and no network needs, each with the reason; `adapt` changes tensors, under our names, that mean something else
     there. `class_name` is that of its detectors of one class. Formats without `recipe` are backbones alone; a recipe is
     chosen by network and number of classes and says how images enter; `input_settings` are those of backbones.
+    `widths` reads settings, the number of classes and the tensor that tells it off shapes; `by_config` reads settings,
+    the recipe and notes off what else is in the file.
     `frozen_norms`: norms may lack statistics, being scale and shift alone.
     """
 
     name: str
     title: str
     structure: Callable[[Collection[str]], Structure | None]
-    pairs: Callable[[CenterNetModel], Pairs]
+    pairs: Callable[[Any], Pairs]
     spellings: Rules = ()
     left_out: Rules = ()
-    recipe: Callable[[CenterNetModel, int], str] | None = None
+    recipe: Callable[[Any, int], str] | None = None
+    widths: Callable[[Model, Shape], tuple[Structure, int | None, str]] = centernet_widths
+    by_config: Callable[[Model, Mapping[str, Any]], tuple[Structure, str, list[str]]] | None = None
     frozen_norms: bool = False
     input_settings: tuple[str, ...] = ()
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
-    class_name: Callable[[CenterNetModel], str | None] = lambda model: None
+    class_name: Callable[[Model], str | None] = lambda model: None
     info: Mapping[str, str] = field(default_factory=dict)
     """what weights of this format say about themselves ever after"""
 
@@ -161,10 +166,10 @@ _D2_MODULES: Rules = (
 )
 _CAFFE2_BLOBS: Rules = (
     (r"^res_conv1_bn_", "conv1_bn_"),
-    (r"_bn_s$", ".norm.weight"),
+    (r"_bn_(s|gamma)$", ".norm.weight"),
     (r"_bn_b(eta)?$", ".norm.bias"),
-    (r"_bn_rm$", ".norm.running_mean"),
-    (r"_bn_riv$", ".norm.running_var"),
+    (r"_bn_(rm|running_mean)$", ".norm.running_mean"),
+    (r"_bn_(riv|running_var)$", ".norm.running_var"),
     (r"_w$", ".weight"),
     (r"_b$", ".bias"),
     (r"^res(\d)_(\d+)_branch1\b", r"res\1.\2.shortcut"),
@@ -224,6 +229,29 @@ FORMATS = (
              "state of the training"),
         ),
         recipe=lambda model, classes: "centernet_resdcn18_mindspore",
+    ),
+    Format(
+        "centernet2",
+        "CenterNet2 (xingyizhou, detectron2)",
+        centernet2_format.detectron2,
+        partial(detector_pairs, "detectron2"),
+        left_out=(
+            (r"^(pixel_mean|pixel_std)$", "a constant of the input"),
+            (r"^backbone\.bottom_up\.backbone\.level[34]\.project\.", "unused in the original network"),
+        ),
+        recipe=centernet2_format.recipe,
+        widths=centernet2_format.widths,
+        frozen_norms=True,
+    ),
+    Format(
+        "mmdet-update",
+        "CenterNet-update of mmdet",
+        centernet2_format.mmdet,
+        partial(detector_pairs, "mmdet"),
+        left_out=((r"^ema_", "running average beside the weights, which already are it"),),
+        recipe=centernet2_format.recipe,
+        widths=centernet2_format.widths,
+        by_config=centernet2_format.by_config,
     ),
     Format(
         "torchvision",

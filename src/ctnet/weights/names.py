@@ -21,11 +21,11 @@ def foreign_names(names: Iterable[str], pairs: Pairs) -> dict[str, str]:
 
 
 def detector_pairs(project: str, model: Model) -> Pairs:
-    """Return the names of a detector's tensors in another project's files; see the row of the backbone.
+    """Return the names of a detector's tensors in another project's files; see `Model.foreign`.
 
-    Raises KeyError when the project has no detector with this backbone.
+    Raises KeyError when the project has no such detector.
     """
-    module, _, function = model.row.foreign[project].partition(":")
+    module, _, function = model.foreign[project].partition(":")
     pairs: Pairs = getattr(import_module(f"ctnet.weights.{module}"), function)(model)
     return pairs
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctnet.config import FINE_TUNING_RECIPE, Recipe, load_recipe
+from ctnet.config import FINE_TUNING_RECIPE, FINE_TUNING_RECIPES, Recipe, load_recipe
 from ctnet.families import build_network
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
@@ -33,15 +33,20 @@ def open_weights(path: Path, config: str | None = None, *, verify: bool = True) 
 
 
 def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
-    """Return the recipe to go on from a file of weights: `FINE_TUNING_RECIPE` with the network of the weights.
+    """Return the recipe to go on from a file of weights: the family's for fine-tuning, with the network of the weights.
 
-    Input size and colours are those of the weights too; overrides and flags are as `load_recipe` takes them. Raises
+    Input size, unless images have sizes of their own, and colours are those of the weights too; overrides and flags are
+    as `load_recipe` takes them. Raises
     what `open_weights` does.
     """
     theirs = open_weights(path, verify=False).recipe  # training verifies, once
-    data = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
+    size = {"image_size"} if theirs.evaluation.short_side is None else set()
+    data = theirs.data.model_dump(include={"color_order", "mean", "std"} | size)
     brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": data}
-    return load_recipe(FINE_TUNING_RECIPE, overrides, flags, brought=(f"--weights {path}", brought)).recipe
+    recipe = FINE_TUNING_RECIPES.get(theirs.model.family, FINE_TUNING_RECIPE)
+    if recipe != FINE_TUNING_RECIPE:
+        brought["loss"] = theirs.loss.model_dump()  # which suits the levels and stages of the network
+    return load_recipe(recipe, overrides, flags, brought=(f"--weights {path}", brought)).recipe
 
 
 def load_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:

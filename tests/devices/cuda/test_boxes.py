@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ctnet.ops import nms
+from ctnet.ops import batched_nms, nms
 from ctnet.ops.nms import reference_nms
 
 
@@ -47,3 +47,10 @@ def test_boxes_that_are_not_numbers_are_kept_out_of_each_other(device):
     given = (bad, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.zeros(4, dtype=torch.int64))
     kept = nms(*(t.to(device) for t in given), 0.5)
     assert torch.equal(kept.cpu(), reference_nms(*given, 0.5, False))
+
+
+def test_a_limit_keeps_the_strongest_of_each_label_and_their_ties(device):
+    sides, scores, labels = boxes(75)
+    for limit in (1, 4):
+        kept = batched_nms(sides.to(device), scores.to(device), labels.to(device), 0.6, limit=limit)
+        assert torch.equal(kept.cpu(), reference_nms(sides, scores, labels, 0.6, False, limit))

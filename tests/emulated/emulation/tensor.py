@@ -75,6 +75,10 @@ def _release(size):
     MEMORY["now"] -= size
 
 
+WHOLE = {aten.upsample_nearest2d.default, aten.upsample_nearest2d.vec}
+"""operators that cards have kernels of, and whose decomposition chooses channels-last"""
+
+
 def to_host(value):
     return value.host if isinstance(value, CardTensor) else value
 
@@ -86,7 +90,7 @@ def run(operator, args, kwargs):
         own = torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "PrivateUse1")
         key = torch._C.DispatchKey.PrivateUse1 if own else torch._C.DispatchKey.CompositeExplicitAutograd
         return operator._op_dk(key, *args, **kwargs)
-    if operator._can_decompose():  # in inference mode whole functions arrive here
+    if operator._can_decompose() and operator not in WHOLE:  # in inference mode whole functions arrive here
         return operator.decompose(*args, **kwargs)
     for refuse in REFUSALS:
         refuse(operator, args, kwargs)

@@ -5,7 +5,7 @@ import types
 import torch
 
 from emulation import backend, process_group, tensor
-from torch_npu import deformable, grad_scaler, schemas
+from torch_npu import deformable, grad_scaler, roi_align, schemas
 
 __version__ = "2.13.0+emulated"
 
@@ -38,6 +38,5 @@ process_group.register("hccl", "npu")
 _library = torch.library.Library("npu", "DEF")
 for _name, _schema in schemas.SCHEMAS.items():
     _library.define(_schema)
-    _library.impl(_name, getattr(deformable, _name), "PrivateUse1")
-npu_deformable_conv2d = torch.ops.npu.npu_deformable_conv2d
-npu_deformable_conv2dbk = torch.ops.npu.npu_deformable_conv2dbk
+    _library.impl(_name, getattr(roi_align if "roi" in _name else deformable, _name), "PrivateUse1")
+    globals()[_name] = getattr(torch.ops.npu, _name)

@@ -13,4 +13,12 @@ SCHEMAS = {
         "npu_deformable_conv2dbk(Tensor input, Tensor grad_output, Tensor offset_out, Tensor weight, Tensor offset, "
         f"{SAMPLING}) -> (Tensor, Tensor, Tensor, Tensor)"
     ),
+    "npu_roi_align": (
+        "npu_roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+        "int sample_num, int roi_end_mode) -> Tensor"
+    ),
+    "npu_roi_alignbk": (
+        "npu_roi_alignbk(Tensor input, Tensor rois, int[] xdiff_shape, int pooled_width, int pooled_height, "
+        "float spatial_scale, int sample_num, int? roi_end_mode=None) -> Tensor"
+    ),
 }

@@ -7,12 +7,15 @@ from typing import NamedTuple
 from ctnet.config.families.base import Loss, Model
 from ctnet.config.families.centerface import CenterFaceLoss, CenterFaceModel
 from ctnet.config.families.centernet import CenterNetLoss, CenterNetModel
+from ctnet.config.families.centernet2 import CenterNet2Loss, CenterNet2Model
 from ctnet.config.families.pose import PoseLoss, PoseModel
 
 __all__ = [
     "DEFAULT",
     "SETTINGS",
     "CenterFaceModel",
+    "CenterNet2Loss",
+    "CenterNet2Model",
     "CenterNetLoss",
     "CenterNetModel",
     "FamilySettings",
@@ -38,6 +41,7 @@ SETTINGS: dict[str, FamilySettings] = {
     DEFAULT: FamilySettings(CenterNetModel, CenterNetLoss),
     "centerface": FamilySettings(CenterFaceModel, CenterFaceLoss),
     "pose": FamilySettings(PoseModel, PoseLoss),
+    "centernet2": FamilySettings(CenterNet2Model, CenterNet2Loss),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -25,6 +26,11 @@ class Model(Section):
     def row(self) -> Backbone:
         """The backbone's row of the table."""
         return BACKBONES[self.backbone]
+
+    @property
+    def foreign(self) -> Mapping[str, str]:
+        """For each project that has such detectors, `module:function` below `ctnet.weights`: names of tensors there."""
+        return self.row.foreign
 
     @property
     def size_multiple(self) -> int:

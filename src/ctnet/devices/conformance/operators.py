@@ -14,7 +14,7 @@ from torch import Tensor
 from ctnet.codec.decode import move_to_peaks, point_peaks
 from ctnet.devices.conformance.result import Check, deviation, need
 from ctnet.devices.registry import OpenDevice
-from ctnet.ops import decode_peaks, deform_conv2d, depthwise_upsample, nms, soft_nms
+from ctnet.ops import batched_nms, decode_peaks, deform_conv2d, depthwise_upsample, nms, roi_align, soft_nms
 from ctnet.ops.batch_norm import batch_norm
 from ctnet.ops.max_pool import max_pool2d
 from ctnet.ops.table import OPERATORS
@@ -67,6 +67,13 @@ _PEAKS = {
     "no images": ((0, 3, 4, 5), 7),
     _BAD: ((2, 5, 17, 23), 40),
 }
+_ROI = {  # size, sampling ratio, aligned, boxes
+    "7x7": (7, 0, True, 9),
+    "ratio 2": (4, 2, True, 9),
+    "first version": (3, 0, False, 9),
+    "no boxes": (3, 0, True, 0),
+    _BAD: (3, 0, True, 12),
+}
 
 
 def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
@@ -96,6 +103,10 @@ def _cases(reduced: Sequence[torch.dtype]) -> Iterator[tuple[str, str, torch.dty
         for label, adds in (("ReLU", False), ("shortcut and ReLU", True)):
             yield "batch_norm", f"{label}, {_short(dtype)}", dtype, partial(_batch_norm, dtype=dtype, adds=adds)
         yield "max_pool2d", _short(dtype), dtype, partial(_max_pool, dtype=dtype)
+    for label, pooling in _ROI.items():
+        yield "roi_align", label, full, partial(_roi_align, case=pooling, dtype=full, bad=label == _BAD)
+    for dtype in reduced:
+        yield "roi_align", _short(dtype), dtype, partial(_roi_align, case=_ROI["7x7"], dtype=dtype)
     for label, (size, top_k) in _PEAKS.items():
         yield "decode_peaks", label, full, partial(_peaks, shape=size, top_k=top_k, dtype=full, bad=label == _BAD)
     for dtype in reduced:
@@ -253,6 +264,34 @@ def _max_pool(device: OpenDevice, dtype: torch.dtype) -> str:
     return f"{deviation(leaf.grad, gradient, 'gradient of input', bound):.0e}"
 
 
+def _roi_align(device: OpenDevice, case: tuple[int, int, bool, int], dtype: torch.dtype, *, bad: bool = False) -> str:
+    generator, (size, ratio, aligned, count) = _generator(), case
+    strides, shapes = [4.0, 8.0, 16.0], ((2, 5, 11, 9), (2, 5, 6, 5), (2, 5, 3, 3))
+    levels = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    corner = torch.rand(count, 2, generator=generator) * 40 - 10
+    rois = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 30], 1)
+    image, level = (torch.randint(0, end, (count,), generator=generator) for end in (2, 3))
+    if bad:
+        rois[0, 1], rois[1, 2], rois[2, 0], level[3], image[4] = torch.nan, torch.inf, 1e30, -1, 2
+        rois[5, 2:], levels[0][1, 2, 4, 4], levels[1][0, 1, 2, 2] = rois[5, :2], torch.nan, torch.inf
+    leaves, there = [_leaf(map, device) for map in levels], device.torch_device
+    given = (rois.to(there), image.to(there), level.to(there))
+    result = roi_align(leaves, *given, strides, size, ratio, aligned=aligned)
+    need(result.dtype == dtype, f"the result is {result.dtype}")
+    given = (rois.double(), image, level)
+    expected = _exactly("roi_align", [map.double() for map in levels], *given, strides, size, ratio, aligned)
+    worst = deviation(result, expected, "result", _bound("roi_align", dtype))
+    grad = torch.randn(expected.shape, generator=generator).to(dtype)
+    result.backward(grad.to(device.torch_device))  # type: ignore[no-untyped-call]
+    sides = [side for shape in shapes for side in shape[2:]]
+    wanted = _exactly("roi_align_backward", grad.double(), *given, 2, sides, strides, ratio, aligned)
+    bound = _bound("roi_align_backward", dtype)
+    for index, (leaf, gradient) in enumerate(zip(leaves, wanted, strict=True)):
+        assert leaf.grad is not None
+        worst = max(worst, deviation(leaf.grad, gradient, f"gradient of level {index}", bound))
+    return f"{worst:.0e}"
+
+
 def _peaks(device: OpenDevice, shape: tuple[int, ...], top_k: int, dtype: torch.dtype, *, bad: bool = False) -> str:
     logits = torch.randint(-6, 7, shape, generator=_generator()).to(dtype) / 2
     if bad:
@@ -281,6 +320,8 @@ def _nms(device: OpenDevice, count: int, *, bad: bool = False) -> str:
     there = device.torch_device
     kept = nms(boxes.to(there), scores.to(there), labels.to(there), 0.4)
     need(torch.equal(kept.cpu(), _exactly("nms", boxes, scores, labels, 0.4, False)), "other boxes are kept")
+    kept = batched_nms(boxes.to(there), scores.to(there), labels.to(there), 0.4, limit=5)
+    need(torch.equal(kept.cpu(), _exactly("nms", boxes, scores, labels, 0.4, False, 5)), "a limit keeps other boxes")
     return "equal"
 
 

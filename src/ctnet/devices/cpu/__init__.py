@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import fx, nn
 
-from ctnet.devices.base import Probe
+from ctnet.devices.base import Prepared, Probe
+from ctnet.devices.cpu.fuse import fuse_layers
 from ctnet.devices.cpu.native import select
+from ctnet.devices.reduced import ReducedPrecision
 from ctnet.devices.torch_device import TorchDevice, kernels_in, register
+from ctnet.precision import PrecisionName
 
 
 class CpuDevice(TorchDevice):
@@ -30,6 +34,15 @@ class CpuDevice(TorchDevice):
         if torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16, "the CPU has AVX-512 bf16"
         return None, "the CPU has no bf16 instructions"
+
+    def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
+        """Do what other devices do, and fuse layers with what follows them, which compiling does otherwise."""
+        prepared = super().prepare(network, where, precision=precision, compile=compile)
+        if not compile:
+            graph = prepared.network.network if isinstance(prepared.network, ReducedPrecision) else prepared.network
+            assert isinstance(graph, fx.GraphModule)
+            fuse_layers(graph)
+        return prepared
 
     def register_kernels(self) -> dict[str, str]:
         """Register the compiled kernels, if the package has any.

@@ -9,13 +9,21 @@ from ctnet.devices.cpu.native import library, pointer
 from ctnet.ops.nms import strongest_first
 
 
-def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+def nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool, limit: int | None = None
+) -> Tensor:
     """Return what the reference returns."""
     order = strongest_first(scores)
-    boxes, labels = boxes.double().contiguous(), labels.long().contiguous()
+    boxes, scores, labels = boxes.double().contiguous(), scores.double().contiguous(), labels.long().contiguous()
     keep = torch.empty(len(boxes), dtype=torch.bool)
     library().ctnet_nms(
-        len(order), pointer(boxes), pointer(labels), pointer(order), iou_threshold, float(plus_one), pointer(keep)
+        len(order),
+        *map(pointer, (boxes, scores, labels, order)),
+        iou_threshold,
+        float(plus_one),
+        -1 if limit is None else limit,
+        pointer(keep),
+        torch.get_num_threads(),
     )
     return order[keep[order]]
 

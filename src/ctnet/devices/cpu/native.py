@@ -47,6 +47,15 @@ class WindowShape(ctypes.Structure):
     ]  # fmt: skip
 
 
+class RoiShape(ctypes.Structure):
+    """`ctnet_roi_shape` of the C interface."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("rois", "channels", "size")),
+        *((name, c_void_p) for name in ("sides", "image", "level", "boxes")),
+    ]
+
+
 _SIGNATURES = {
     "deform_conv": [POINTER(DeformShape), c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_int64 * 4, c_void_p,
                     c_int64, c_void_p, c_int],
@@ -54,12 +63,14 @@ _SIGNATURES = {
                              POINTER(DeformShape), *[c_void_p] * 4, c_int64, c_void_p, c_int],
     "deform_conv_scratch": [POINTER(DeformShape), c_int, c_int64, c_int64, c_int],
     "decode_peaks": [c_int, c_void_p, c_int64 * 4, c_int64 * 4, c_int64, c_void_p, c_void_p, c_void_p, c_int],
-    "nms": [c_int64, c_void_p, c_void_p, c_void_p, c_double, c_double, c_void_p],
+    "nms": [c_int64, *[c_void_p] * 4, c_double, c_double, c_int64, c_void_p, c_int],
     "soft_nms": [c_int64, c_void_p, c_void_p, c_int, c_double, c_double, c_double, c_double],
     "batch_norm": [c_int64, c_int64, c_int, *[c_void_p] * 4, c_int, c_double, *[c_void_p] * 3, c_int],
     "batch_norm_backward": [c_int64, c_int64, c_int, *[c_void_p] * 7, c_int, c_double, *[c_void_p] * 4, c_int],
     "max_pool": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
     "max_pool_backward": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
+    "roi_align": [POINTER(RoiShape), c_int, POINTER(c_void_p), c_void_p, c_int],
+    "roi_align_backward": [POINTER(RoiShape), c_int, c_void_p, POINTER(c_void_p), c_int],
     "upsample": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
     "upsample_grad_map": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],
     "upsample_grad_weight": [POINTER(WindowShape), c_int, c_void_p, c_void_p, c_void_p, c_int],

@@ -58,6 +58,8 @@ class CudaDevice(Accelerator):
             "deform_conv2d_backward": f"Triton (the map's gradient by atomic additions; {deterministic})",
             "depthwise_upsample": "Triton",
             "depthwise_upsample_backward": "Triton (sums in a fixed order)",
+            "roi_align": "Triton",
+            "roi_align_backward": f"Triton (the maps' gradients by atomic additions; {deterministic})",
             "decode_peaks": "Triton (the best tiles of the map, then torch's top-k)",
             "nms": "Triton (overlaps as bits, in float64)",
             "soft_nms": host.REASON,

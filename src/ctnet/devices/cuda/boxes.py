@@ -9,12 +9,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ctnet.ops.nms import strongest_first
+from ctnet.ops.nms import strongest_first, within_limit
 
 _BITS = 32
 
 
-def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool) -> Tensor:
+def nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool, limit: int | None = None
+) -> Tensor:
     """Return what the reference returns."""
     order = strongest_first(scores)
     count = len(order)
@@ -36,7 +38,8 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plu
             WORDS=triton.next_power_of_2(words), BITS=_BITS, num_warps=1, enable_fp_fusion=False,
         )  # fmt: skip
     bits = torch.arange(_BITS, dtype=torch.int32, device=boxes.device)
-    return order[((removed[:, None] >> bits) & 1).flatten()[:count] == 0]
+    kept = order[((removed[:, None] >> bits) & 1).flatten()[:count] == 0]
+    return within_limit(kept, scores, labels, limit)
 
 
 @triton.jit

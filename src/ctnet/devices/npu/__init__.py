@@ -66,13 +66,15 @@ class NpuDevice(Accelerator):
             return portable(_torch_npu().npu.amp.GradScaler)()
 
     def register_kernels(self) -> dict[str, str]:
-        """Register the vendor's deformable convolution, peaks of fixed sizes and NMS on the CPU."""
+        """Register the vendor's deformable convolution and RoIAlign, peaks of fixed sizes and NMS on the CPU."""
         register(self.dispatch_key, kernels_in(__name__) | host.KERNELS)
         return {
             "deform_conv2d": "torch_npu (npu_deformable_conv2d, in float32)",
             "deform_conv2d_backward": "torch_npu (npu_deformable_conv2dbk, in float32)",
             "depthwise_upsample": "torch (grouped transposed convolution)",
             "depthwise_upsample_backward": "torch (grouped transposed convolution)",
+            "roi_align": "torch_npu (npu_roi_align, a call a level, in float32)",
+            "roi_align_backward": "torch_npu (npu_roi_alignbk, a call a level, in float32)",
             "decode_peaks": "torch (fixed sizes, 32-bit numbers)",
             **dict.fromkeys(host.KERNELS, host.REASON),
         }

@@ -36,6 +36,15 @@ struct ctnet_window_shape {
     int64_t kernel, stride, padding;
 };
 
+/* Boxes on the levels of a pyramid, each an NHWC map without gaps of `images` images; `sides` are the height and width of
+ * one level after the other. `boxes` has six numbers of each, float64 for float64 maps, else float32: begin of the first
+ * bin, side of a bin in cells, samples along it; of each first y, then x. One without samples may name any map. */
+struct ctnet_roi_shape {
+    int64_t rois, channels, size;
+    const int64_t *sides, *image, *level;
+    const void *boxes;
+};
+
 /* Best instruction set of this machine that the binary has code for, or the one selected. */
 CTNET_API const char *ctnet_isa(void);
 /* Select one by name; returns 0, or 1 when this machine or binary lacks it. */
@@ -70,9 +79,10 @@ CTNET_API int ctnet_decode_peaks(int type, const void *logits, const int64_t siz
                                  int64_t top_k, float *scores, int64_t *labels, int64_t *cells, int threads);
 
 /* Greedy NMS within labels of the `n` boxes that `order` names, strongest first. `boxes` are xyxy; writes 1 in
- * `keep[i]` for survivors, i as in `boxes`, and 0 for the others of `order`. */
-CTNET_API int ctnet_nms(int64_t n, const double *boxes, const int64_t *labels, const int64_t *order, double threshold,
-                        double extra, uint8_t *keep);
+ * `keep[i]` for survivors, i as in `boxes`, and 0 for the others of `order`. A label has no more survivors than `limit`
+ * and those whose score equals the last of them; below 0 it has as many as there are. */
+CTNET_API int ctnet_nms(int64_t n, const double *boxes, const double *scores, const int64_t *labels,
+                        const int64_t *order, double threshold, double extra, int64_t limit, uint8_t *keep, int threads);
 /* Soft-NMS of one class, scores decayed in place, NaN left as it is; gaussian if `gaussian`, else linear above the threshold. */
 CTNET_API int ctnet_soft_nms(int64_t n, const double *boxes, double *scores, int gaussian, double sigma,
                              double threshold, double floor, double extra);
@@ -90,6 +100,13 @@ CTNET_API int ctnet_max_pool(const struct ctnet_window_shape *shape, int type, c
                              uint8_t *taps, int threads);
 CTNET_API int ctnet_max_pool_backward(const struct ctnet_window_shape *shape, int type, const void *grad_out,
                                       const uint8_t *taps, void *grad_map, int threads);
+
+/* RoIAlign: `out` is (rois, channels, size, size). Its gradient is added to `sums`, which lie as the maps do and are
+ * float64 for float64 gradients, else float32; their order depends on the boxes alone. */
+CTNET_API int ctnet_roi_align(const struct ctnet_roi_shape *shape, int type, const void *const *maps, void *out,
+                              int threads);
+CTNET_API int ctnet_roi_align_backward(const struct ctnet_roi_shape *shape, int type, const void *grad_out,
+                                       void *const *sums, int threads);
 
 /* Batch normalisation by the batch's own statistics over `rows` cells of `channels`, plus `shortcut` where it is not
  * null, then a ReLU if `relu`. Vectors are of `channels`, float64 for float64 maps, else float32; `variance` is the

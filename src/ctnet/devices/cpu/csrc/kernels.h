@@ -61,6 +61,26 @@ template <class W> struct NormFactors {
     const W *scale, *offset, *by_grad, *by_x, *rest;
 };
 
+// Corners of a box's samples along one axis: those of bin i are begin[i] .. begin[i + 1] - 1, each a place and a weight.
+struct RoiAxis {
+    const int32_t *begin;
+    const int64_t *place;
+    const void *weight;
+};
+
+constexpr int64_t kPooled = 64; // channels pooled at a time, which stay in registers or next to them
+
+// A box on its map. Places along y are elements of the map; those along x are elements of a line of `columns` blocks of
+// channels, which are those at the elements `column` of each row.
+struct RoiBox {
+    int64_t size, channels;
+    RoiAxis y, x;
+    const int64_t *column;
+    int64_t columns;
+};
+
+constexpr int64_t kSuspects = 32; // boxes looked at together
+
 struct Kernels {
     const char *name;
     bool (*supported)();
@@ -103,6 +123,11 @@ struct Kernels {
                      uint8_t *taps);
     void (*max_pool_grad)(const ctnet_window_shape &, int type, const void *grad_out, const uint8_t *taps, int64_t image,
                           int64_t row, void *grad_map);
+    void (*roi_pool)(int type, const RoiBox &, const void *map, void *out, void *scratch);
+    void (*roi_spread)(int type, const RoiBox &, const void *grad_out, int64_t first_channel, int64_t last_channel,
+                       void *sums, void *scratch);
+    int64_t (*suspects)(const double *const kept[5], int64_t from, int64_t count, const double box[5], double low,
+                        double extra);
     void (*norm_moments)(int type, const void *x, const void *center, int64_t rows, int64_t channels, double *sums);
     void (*norm)(int type, const NormRows &, const void *scale, const void *offset);
     void (*norm_gradient_sums)(int type, const NormRows &, const void *scale, const void *offset, const void *center,

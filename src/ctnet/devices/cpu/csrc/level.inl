@@ -6,10 +6,12 @@
 
 #include "deform_conv.inl"
 #include "deform_gradient.inl"
+#include "nms.inl"
 #include "norm.inl"
 #include "peaks.inl"
 #include "upsample.inl"
 #include "pool.inl" // uses upsample.inl
+#include "roi.inl"  // uses pool.inl
 
 // Calls function<element type of `type`>(...).
 #define CTNET_BY_TYPE(type, function, ...)                                                                             \
@@ -301,6 +303,24 @@ void max_pool_grad(const ctnet_window_shape &p, int type, const void *grad_out, 
     CTNET_BY_TYPE(type, max_pool_grad_of, p, grad_out, taps, image, row, grad_map)
 }
 
+template <class T> void roi_pool_of(const RoiBox &r, const void *map, void *out, void *scratch) {
+    roi_pool_box(r, static_cast<const T *>(map), static_cast<T *>(out), static_cast<typename Wide<T>::type *>(scratch));
+}
+
+void roi_pool(int type, const RoiBox &r, const void *map, void *out, void *scratch) {
+    CTNET_BY_TYPE(type, roi_pool_of, r, map, out, scratch)
+}
+
+template <class T>
+void roi_spread_of(const RoiBox &r, const void *grad_out, int64_t first, int64_t last, void *sums, void *scratch) {
+    using W = typename Wide<T>::type;
+    roi_spread_box(r, static_cast<const T *>(grad_out), first, last, static_cast<W *>(sums), static_cast<W *>(scratch));
+}
+
+void roi_spread(int type, const RoiBox &r, const void *grad_out, int64_t first, int64_t last, void *sums, void *scratch) {
+    CTNET_BY_TYPE(type, roi_spread_of, r, grad_out, first, last, sums, scratch)
+}
+
 template <class T>
 void norm_moments_of(const void *x, const void *center, int64_t rows, int64_t channels, double *sums) {
     norm_moments(static_cast<const T *>(x), static_cast<const typename Wide<T>::type *>(center), rows, channels, sums);
@@ -375,6 +395,9 @@ constexpr Kernels table(const char *name, bool (*supported)()) {
             upsample_grad_weight,
             max_pool,
             max_pool_grad,
+            roi_pool,
+            roi_spread,
+            suspects,
             norm_moments_by_type,
             norm,
             norm_gradient_sums_by_type,

@@ -1,7 +1,5 @@
 // Max-pooling in training over NHWC maps. Included inside the namespace of one instruction set.
 
-constexpr int64_t kPooled = 64; // channels at a time, which stay in registers or next to them
-
 // The part lo .. hi-1 of a window's taps that lies on a map of `size` rows (or columns); tap 0 would be at `start`.
 struct OnMap {
     int64_t start, low, high;
