@@ -122,9 +122,10 @@ def test_the_convolution_builds_for_real_chips_with_their_tensor_cores(capabilit
 
 
 @needs_triton
-def test_the_other_kernels_build_for_a_real_chip(build_for):
-    built = build_for(90)
-    launch_the_rest(torch.bfloat16)
+@pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float32), (90, torch.bfloat16)], ids=["Ampere", "Hopper"])
+def test_the_other_kernels_build_for_real_chips(capability, dtype, build_for):
+    built = build_for(capability)
+    launch_the_rest(dtype)
     assert set(built) == {
         "_upsample", "_upsample_map", "_upsample_weight", "_best_of_tiles", "_keys_of_tiles", "_overlaps", "_walk",
         "_roi_pool", "_roi_spread",

@@ -196,3 +196,10 @@ def test_without_onednn_nothing_is_fused(monkeypatch):
     assert not any(isinstance(module, fuse._Fused) for module in ready.modules())
     x = torch.randn(1, 3, 9, 9)
     assert torch.allclose(outputs(ready, x), outputs(network, x), atol=1e-5)
+
+
+def test_weights_that_are_not_finite_still_show():
+    network, device = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval(), open_device("cpu")
+    nn.init.constant_(network[0].weight, torch.nan)
+    ready = device.plugin.prepare(network, device.torch_device, precision="fp32", compile=False).network
+    assert outputs(ready, torch.randn(1, 3, 5, 5)).isnan().all()

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ctnet.devices.cpu.native import library, pointer
-from ctnet.ops.nms import strongest_first
 
 
 def nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, plus_one: bool, limit: int | None = None
 ) -> Tensor:
     """Return what the reference returns."""
-    order = strongest_first(scores)
-    boxes, scores, labels = boxes.double().contiguous(), scores.double().contiguous(), labels.long().contiguous()
-    keep = torch.empty(len(boxes), dtype=torch.bool)
+    boxes, labels = boxes.double().contiguous(), labels.long().contiguous()
+    scores = scores.detach().double().contiguous()
+    order = torch.argsort(scores, descending=True, stable=True).numpy()
+    # selected by numpy: torch wakes all threads to select by a mask, however little there is
+    order = order[~np.isnan(scores.numpy()[order])]
+    keep = np.empty(len(boxes), np.bool_)
     library().ctnet_nms(
         len(order),
-        *map(pointer, (boxes, scores, labels, order)),
+        *map(pointer, (boxes, scores, labels, torch.from_numpy(order))),
         iou_threshold,
         float(plus_one),
         -1 if limit is None else limit,
-        pointer(keep),
+        keep.ctypes.data,
         torch.get_num_threads(),
     )
-    return order[keep[order]]
+    return torch.from_numpy(order[keep[order]])
 
 
 def soft_nms(

@@ -34,7 +34,8 @@ def fuse_layers(graph: fx.GraphModule) -> None:
         last, shortcut = _with_shortcut(node, layer)
         relu = _only_user(last)
         has_relu = relu is not None and _is_relu(relu, modules)
-        last = relu if has_relu else last
+        if relu is not None and has_relu:
+            last = relu
         graph.add_submodule(f"fused_{number}", _FUSED[type(layer)](layer, packed[name], has_relu))
         with graph.graph.inserting_before(last):
             inputs = (node.args[0],) if shortcut is None else (node.args[0], shortcut)
@@ -48,7 +49,8 @@ def fuse_layers(graph: fx.GraphModule) -> None:
 def _works() -> bool:
     """Return whether this build of torch has the fused layers, and this kind of CPU runs them."""
     has_layers = all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_linear_pointwise"))
-    return has_layers and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_layers and has_onednn and platform.machine() in ("x86_64", "AMD64")
 
 
 def _is_packable(layer: nn.Module) -> bool:
@@ -58,7 +60,9 @@ def _is_packable(layer: nn.Module) -> bool:
     has_type = weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
-    return zeros and has_type and weight.is_cpu and weight.numel() > 0
+    # oneDNN's ReLU makes zeros of NaN, which would hide that a network is spoiled
+    finite = all(bool(t.isfinite().all()) for t in (weight, layer.bias) if isinstance(t, Tensor))
+    return zeros and has_type and weight.is_cpu and weight.numel() > 0 and finite
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
@@ -91,8 +95,9 @@ def _pack(layer: nn.Module) -> Tensor:
     assert isinstance(weight, Tensor)
     packed: Tensor
     if isinstance(layer, nn.Conv2d):
+        padding, stride, dilation = list(layer.padding), list(layer.stride), list(layer.dilation)
         packed = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            weight.detach().to_mkldnn(), layer.padding, layer.stride, layer.dilation, layer.groups
+            weight.detach().to_mkldnn(), padding, stride, dilation, layer.groups
         )
     else:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
@@ -102,10 +107,12 @@ def _pack(layer: nn.Module) -> Tensor:
 class _Fused(nn.Module):
     """A layer whose weight is packed; it may end in a ReLU."""
 
+    bias: Tensor | None
+
     def __init__(self, layer: nn.Module, packed: Tensor, relu: bool) -> None:
         super().__init__()
         self.packed = packed  # no parameter: torch can neither copy nor move it
-        self.bias = layer.bias
+        self.bias = layer.bias  # type: ignore[assignment]
         self.unary = "relu" if relu else "none"
 
 

@@ -63,8 +63,9 @@ int ctnet_nms(int64_t n, const double *boxes, const double *scores, const int64_
     for (int64_t place = 0; place < n; ++place) by_label[labels[order[place]]].push_back(order[place]);
     std::vector<const std::vector<int64_t> *> groups;
     for (const auto &entry : by_label) groups.push_back(&entry.second);
-    constexpr int64_t few = 1000; // boxes, for which other threads are not worth waking
-    ctnet::run(n < few ? 1 : threads, static_cast<int64_t>(groups.size()), [&](int64_t group) {
+    constexpr int64_t few = 4 << 20; // comparisons, for which other threads are not worth waking
+    const int64_t most = limit < 0 ? n : std::min(n, limit);
+    ctnet::run(n * most < few ? 1 : threads, static_cast<int64_t>(groups.size()), [&](int64_t group) {
         Kept kept(threshold, extra);
         double last = 0; // score of the last kept one
         for (int64_t i : *groups[group]) {
