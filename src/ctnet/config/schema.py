@@ -72,8 +72,9 @@ class Augment(Section):
     shift: centre and scale jittered; short_side: whole image at a size from `short_sides`, at the top left of the
     input, over its mean colour (detectron2); none: whole image; anchor: an object drawn at random gets a side near
     one of `anchors`, anywhere in the view, for objects of very different sizes such as faces (data-anchor sampling,
-    Tang et al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's new size by
-    fitting the image's longer side into the input, and draws `data.max_objects` of more objects with replacement"""
+    Tang et al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's
+    new size by fitting the image's longer side into the input, and draws `data.max_objects` of more objects with
+    replacement"""
     anchors: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (16, 32, 48, 64, 96, 128, 256, 512)
     """crop=anchor, centerface: sides in pixels, rising; the object's side becomes 0.5 to 2 times one of the first five
     that is not above the anchor nearest to its side in the image"""

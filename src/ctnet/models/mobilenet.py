@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ctnet.config import CenterNetModel
 from ctnet.types import FeatureSpec
 
 # Per row of blocks, as in the paper's table 2: expansion, width, blocks, stride of the first.
