@@ -64,7 +64,9 @@ class SeededRun:
         self._name = self._device.plugin.name + ("" if index is None else f":{index}")
         self._precision = choose_precision(recipe.train.amp, self._device)
         train = recipe.train
-        self._order = EpochOrder(len(annotations.images), train.batch_size, _WITHOUT_END, recipe.seed, fill=True)
+        self._order = EpochOrder(
+            len(annotations.images), train.images_per_process(), _WITHOUT_END, recipe.seed, fill=True
+        )
         objects = recipe.data.max_objects if self._device.plugin.static_shapes else None
         family = family_of(recipe, annotations.keypoints)
         samples = training_samples(annotations, recipe)
@@ -113,12 +115,12 @@ class SeededRun:
 
 def peak_rate(recipe: Recipe) -> float:
     """Return the learning rate that the schedule is relative to, for one process."""
-    return peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate)[0]
+    return peak_lr(recipe.optimizer, recipe.train.images_per_process() * recipe.train.accumulate)[0]
 
 
 def rates(recipe: Recipe, images: int, steps: int) -> list[float]:
     """Return the learning rate of each step: that of the recipe's schedule; after its end, the last one."""
-    per_epoch = math.ceil(math.ceil(images / recipe.train.batch_size) / recipe.train.accumulate)
+    per_epoch = math.ceil(math.ceil(images / recipe.train.images_per_process()) / recipe.train.accumulate)
     planned = per_epoch * recipe.schedule.epochs
     return [peak_rate(recipe) * lr_factor(recipe.schedule, step, per_epoch, planned) for step in range(steps)]
 

@@ -36,7 +36,10 @@ ImageSize = Annotated[
 Epochs = Annotated[int | None, options.OptimisationOption(help="Passes over the training images")]
 MaxSteps = Annotated[int | None, options.OptimisationOption(help="Stop after this many updates")]
 BatchSize = Annotated[
-    int | None, options.OptimisationOption(help="Images per process and step; the learning rate scales with it")
+    int | None, options.OptimisationOption(help="Images per process and step; the learning rate scales with all")
+]
+GlobalBatch = Annotated[
+    int | None, options.OptimisationOption(help="Images per step over all processes, in the place of --batch-size")
 ]
 LearningRate = Annotated[float | None, options.OptimisationOption(help="Learning rate, not scaled by batch size")]
 Seed = Annotated[int | None, options.OptimisationOption(help="Seed of weights, order and augmentation")]
@@ -102,6 +105,7 @@ def train(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    global_batch: GlobalBatch = None,
     lr: LearningRate = None,
     seed: Seed = None,
     weights: Weights = None,
@@ -135,7 +139,7 @@ def train(
 
     ctnet train --nproc 8 --data PATH
     """
-    flags = _flags(data, image_size, epochs, max_steps, batch_size, lr, seed, precision)
+    flags = _flags(data, image_size, epochs, max_steps, batch_size, global_batch, lr, seed, precision)
     if resume is not None:
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
     elif accept_changed_data:
@@ -177,7 +181,7 @@ def _recipe(
 
 def _flags(
     data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
-    lr: float | None, seed: int | None, precision: str | None,
+    global_batch: int | None, lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of options by option and dotted key; None where an option is not given."""
     return {
@@ -186,6 +190,7 @@ def _flags(
         "--epochs schedule.epochs": epochs,
         "--max-steps train.max_steps": max_steps,
         "--batch-size train.batch_size": batch_size,
+        "--global-batch train.global_batch": global_batch,
         "--lr optimizer.lr": lr,
         "--lr optimizer.lr_scaling": None if lr is None else "none",
         "--seed seed": seed,
@@ -253,10 +258,11 @@ def _launch(
         raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
     plan = LaunchPlan(*options)
     plan.check()
-    plan.processes(device)
+    processes = plan.processes(device) * plan.nnodes
     if recipe is None:
         flag, folder = "--resume", folder_to_resume(plan, run)
     else:
+        recipe.train.images_per_process(processes)  # raises where they cannot share the batch
         flag, folder = "--out", folder_to_fill(plan, recipe, out)
     replaced = (*_LAUNCHER_FLAGS, flag) if folder is not None else _LAUNCHER_FLAGS
     command = _without(sys.argv[1:], replaced)

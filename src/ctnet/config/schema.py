@@ -23,9 +23,12 @@ from ctnet.config.ranges import (
     Section,
     Text,
 )
+from ctnet.errors import ConfigError
 
 RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 """settings by the names that recipes and weights of earlier versions have for them"""
+EITHER_OR = {"train.batch_size": "train.global_batch", "train.global_batch": "train.batch_size"}
+"""settings that say one thing in two ways: the one that is given later replaces the other"""
 
 
 class Data(Section):
@@ -128,10 +131,12 @@ class Schedule(Section):
 class Train(Section):
     """The loop: batches, precision, state on disk."""
 
-    batch_size: Count = 8
-    """images per process and micro-step"""
+    batch_size: Count | None = 8
+    """images per process and micro-step, whatever the number of processes; empty where `global_batch` is given"""
+    global_batch: Count | None = None
+    """images per update over all processes and micro-steps, which share them evenly; in the place of `batch_size`"""
     accumulate: Count = 1
-    """micro-steps per update; the effective batch is batch_size x accumulate x processes"""
+    """micro-steps per update; the effective batch is batch_size x accumulate x processes, or global_batch"""
     sync_bn: bool = False
     """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
     would; for small batches"""
@@ -155,6 +160,38 @@ class Train(Section):
     """numbered checkpoints kept beside last.pt"""
     sample_batches: Annotated[int, Field(ge=0, le=10**9)] = 2
     """first batches drawn with their targets into samples/"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_batch(cls, content: Any) -> Any:
+        """Leave `batch_size` empty where `global_batch` alone is given. Raises ValueError for both and for none."""
+        if not isinstance(content, Mapping):
+            return content
+        whole, share = content.get("global_batch"), content.get("batch_size", cls.model_fields["batch_size"].default)
+        if whole is not None and content.get("batch_size") is not None:
+            raise ValueError("train.batch_size (per process) or train.global_batch (over all), not both")
+        if whole is None and share is None:
+            raise ValueError("train.batch_size or train.global_batch must be a number")
+        return content if whole is None else {**content, "batch_size": None}
+
+    def images_per_process(self, processes: int = 1) -> int:
+        """Return the images of each micro-step in each of `processes`.
+
+        Raises ConfigError when they cannot share `global_batch` evenly.
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        whole, parts = self.global_batch or 0, processes * self.accumulate
+        if whole % parts:
+            shared = whole // self.accumulate if whole % self.accumulate == 0 else 0
+            divisors = [n for n in range(1, min(shared, 1024) + 1) if shared % n == 0]
+            raise ConfigError(
+                f"a global batch of {whole} images cannot be shared evenly",
+                got=f"{processes} processes" + (f" x {self.accumulate} micro-steps" if self.accumulate > 1 else ""),
+                processes=f"{', '.join(map(str, divisors))} can" if divisors else None,
+                hint="another --nproc, --global-batch N, or --batch-size N for each process; the learning rate scales",
+            )
+        return whole // parts
 
 
 class Evaluation(Section):

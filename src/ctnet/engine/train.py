@@ -137,8 +137,7 @@ def resume(
         content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
         length = {"schedule.epochs": epochs, "train.max_steps": max_steps}
         length = {key: number for key, number in length.items() if number is not None}
-        share = _rebatched(about.recipe, about.world_size, world.size)
-        recipe = changed(about.recipe, {"train.batch_size": share, **length})
+        recipe = changed(_rebatched(about.recipe, about.world_size, world.size), length)
         path = data or Path(about.data)
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
@@ -191,16 +190,19 @@ def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
     return None
 
 
-def _rebatched(recipe: Recipe, before: int, now: int) -> int:
-    """Return the images per process with which `now` processes take the batches that `before` processes took."""
-    images = recipe.train.batch_size * before
+def _rebatched(recipe: Recipe, before: int, now: int) -> Recipe:
+    """Return the recipe with which `now` processes take the batches that `before` processes took."""
+    images = recipe.train.images_per_process(before) * before
+    if recipe.train.batch_size is None:
+        recipe.train.images_per_process(now)  # raises where they cannot
+        return recipe
     if images % now:
         raise ConfigError(
             f"{now} processes cannot share the run's batches of {images} images evenly",
             began_with=f"{before} processes",
             hint=f"--nproc {before}, or any number that divides {images}",
         )
-    return images // now
+    return changed(recipe, {"train.batch_size": images // now})
 
 
 def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
@@ -248,7 +250,8 @@ def _build(
     profile: bool,
 ) -> Trainer:
     precision = choose_precision(recipe.train.amp, device)
-    lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
+    share = recipe.train.images_per_process(world.size)
+    lr, lr_sentence = peak_lr(recipe.optimizer, share * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
     family = family_of(recipe, train_set.keypoints)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
@@ -275,10 +278,11 @@ def _build(
 
 def _sharing_sentence(trainer: Trainer) -> str:
     world, train, last = trainer.world, trainer.recipe.train, trainer.order.last_batch
+    whole = f" of train.global_batch={train.global_batch}" if train.global_batch else ""
     norms = "over all processes" if train.sync_bn else "within each process (train.sync_bn=true: over all)"
     shares = sorted({last // world.size, -(-last // world.size)}, reverse=True)
     return (
-        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} images each; an "
+        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {trainer.share} images each{whole}; an "
         f"epoch's last batch of {last} is shared as {' or '.join(map(str, shares))}; norms {norms}"
     )
 

@@ -74,9 +74,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         train = self.recipe.train
+        self.share = train.images_per_process(self.world.size)
         self.order = EpochOrder(
             len(self.annotations.images),
-            train.batch_size * self.world.size,
+            self.share * self.world.size,
             self.recipe.schedule.epochs,
             self.recipe.seed,
             rank=self.world.rank_info.rank,
@@ -331,7 +332,7 @@ class Trainer:
             "device": str(self.device.torch_device),
             "world_size": self.world.size,
             "precision": self.precision.sentence(),
-            "batch_size": train.batch_size,
+            "batch_size": self.share,
             "effective_batch": self.order.batch_size * train.accumulate,
             "epochs": self.state.step / self.steps_per_epoch,
             "steps": self.state.step,
