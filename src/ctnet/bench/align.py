@@ -62,7 +62,7 @@ class SeededRun:
         self._device = open_device(device)
         index = self._device.torch_device.index
         self._name = self._device.plugin.name + ("" if index is None else f":{index}")
-        self._precision = choose_precision(recipe.train.amp, self._device)
+        self._precision = choose_precision(recipe.train.amp, self._device, recipe.train.loss_scale)
         train = recipe.train
         self._order = EpochOrder(
             len(annotations.images), train.images_per_process(), _WITHOUT_END, recipe.seed, fill=True
@@ -100,7 +100,7 @@ class SeededRun:
             self._pixels.append(float(batch.images.float().mean()))
         result = self._updater.update(batches, lr)
         losses = {name: float(f"{float(value):.9g}") for name, value in result.losses.items()}
-        if not bool(result.finite):
+        if not bool(result.finite()):
             raise Diverged(
                 f"step {number} on {self._name}: the loss or its gradient is not finite",
                 losses=", ".join(f"{name} {value:g}" for name, value in losses.items()),

@@ -43,7 +43,7 @@ class StepRunner:
         self.samples = training_samples(annotations, recipe)
         self.before = resident_bytes()
         self.device = open_device(device)
-        self._precision = choose_precision(recipe.train.amp, self.device)
+        self._precision = choose_precision(recipe.train.amp, self.device, recipe.train.loss_scale)
         state = new_state(family, len(annotations.categories), self.device, self._precision, LR)
         self.updater = Updater(state, self.device, self._precision, World())
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ctnet.devices import OpenDevice
     from ctnet.engine.processes.rank_info import RankInfo
     from ctnet.engine.processes.world import World
+    from ctnet.engine.profile import ProfilePlan
     from ctnet.engine.report import Reporter
 
 _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
@@ -76,7 +77,14 @@ Precision = Annotated[
         help="auto (what the device runs fast), fp32 (or off), bf16 or fp16 (default: the recipe's)",
     ),
 ]
-Profile = Annotated[bool, options.DeviceOption("--profile", help="Write a torch profiler trace of four steps")]
+Profile = Annotated[bool, options.DeviceOption("--profile", help="Write a profiler trace of steps 5 to 8")]
+ProfileDir = Annotated[
+    Path | None,
+    options.DeviceOption(metavar="DIR", callback=writable_folder, help="Write it there (default: RUN/profile)"),
+]
+ProfileSteps = Annotated[
+    str | None, options.DeviceOption(metavar="FIRST-LAST", help="Record these steps of the run, counted from 1")
+]
 Nproc = Annotated[
     str | None,
     options.ProcessOption(metavar="N|auto", help="Start N processes on this machine, one per device; auto: all"),
@@ -116,6 +124,8 @@ def train(
     device: options.Device = "auto",
     precision: Precision = None,
     profile: Profile = False,
+    profile_dir: ProfileDir = None,
+    profile_steps: ProfileSteps = None,
     nproc: Nproc = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = 0,
@@ -148,16 +158,17 @@ def train(
         raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
     from ctnet.engine.processes.failure import reporting
 
+    plan = _profile_plan(profile_dir, profile_steps, asked=profile)
     run = None if resume in (None, "last") else Path(str(resume))
     with reporting() as rank_info:
         recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
         if nproc is not None:
-            plan = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
-            _launch(plan, rank_info, device, recipe, out, run)
+            processes = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
+            _launch(processes, rank_info, device, recipe, out, run)
             return
-        start = _resumed(run, data, epochs, max_steps, accept_changed_data, profile)
+        start = _resumed(run, data, epochs, max_steps, accept_changed_data, plan)
         if recipe is not None:
-            start = _new(recipe, out, weights, backbone_weights, profile, verify)
+            start = _new(recipe, out, weights, backbone_weights, plan, verify)
         _run_here(start, device, rank_info, timeout, as_json)
 
 
@@ -198,11 +209,29 @@ def _flags(
     }
 
 
+def _profile_plan(folder: Path | None, steps: str | None, *, asked: bool) -> ProfilePlan | None:
+    """Return which steps to profile, None where no option asks for it. Raises ConfigError for steps that are none."""
+    if not asked and folder is None and steps is None:
+        return None
+    from ctnet.engine.profile import ProfilePlan
+
+    first, dash, last = (steps or f"{ProfilePlan.first}-{ProfilePlan.last}").partition("-")
+    last = last if dash else first
+    if not all(word.isdecimal() and len(word) < 10 for word in (first, last)) or not 1 <= int(first) <= int(last):
+        raise ConfigError("--profile-steps is FIRST-LAST, steps counted from 1", got=steps)
+    return ProfilePlan(int(first), int(last), folder)
+
+
 Start = Callable[["Reporter", "OpenDevice", "World"], dict[str, Any]]
 
 
 def _new(
-    recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool, verify: bool
+    recipe: Recipe,
+    out: Path | None,
+    weights: Path | None,
+    backbone_weights: str | None,
+    profile: ProfilePlan | None,
+    verify: bool,
 ) -> Start:
     from ctnet.engine import train as engine
 
@@ -212,7 +241,7 @@ def _new(
 
 def _resumed(
     run: Path | None, data: str | None, epochs: int | None, max_steps: int | None, accept_changed_data: bool,
-    profile: bool,
+    profile: ProfilePlan | None,
 ) -> Start:  # fmt: skip
     from ctnet.engine import train as engine
 

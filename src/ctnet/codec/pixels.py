@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -28,7 +29,11 @@ def normalise(
         x = x + lighting[:, :, None, None]
     if color_order == "rgb":
         x = x.flip(1)
-    shape = (1, 3, 1, 1)
-    mean_ = torch.tensor(mean, device=x.device).view(shape)
-    std_ = torch.tensor(std, device=x.device).view(shape)
-    return (x - mean_) / std_
+    return (x - _constant(tuple(mean), x.device)) / _constant(tuple(std), x.device)
+
+
+@lru_cache(maxsize=32)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return (1,3,1,1) on the device, copied there once: the host waits for such a copy."""
+    with torch.inference_mode(False):  # the first caller may be inference, a later one training
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)

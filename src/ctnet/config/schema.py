@@ -142,6 +142,11 @@ class Train(Section):
     would; for small batches"""
     amp: Precision = "auto"
     """precision of forward and backward passes; auto takes what the device runs fast, off is another word for fp32"""
+    loss_scale: Literal["auto", "dynamic", "off"] | Annotated[float, Field(gt=0, le=2.0**24)] = "auto"
+    """factor of the loss that keeps small gradients from vanishing in fp16: dynamic halves it after an overflow and
+    doubles it later, a number stays; auto is dynamic in fp16 and off otherwise"""
+    overflows: Positive = 50
+    """updates in a row that may be skipped because a scaled loss or gradient overflows, before the run ends"""
     channels_last: bool = True
     """memory format of weights and images"""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,13 +24,17 @@ class RenderedView(NamedTuple):
 
 
 def render_views(
-    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation, bucket: int = 1
 ) -> list[RenderedView]:
-    """Return one rendered view of the image per test scale, its sides multiples of `multiple`."""
+    """Return one rendered view of the image per test scale, its sides multiples of `multiple`.
+
+    Where resolution is kept, sides are padded to multiples of `bucket` too, so that images share few sizes.
+    """
+    pad = math.lcm(multiple, bucket) - 1
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
     test_hw = enlarged(image_size, settings.test_scale, multiple)
     views = [
-        keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
+        keep_view(image_hw, scale, pad) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
         for scale in settings.scales
     ]
     return [RenderedView(view, render_view(image_bgr, view)) for view in views]

@@ -17,6 +17,7 @@ from ctnet.devices import OpenDevice
 from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
+from ctnet.engine.profile import ProfilePlan
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import (
     LAST,
@@ -50,7 +51,7 @@ class RunOptions:
     out: Path | None = None
     weights: Path | None = None
     backbone_weights: str | None = None
-    profile: bool = False
+    profile: ProfilePlan | None = None
     verify: bool = True
 
 
@@ -125,7 +126,7 @@ def resume(
     epochs: int | None = None,
     max_steps: int | None = None,
     accept_changed_data: bool = False,
-    profile: bool = False,
+    profile: ProfilePlan | None = None,
 ) -> dict[str, Any]:
     """Continue a run folder (None: the newest) to its end and return its summary.
 
@@ -247,9 +248,9 @@ def _build(
     reporter: Reporter,
     world: World,
     *,
-    profile: bool,
+    profile: ProfilePlan | None,
 ) -> Trainer:
-    precision = choose_precision(recipe.train.amp, device)
+    precision = choose_precision(recipe.train.amp, device, recipe.train.loss_scale)
     share = recipe.train.images_per_process(world.size)
     lr, lr_sentence = peak_lr(recipe.optimizer, share * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1

@@ -19,7 +19,7 @@ from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.precision import Precision
 from ctnet.engine.processes.world import World
-from ctnet.engine.profile import StepProfiler
+from ctnet.engine.profile import ProfilePlan, StepProfiler
 from ctnet.engine.record import LossSums
 from ctnet.engine.report import Log, NoLog, Reporter, RunLog
 from ctnet.engine.samples import write_target_sheet
@@ -70,7 +70,7 @@ class Trainer:
     validation: Validation
     reporter: Reporter
     world: World
-    profile: bool = False
+    profile: ProfilePlan | None = None
 
     def __post_init__(self) -> None:
         train = self.recipe.train
@@ -92,6 +92,8 @@ class Trainer:
         self.updater = Updater(self.state, self.device, self.precision, self.world)
         self.speed = Speed()
         self.log: Log = NoLog()
+        self.unchecked: tuple[StepResult, list[Batch]] | None = None
+        self.overflows = 0  # in a row
         self.saved_step = -1
         self.started = time.perf_counter()
 
@@ -107,7 +109,7 @@ class Trainer:
             if self.state.step:  # the run may have been killed between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
             self.log = RunLog(self.folder, self.state.record, self.state.step, self.columns, self.reporter)
-        profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
+        profiler = StepProfiler(self.profile if self.world.leads else None, self.folder, self.device.plugin)
         # close at once: loader processes alive at exit are killed, with warnings
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
@@ -121,7 +123,6 @@ class Trainer:
     def _loop(self, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
         if self.state.evaluation_due:
             self._evaluate(stop)
-        previous: tuple[StepResult, list[Batch]] | None = None
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
@@ -131,10 +132,8 @@ class Trainer:
                 self.recipe.schedule, self.state.step, self.steps_per_epoch, self.planned_steps
             )
             result = self.updater.update(batches, lr)
-            # Checking the previous step lets the device run ahead of the host.
-            if previous is not None:
-                self._refuse_non_finite(*previous, step=self.state.step)
-            previous = (result, batches)
+            self._check_last()  # the step before: meanwhile the device computes this one
+            self.unchecked = (result, batches)
             self.state.step += 1
             self.speed.step(images)
             profiler.step()
@@ -142,13 +141,13 @@ class Trainer:
             at_end = self.state.step == self.total_steps
             if self.state.step % self.recipe.train.log_every == 0 or at_end:
                 self.device.plugin.synchronize()
+                self._check_last()
                 self._log_step(lr)
             if self.state.step % self.steps_per_epoch == 0 or at_end:
-                self._refuse_non_finite(*previous, step=self.state.step)
-                previous = None
+                self._check_last()
                 self._finish_epoch(stop, lr)
-            self._save_between(previous)
-            self._stop_if_told(stop, previous)
+            self._save_between()
+            self._stop_if_told(stop)
 
     def _steps(self) -> Generator[list[Batch], None, None]:
         """Yield the micro-batches of each update, from the state's step on."""
@@ -177,13 +176,17 @@ class Trainer:
         step = self.state.step
         losses = self.state.record.take_logged()
         speed = self.speed.since_last_look()
-        self.log.event("step", step=step, lr=lr, **losses, **speed)
-        self.log.scalars("train", {**losses, "lr": lr, **speed}, step)
+        epoch, within = divmod(step - 1, self.steps_per_epoch)
+        place = {"epoch": epoch + 1, "epoch_percent": round(100 * (within + 1) / self.steps_per_epoch, 2)}
+        scaler = self.state.scaler
+        scaled = {"scale": scaler.get_scale(), "overflow": self.state.record.overflows} if scaler.is_enabled() else {}
+        self.log.event("step", step=step, **place, lr=lr, **losses, **scaled, **speed)
+        self.log.scalars("train", {**losses, "lr": lr, **scaled, **speed}, step)
         values = {name: f"{value:.3f}" for name, value in losses.items()}
         values |= {
             "lr": f"{lr:.2g}",
             "images/s": f"{speed['images_per_s']:.1f}",
-            "epoch": f"{(step - 1) // self.steps_per_epoch + 1}/{self.recipe.schedule.epochs}",
+            "epoch": f"{epoch + 1}/{self.recipe.schedule.epochs}",
         }
         self.reporter.progress("train", step, self.total_steps, values)
 
@@ -217,7 +220,7 @@ class Trainer:
                 with self._averaged_statistics():
                     numbers = self.validation.run(self.state, self.folder, epoch, on_image=stop.check)
             except Stopped:
-                self._stop_if_told(stop, None, saved=True)
+                self._stop_if_told(stop, saved=True)
                 raise
         self.state.evaluation_due = False
         self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
@@ -230,11 +233,10 @@ class Trainer:
     def _wall_s(self) -> float:
         return time.perf_counter() - self.started
 
-    def _save_between(self, previous: tuple[StepResult, list[Batch]] | None) -> None:
+    def _save_between(self) -> None:
         every = self.recipe.train.save_every_steps
         if every and self.state.step % every == 0 and self.saved_step != self.state.step:
-            if previous is not None:
-                self._refuse_non_finite(*previous, step=self.state.step)
+            self._check_last()
             self.save()
 
     def save(self) -> None:
@@ -275,14 +277,11 @@ class Trainer:
         )
         keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
 
-    def _stop_if_told(
-        self, stop: StopRequest, previous: tuple[StepResult, list[Batch]] | None, *, saved: bool = False
-    ) -> None:
+    def _stop_if_told(self, stop: StopRequest, *, saved: bool = False) -> None:
         number = self.world.largest(stop.number)
         if not number:
             return
-        if previous is not None:
-            self._refuse_non_finite(*previous, step=self.state.step)
+        self._check_last()
         if not saved:
             self.save()
         raise self._told_once(
@@ -304,21 +303,38 @@ class Trainer:
         """Return what this rank raises when all ranks run into the same error."""
         return error if self.world.leads else ReportedByOtherRank(error)
 
-    def _refuse_non_finite(self, result: StepResult, batches: list[Batch], step: int) -> None:
-        if bool(result.finite):
+    def _check_last(self) -> None:
+        """Look at the flag of the last update that is unchecked.
+
+        Raises Diverged when loss or gradient are not finite; with loss scaling, when that is so too often in a row.
+        """
+        if self.unchecked is None:
             return
+        (result, batches), self.unchecked = self.unchecked, None
+        if bool(result.finite()):
+            self.overflows = 0
+            return
+        scaled, step = self.state.scaler.is_enabled(), self.state.step
+        if scaled:
+            self.overflows += 1
+            self.state.record.skip_last()
+            if self.overflows < self.recipe.train.overflows:
+                return
         path = self.folder / "nonfinite" / f"step_{step:07d}.pt"
         everyones = [batch for rank in self.world.gather(batches) for batch in rank]
         if self.world.leads:
             write_zip(path, [{**batch._asdict(), "targets": batch.targets._asdict()} for batch in everyones])
         raise self._told_once(
             Diverged(
-                f"step {step}: the loss or its gradient is not finite",
+                f"step {step}: the loss or its gradient is not finite"
+                + (f", in {self.overflows} updates in a row" if scaled else ""),
                 losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
                 images=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
                 batch=path,
                 last_state=self.folder / "checkpoints" / "last.pt",
-                hint="lower --lr, lengthen schedule.warmup, or use --precision fp32",
+                loss_scale=f"{self.state.scaler.get_scale():g}" if scaled else None,
+                hint="lower --lr, lengthen schedule.warmup, or use --precision fp32"
+                + ("; a lower train.loss_scale, or dynamic" if self.precision.static_scale else ""),
             )
         )
 

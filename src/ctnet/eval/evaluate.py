@@ -18,10 +18,15 @@ from ctnet.types import AnnotationSet, Detections, Progress
 
 
 def _render(
-    annotations: AnnotationSet, image_size: tuple[int, int], multiple: int, settings: Evaluation, index: int
+    annotations: AnnotationSet,
+    image_size: tuple[int, int],
+    multiple: int,
+    bucket: int,
+    settings: Evaluation,
+    index: int,
 ) -> tuple[int, list[RenderedView]]:
     record = annotations.images[index]
-    return record.id, render_views(read_image(record.path), image_size, multiple, settings)
+    return record.id, render_views(read_image(record.path), image_size, multiple, settings, bucket)
 
 
 def _only(items: list[Any]) -> Any:
@@ -52,7 +57,9 @@ def evaluate(
     cannot be read, LoaderDied for a process that was killed.
     """
     recipe = detector.recipe
-    render = partial(_render, annotations, recipe.data.image_size, recipe.model.size_multiple, settings)
+    render = partial(
+        _render, annotations, recipe.data.image_size, recipe.model.size_multiple, detector.bucket, settings
+    )
     views = Mapped(render, len(annotations.images))
     mine = _dealt(len(views), settings.batch_size, rank, ranks)
     loader = DataLoader(

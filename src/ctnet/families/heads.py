@@ -100,9 +100,14 @@ def average(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
 
 
 def average_probability(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
-    """Return the logit of the mean of both probabilities."""
-    first, mirrored = first.float().sigmoid(), mirrored.float().sigmoid()
-    return torch.logit((first.double() + mirrored.double()) / 2).float()
+    """Return the logit of the mean of both probabilities, from them and from what they lack to 1.
+
+    So float32 suffices at both ends, where 1 - p would round: not every device has float64.
+    """
+    first, mirrored = first.float(), mirrored.float()
+    present, absent = first.sigmoid() + mirrored.sigmoid(), (-first).sigmoid() + (-mirrored).sigmoid()
+    smallest = torch.finfo(torch.float32).tiny
+    return (present.clamp(min=smallest) / absent.clamp(min=smallest)).log()
 
 
 def take_first(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
