@@ -60,6 +60,7 @@ def evaluate_command(
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    top_k: options.TopK = None,
     against: Against = None,
     save_results: SaveResults = None,
     report: Report = None,
@@ -81,7 +82,7 @@ def evaluate_command(
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
     loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
     detector, settings = open_for_test(weights, device, precision, requested, **loading)
     annotation_set = _open(data, split, detector.recipe)

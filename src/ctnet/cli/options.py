@@ -67,8 +67,9 @@ Nms = Annotated[
 ]
 TestImageSize = Annotated[
     str | None,
-    TestOption("--image-size", metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)"),
+    TestOption("--image-size", metavar="N|HxW", help="Network input in pixels; padded to multiples of 32, or 128"),
 ]
+TopK = Annotated[int | None, TestOption("--top-k", min=1, help="Peaks taken from the heatmap of an image")]
 
 SubjectData = Annotated[Path | None, DataOption(metavar="PATH", help="Images or data set (default: the demo set)")]
 ImageSize = Annotated[str | None, DataOption(metavar="N|HxW", help="Network input in pixels (default: the recipe's)")]

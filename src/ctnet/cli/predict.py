@@ -51,6 +51,7 @@ def predict(
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    top_k: options.TopK = None,
     precision: options.Precision = "auto",
     compile: options.Compile = False,
     config: options.Config = None,
@@ -71,7 +72,7 @@ def predict(
     from ctnet.predict.sources import open_sources
 
     frames = open_sources(sources)
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip

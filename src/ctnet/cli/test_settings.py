@@ -25,6 +25,7 @@ class RequestedSettings:
     keep_res: bool | None
     nms: str | None
     image_size: str | None
+    top_k: int | None = None
 
 
 def open_for_test(
@@ -47,14 +48,20 @@ def with_test_settings(detector: Detector, requested: RequestedSettings) -> tupl
     """Return the detector and its test settings after the options. Raises ConfigError."""
     from ctnet.config import recipe_from_dict
 
-    flags = {name: getattr(requested, name) for name in ("batch_size", "flip", "keep_res", "nms")}
+    flags = {name: getattr(requested, name) for name in ("batch_size", "flip", "keep_res", "nms", "top_k")}
     content = detector.recipe.model_dump()
     content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
     if requested.scales is not None:
         content["evaluation"]["scales"] = requested.scales.split(",")
-    if requested.image_size is not None:
-        content["data"]["image_size"] = parse_image_size(requested.image_size)
-        content["evaluation"]["test_scale"] = 1.0  # test at exactly this size
+    size, multiple = parse_image_size(requested.image_size), detector.recipe.model.size_multiple
+    if size is not None:
+        content["evaluation"] |= {"test_scale": 1.0, "image_size": None}  # test at exactly this size
+        if any(side % multiple for side in size):
+            content["evaluation"]["image_size"] = size
+            padded = " x ".join(str(side + -side % multiple) for side in size)
+            say(f"test input {size[0]} x {size[1]}, padded to {padded}", err=True)
+        else:
+            content["data"]["image_size"] = size
     recipe = recipe_from_dict(content, "command line")
     if recipe.data.image_size != detector.recipe.data.image_size:
         detector = detector.with_image_size(recipe.data.image_size)

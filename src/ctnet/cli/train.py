@@ -16,7 +16,7 @@ from ctnet.errors import ConfigError
 from ctnet.precision import PrecisionName, parse_precision
 
 if TYPE_CHECKING:
-    from ctnet.config import Recipe
+    from ctnet.config import LoadedRecipe, Recipe
     from ctnet.devices import OpenDevice
     from ctnet.engine.processes.rank_info import RankInfo
     from ctnet.engine.processes.world import World
@@ -58,7 +58,7 @@ BackboneWeights = Annotated[
 Resume = Annotated[
     str | None,
     options.OutputOption(
-        metavar="RUN", help="Continue a run folder, or the newest with 'last'; --epochs N trains further"
+        metavar="RUN", help="Continue a run folder, its step_N.pt, or the newest with 'last'; --epochs N trains further"
     ),
 ]
 AcceptChangedData = Annotated[
@@ -161,7 +161,9 @@ def train(
     plan = _profile_plan(profile_dir, profile_steps, asked=profile)
     run = None if resume in (None, "last") else Path(str(resume))
     with reporting() as rank_info:
-        recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
+        recipe = None
+        if resume is None:
+            recipe = _recipe(arguments, data, weights, backbone_weights, flags, leads=rank_info.leads)
         if nproc is not None:
             processes = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
             _launch(processes, rank_info, device, recipe, out, run)
@@ -173,21 +175,38 @@ def train(
 
 
 def _recipe(
-    arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any]
-) -> Recipe:
-    """Return the recipe to train by: the one that is named, or what fits the weights, or the default."""
-    from ctnet.config import FINE_TUNING_RECIPE, load_recipe
+    arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any],
+    *, leads: bool,
+) -> Recipe:  # fmt: skip
+    """Return the recipe to train by: the one that is named, or what fits the weights, or the default.
+
+    The process that leads warns of settings without effect.
+    """
+    from ctnet.config import FINE_TUNING_RECIPE
+    from ctnet.config.effects import without_effect
 
     named, overrides = split_arguments(arguments, "")
     if named in ("", FINE_TUNING_RECIPE) and weights is not None:
         from ctnet.weights.opening import fine_tuning_recipe
 
-        return fine_tuning_recipe(weights, overrides, flags)
+        loaded = fine_tuning_recipe(weights, overrides, flags)
+    else:
+        loaded = _named_recipe(arguments, named, data, backbone, flags)
+    for sentence in without_effect(loaded.recipe, loaded.sources, named) if leads else ():
+        say(f"warning: {sentence}", err=True)
+    return loaded.recipe
+
+
+def _named_recipe(
+    arguments: list[str] | None, named: str, data: str | None, backbone: str | None, flags: dict[str, Any]
+) -> LoadedRecipe:
+    from ctnet.config import FINE_TUNING_RECIPE, load_recipe
+
     brought = None
     if not named and backbone:
         gentle = load_recipe(FINE_TUNING_RECIPE).recipe.optimizer.model_dump()
         brought = (f"--backbone-weights {backbone}", {"optimizer": gentle})
-    return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought).recipe
+    return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought)
 
 
 def _flags(
@@ -333,8 +352,9 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
 
     name = COCO.primary
     say(f"run      {summary['run']}")
-    best = f"{summary['run']}/checkpoints/best.safetensors"
-    say(f"best     {name} {percent(summary[name])} at step {summary['best_step']}  ({best})")
+    best = Path(summary["run"]) / "checkpoints" / "best.safetensors"
+    where = f"  ({best})" if best.is_file() else ""
+    say(f"best     {name} {percent(summary[name])} at step {summary['best_step']}{where}")
     say(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
     say(f"time     {summary['wall_s'] / 60:.1f} min")
     if summary["report"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model, settings_of
 from ctnet.config.ranges import (
@@ -21,13 +21,16 @@ from ctnet.config.ranges import (
     Positive,
     Precision,
     Section,
+    TestSide,
     Text,
+    pair,
 )
 from ctnet.errors import ConfigError
 
 RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 """settings by the names that recipes and weights of earlier versions have for them"""
-EITHER_OR = {"train.batch_size": "train.global_batch", "train.global_batch": "train.batch_size"}
+EITHER_OR = {"train.batch_size": "train.global_batch", "train.global_batch": "train.batch_size",
+             "schedule.warmup": "schedule.warmup_steps", "schedule.warmup_steps": "schedule.warmup"}  # fmt: skip
 """settings that say one thing in two ways: the one that is given later replaces the other"""
 
 
@@ -50,6 +53,12 @@ class Data(Section):
     """per-channel standard deviation, in color_order, of values in 0..1"""
     max_objects: Count = 128
     """objects of one image that are trained on; further ones are left out, in file order"""
+    shuffle: bool = True
+    """a new order of the images in each epoch; otherwise that of the annotations"""
+    crowd: bool = False
+    """train on crowd regions as if each were an object, as the original does"""
+    empty_images: bool = True
+    """train on images without objects too, as background; the original leaves them out"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
@@ -70,6 +79,8 @@ class Augment(Section):
     """crop=shift: standard deviation of the scale"""
     rotate: NonNegative = 0.0
     """standard deviation of the rotation in degrees (at most twice that); 0 never rotates"""
+    rotate_probability: Fraction = 1.0
+    """part of the images that are rotated, where `rotate` is above 0"""
     flip: Fraction = 0.5
     """probability of a horizontal mirror image"""
     flip_vertical: Fraction = 0.0
@@ -81,6 +92,14 @@ class Augment(Section):
     """strength of random brightness, contrast and saturation"""
     lighting: NonNegative = 0.1
     """standard deviation of the PCA colour shift"""
+    eigenvalues: tuple[Level, Level, Level] = (0.2141788, 0.01817699, 0.00341571)
+    """variances along the principal colours, those of ImageNet (Krizhevsky et al., 2012)"""
+    eigenvectors: tuple[tuple[Level, Level, Level], tuple[Level, Level, Level], tuple[Level, Level, Level]] = (
+        (-0.58752847, -0.69563484, 0.41340352),
+        (-0.5832747, 0.00994535, -0.81221408),
+        (-0.56089297, 0.71832671, 0.41158938),
+    )
+    """the principal colours as columns; the original applies them to B, G, R in this order"""
 
 
 class Optimizer(Section):
@@ -99,8 +118,13 @@ class Optimizer(Section):
     them by pixels a step, before there is anything to look at"""
     weight_decay: NonNegative = 0.05
     """decay of weights with two or more dimensions; norms and biases are left alone"""
+    decay: tuple[Text, ...] | None = Field(default=None, max_length=1000)
+    """names of weights that decay, as patterns (`*norm*`), ! before a pattern excludes, the last that fits counts;
+    empty: all with two or more dimensions"""
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     """Adam's averages"""
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    """added to Adam's divisor"""
     momentum: Fraction = 0.9
     """SGD's and Muon's momentum"""
     clip_norm: NonNegative = 35.0
@@ -116,6 +140,8 @@ class Schedule(Section):
     """shape after the warm-up"""
     warmup: NonNegative = 3.0
     """epochs of rising rate; for onecycle the rising part"""
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    """updates of rising rate, in the place of `warmup`"""
     warmup_start: Fraction = 0.04
     """rate at step 0 relative to the peak"""
     milestones: Annotated[tuple[Positive, ...], Field(max_length=1000)] = (90, 120)
@@ -163,6 +189,8 @@ class Train(Section):
     """also save every so many steps"""
     keep: Annotated[int, Field(ge=0, le=10**9)] = 1
     """numbered checkpoints kept beside last.pt"""
+    checkpoints: bool = True
+    """write states and weights; without them a run leaves its log and report alone, and cannot be resumed"""
     sample_batches: Annotated[int, Field(ge=0, le=10**9)] = 2
     """first batches drawn with their targets into samples/"""
 
@@ -212,6 +240,8 @@ class Evaluation(Section):
     """images per forward pass; affects speed only"""
     keep_res: bool = False
     """keep resolution and pad; otherwise scale, keeping aspect, into image_size"""
+    image_size: Annotated[tuple[TestSide, TestSide], BeforeValidator(pair)] | None = None
+    """test input as (height, width), of any size: padded to what the network divides; empty means `data.image_size`"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
@@ -264,8 +294,8 @@ class Recipe(Section):
         if height * width > LARGEST_AREA:
             raise ValueError(f"data.image_size must be at most {LARGEST_AREA} pixels, height times width")
         test = self.evaluation
-        if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
-            raise ValueError(f"image_size x test_scale x scales must be at most {LARGEST_SIDE} pixels")
+        if max(test.image_size or self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
+            raise ValueError(f"the test input x test_scale x scales must be at most {LARGEST_SIDE} pixels")
         if type(self.loss) is not SETTINGS[self.model.family].loss:
             raise ValueError(f"loss: {type(self.loss).__name__} is not for the family {self.model.family}")
         self.loss.check(self.model)

@@ -16,16 +16,6 @@ from ctnet.codec.affine import Matrix, affine_matrix, transform_points
 from ctnet.config import Augment
 from ctnet.types import Float32, KeypointSchema, Objects
 
-# Principal colours of ImageNet (Krizhevsky et al., 2012), as upstream applies them to BGR values in 0..1.
-_EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
-_EIGENVECTORS = np.array(
-    [
-        [-0.58752847, -0.69563484, 0.41340352],
-        [-0.5832747, 0.00994535, -0.81221408],
-        [-0.56089297, 0.71832671, 0.41158938],
-    ]
-)
-
 
 def random_matrix(
     rng: np.random.Generator, image_hw: tuple[int, int], input_hw: tuple[int, int], settings: Augment
@@ -52,6 +42,8 @@ def random_matrix(
             np.clip(rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter)
         )
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
+    if settings.rotate_probability < 1 and rng.random() >= settings.rotate_probability:
+        angle = 0.0
     matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
     # Mirroring the input instead of the image gives the same set of views with one matrix.
     if rng.random() < settings.flip:
@@ -100,9 +92,10 @@ def warp_objects(objects: Objects, matrix: Matrix, schema: KeypointSchema | None
     return Objects(warp_boxes(objects.boxes_xyxy, matrix), objects.labels, points)
 
 
-def lighting_shift(rng: np.random.Generator, std: float) -> Float32:
+def lighting_shift(rng: np.random.Generator, settings: Augment) -> Float32:
     """Return a random BGR colour shift (3,) in units of 0..1 along the principal colours."""
-    return (_EIGENVECTORS @ (_EIGENVALUES * rng.normal(0, std, 3))).astype(np.float32)
+    along = np.array(settings.eigenvalues) * rng.normal(0, settings.lighting, 3)
+    return (np.array(settings.eigenvectors) @ along).astype(np.float32)
 
 
 def jitter_colors(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:

@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
+    """Batches of (epoch, index) keys: each epoch a new permutation, if wanted; nothing dropped, nothing repeated.
 
     Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. `ranks` processes share
     each batch of `batch_size` images; this is the part of one of them. The last batch of an epoch may be smaller: it
@@ -60,6 +60,7 @@ class EpochOrder:
     fill: bool = False
     rank: int = 0
     ranks: int = 1
+    shuffle: bool = True
 
     @property
     def batches_per_epoch(self) -> int:
@@ -73,7 +74,9 @@ class EpochOrder:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.first_epoch, self.epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+            order = np.arange(self.samples)
+            if self.shuffle:
+                order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
             if self.fill:
                 order = np.resize(order, self.batches_per_epoch * self.batch_size)
             start = self.first_batch if epoch == self.first_epoch else 0

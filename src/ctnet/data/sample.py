@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 class TrainingSamples:
     """Samples by (epoch, index): the same pair always gives the same sample, in any process.
 
-    Crowd regions and all objects beyond `max_objects`, in file order, are left out.
+    Crowd regions, unless `crowd`, and all objects beyond `max_objects`, in file order, are left out.
     """
 
     annotations: AnnotationSet
@@ -49,6 +49,7 @@ class TrainingSamples:
     augment: Augment
     seed: int
     max_objects: int
+    crowd: bool = False
 
     def __len__(self) -> int:
         return len(self.annotations.images)
@@ -62,7 +63,7 @@ class TrainingSamples:
         if self.augment.photometric > 0:
             image = jitter_colors(rng, image, self.augment.photometric)
         targets = self.encoder(self._objects(record, matrix), self.input_hw)
-        return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id)
+        return Sample(image, lighting_shift(rng, self.augment), targets, record.id)
 
     def rows(self, images: int = 1000) -> dict[str, Any]:
         """Return the rows of the targets of the first epoch, end to end; no image is read.
@@ -79,7 +80,7 @@ class TrainingSamples:
 
     def _objects(self, record: ImageRecord, matrix: Matrix) -> Objects:
         """Return the objects to train on, in input pixels, not clipped."""
-        objects = record.objects.select(np.flatnonzero(~record.crowd)[: self.max_objects])
+        objects = record.objects.select(np.flatnonzero(~record.crowd | self.crowd)[: self.max_objects])
         # a box without area would gain some when a rotated view is bounded
         objects = objects.select((objects.boxes_xyxy[:, 2:] > objects.boxes_xyxy[:, :2]).all(1))
         return warp_objects(objects, matrix, self.annotations.keypoints)

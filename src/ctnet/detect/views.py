@@ -32,12 +32,26 @@ def render_views(
     """
     pad = math.lcm(multiple, bucket) - 1
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
-    test_hw = enlarged(image_size, settings.test_scale, multiple)
+    test_hw = test_size(image_size, multiple, settings)
     views = [
         keep_view(image_hw, scale, pad) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
         for scale in settings.scales
     ]
-    return [RenderedView(view, render_view(image_bgr, view)) for view in views]
+    return [RenderedView(view, _padded(render_view(image_bgr, view), multiple)) for view in views]
+
+
+def test_size(image_size: tuple[int, int], multiple: int, settings: Evaluation) -> tuple[int, int]:
+    """Return the size (height, width) into which images are scaled, before it is padded to what the network divides."""
+    if settings.image_size is None:
+        return enlarged(image_size, settings.test_scale, multiple)
+    height, width = (max(1, round(side * settings.test_scale)) for side in settings.image_size)
+    return height, width
+
+
+def _padded(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """Return the pixels with black below and at the right, up to whole multiples."""
+    missing = [(0, -side % multiple) for side in pixels.shape[:2]]
+    return np.pad(pixels, [*missing, (0, 0)]) if any(after for _, after in missing) else pixels
 
 
 def network_input(views: Sequence[RenderedView], data: Data, device: torch.device, count: int | None = None) -> Tensor:

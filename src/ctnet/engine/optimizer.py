@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -19,14 +21,16 @@ def build_optimizer(
     """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
     Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
-    layers. Only weights with two or more dimensions decay. What Muon makes orthogonal is in groups marked so.
+    layers. Weights with two or more dimensions decay, or those that `settings.decay` names. What Muon makes orthogonal
+    is in groups marked so.
     """
     deformable = [m for m in network.modules() if isinstance(m, DeformConv2d)]
     side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}
     hidden = {id(p) for p in hidden_kernels(network)} - side if settings.name == "muon" else set()
     groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
-    for parameter in network.parameters():
-        slow, flat, orthogonal = id(parameter) in side, parameter.dim() <= 1, id(parameter) in hidden
+    for name, parameter in network.named_parameters():
+        slow, orthogonal = id(parameter) in side, id(parameter) in hidden
+        flat = parameter.dim() <= 1 if settings.decay is None else not _fits(name, settings.decay)
         kind = {
             "weight_decay": 0.0 if flat else settings.weight_decay,
             "lr_scale": settings.offset_lr if slow else 1.0,
@@ -37,10 +41,16 @@ def build_optimizer(
     if settings.name == "sgd":
         return torch.optim.SGD(ordered, lr=lr, momentum=settings.momentum, fused=fused)
     if settings.name == "adam":
-        return torch.optim.Adam(ordered, lr=lr, betas=settings.betas, fused=fused)
+        return torch.optim.Adam(ordered, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused)
     if settings.name == "muon":
-        return Muon(ordered, lr, betas=settings.betas, momentum=settings.momentum, fused=fused)
-    return torch.optim.AdamW(ordered, lr=lr, betas=settings.betas, fused=fused)
+        return Muon(ordered, lr, betas=settings.betas, eps=settings.eps, momentum=settings.momentum, fused=fused)
+    return torch.optim.AdamW(ordered, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused)
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether the last pattern that fits a name includes it."""
+    fitting = [pattern for pattern in patterns if fnmatchcase(name, pattern.removeprefix("!"))]
+    return bool(fitting) and not fitting[-1].startswith("!")
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from ctnet.config import Optimizer, Schedule
 def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """Return the rate of update `step` (from 0) relative to the peak, in 0..1.
 
-    The warm-up takes at most a third of the run, so that short runs peak too.
+    The warm-up takes at most a third of the run, so that short runs peak too; see `cut_warmup`.
     """
-    warmup = min(schedule.warmup * steps_per_epoch, total_steps / 3)
+    warmup = min(_warmup(schedule, steps_per_epoch), total_steps / 3)
     if step < warmup:
         part = (step + 1) / (warmup + 1)
         if schedule.name == "onecycle":
@@ -27,6 +27,18 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: 
         epoch = step // steps_per_epoch
         return float(schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones))
     return 1.0
+
+
+def _warmup(schedule: Schedule, steps_per_epoch: int) -> float:
+    return schedule.warmup * steps_per_epoch if schedule.warmup_steps is None else schedule.warmup_steps
+
+
+def cut_warmup(schedule: Schedule, steps_per_epoch: int, total_steps: int) -> str | None:
+    """Return a sentence about a warm-up that is longer than a third of the run, None where it is not."""
+    asked = _warmup(schedule, steps_per_epoch)
+    if asked <= total_steps / 3:
+        return None
+    return f"the warm-up of {asked:g} steps is cut to {total_steps / 3:.0f}, a third of the run's {total_steps}"
 
 
 def peak_lr(optimizer: Optimizer, effective_batch: int) -> tuple[float, str]:

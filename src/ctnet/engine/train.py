@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ctnet.engine.run_folder import (
     write_recipe,
     write_run_facts,
 )
-from ctnet.engine.schedule import lr_factor, peak_lr
+from ctnet.engine.schedule import cut_warmup, lr_factor, peak_lr
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
@@ -255,6 +255,7 @@ def _build(
     lr, lr_sentence = peak_lr(recipe.optimizer, share * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
     family = family_of(recipe, train_set.keypoints)
+    train_set = _with_objects(train_set, recipe)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
     validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
@@ -274,7 +275,21 @@ def _build(
     )
     if world.size > 1:
         reporter.message(_sharing_sentence(trainer))
+    elif recipe.train.sync_bn:
+        reporter.message("warning: train.sync_bn has no effect with one process")
+    if cut := cut_warmup(recipe.schedule, trainer.steps_per_epoch, trainer.planned_steps):
+        reporter.message(cut)
     return trainer
+
+
+def _with_objects(train_set: AnnotationSet, recipe: Recipe) -> AnnotationSet:
+    """Return the images to train on: without those that have no object, unless they are wanted. Raises DataError."""
+    if recipe.data.empty_images:
+        return train_set
+    images = tuple(image for image in train_set.images if (~image.crowd | recipe.data.crowd).any())
+    if not images:
+        raise DataError("no image has an object", file=train_set.source, hint="data.empty_images=true trains on all")
+    return replace(train_set, images=images)
 
 
 def _sharing_sentence(trainer: Trainer) -> str:

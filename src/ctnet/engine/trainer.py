@@ -39,7 +39,13 @@ def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamp
     """Return the samples that the recipe trains on. Raises ConfigError for heads that do not suit the data."""
     encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
     return TrainingSamples(
-        annotations, recipe.data.image_size, encoder, recipe.augment, recipe.seed, recipe.data.max_objects
+        annotations,
+        recipe.data.image_size,
+        encoder,
+        recipe.augment,
+        recipe.seed,
+        recipe.data.max_objects,
+        crowd=recipe.data.crowd,
     )
 
 
@@ -83,6 +89,7 @@ class Trainer:
             rank=self.world.rank_info.rank,
             ranks=self.world.size,
             fill=self.device.plugin.static_shapes,
+            shuffle=self.recipe.data.shuffle,
         )
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
         self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs
@@ -240,7 +247,9 @@ class Trainer:
             self.save()
 
     def save(self) -> None:
-        """Write `last.pt`, atomically, and keep numbered copies."""
+        """Write `last.pt`, atomically, and keep numbered copies; nothing where the run is to leave no checkpoints."""
+        if not self.recipe.train.checkpoints:
+            return
         with self.speed.paused(), self._averaged_statistics() as statistics:
             self.world.broadcast_from_rank0(lambda: self._write_state(statistics))
             self.saved_step = self.state.step
@@ -286,7 +295,8 @@ class Trainer:
             self.save()
         raise self._told_once(
             Interrupted(
-                f"stopped after step {self.state.step} of {self.total_steps}; everything is saved",
+                f"stopped after step {self.state.step} of {self.total_steps}; "
+                + ("everything is saved" if self.recipe.train.checkpoints else "nothing is saved (train.checkpoints)"),
                 signal_number=number,
                 run=self.folder,
             )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ from ctnet.families.heads import (
     Taught,
     compare_heatmap,
     compare_over_footprints,
+    compare_squares,
+    count_cells,
     count_footprints,
+    fixed_heatmap,
     spread_sizes,
 )
 from ctnet.losses import GUARD, box_giou_loss, count_centers, unclamped_focal_loss
@@ -125,7 +129,7 @@ class CenterNetFamily(Family):
         self.model, self.loss, self.rules = model, loss, RULES[loss.targets]
         self.heads = tuple(self._adapted(head) for head in choose_heads(model.head_names, keypoints))
         self.by_role = {head.role: head for head in self.heads if head.role != "value"}
-        self.strides = (model.row.specs[0].stride,)
+        self.strides = (model.stride,)
         self.output_names = tuple(head.output for head in self.heads)
         self.outputs_per_class = {
             head.output: head.channels for head in self.heads if head.per == "class" or head.may_be_per_class
@@ -141,6 +145,10 @@ class CenterNetFamily(Family):
         """Return the row adapted to the recipe's rules."""
         if head.role == "heatmap":
             head = replace(head, loss=self.rules.heatmap_loss)
+            if self.loss.heatmap_form == "mse":
+                head = replace(
+                    head, encode_map=partial(fixed_heatmap, self.loss.sigma), loss=compare_squares, count=count_cells
+                )  # fmt: skip
         if head.role == "size" and self.loss.size_targets == "dense":
             head = replace(
                 head, encode_map=spread_sizes, loss=compare_over_footprints, count=count_footprints

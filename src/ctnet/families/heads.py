@@ -13,7 +13,13 @@ from torch import Tensor
 
 from ctnet.codec.decode import gather_cells, select_class
 from ctnet.codec.encode import Centers, draw_centers, spread_size
-from ctnet.losses import cell_regression_loss, dense_size_loss, footprint_weight, heatmap_focal_loss
+from ctnet.losses import (
+    cell_regression_loss,
+    dense_size_loss,
+    footprint_weight,
+    heatmap_focal_loss,
+    heatmap_squared_loss,
+)
 from ctnet.ops import Peaks
 from ctnet.types import Detections, Float32, KeypointSchema, Targets
 
@@ -77,10 +83,23 @@ def compare_heatmap(output: Tensor, taught: Taught) -> Tensor:
     return heatmap_focal_loss(output, taught.map, taught.divisor)
 
 
-def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:
-    """Return the L1 of sizes over whole gaussians."""
+def compare_squares(output: Tensor, taught: Taught) -> Tensor:
+    """Return the mean squared distance of probabilities to a heatmap."""
     assert taught.map is not None
-    return dense_size_loss(output, taught.map, footprint_weight(taught.targets.maps["heatmap"]), taught.divisor)
+    return heatmap_squared_loss(output, taught.map, taught.divisor)
+
+
+def count_cells(name: str, targets: Targets) -> Tensor:
+    """Return the number of cells of the heatmap, over all classes."""
+    heatmap = targets.maps["heatmap"]
+    return torch.full((), heatmap.numel(), dtype=heatmap.dtype, device=heatmap.device)
+
+
+def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:
+    """Return the loss of sizes over whole gaussians, in the form that `loss.regression` asks for."""
+    assert taught.map is not None
+    weight = footprint_weight(taught.targets.maps["heatmap"])
+    return dense_size_loss(output, taught.map, weight, taught.divisor, kind=taught.kind)
 
 
 def count_footprints(name: str, targets: Targets) -> Tensor:
@@ -107,7 +126,8 @@ def average_probability(first: Tensor, mirrored: Tensor, schema: Schema) -> Tens
     first, mirrored = first.float(), mirrored.float()
     present, absent = first.sigmoid() + mirrored.sigmoid(), (-first).sigmoid() + (-mirrored).sigmoid()
     smallest = torch.finfo(torch.float32).tiny
-    return (present.clamp(min=smallest) / absent.clamp(min=smallest)).log()
+    logit: Tensor = (present.clamp(min=smallest) / absent.clamp(min=smallest)).log()
+    return logit
 
 
 def take_first(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
@@ -178,6 +198,11 @@ class Head:
 
 def _heatmap(centers: Centers, num_classes: int, schema: Schema) -> Float32:
     return draw_centers(centers, num_classes)
+
+
+def fixed_heatmap(sigma: float, centers: Centers, num_classes: int, schema: Schema) -> Float32:
+    """Return the heatmap of gaussians of one size, cut at three standard deviations."""
+    return draw_centers(centers, num_classes, sigma)
 
 
 def _size(centers: Centers, schema: Schema) -> Rows:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctnet.config import FINE_TUNING_RECIPE, Recipe, load_recipe
+from ctnet.config import FINE_TUNING_RECIPE, LoadedRecipe, load_recipe
 from ctnet.families import build_network
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
@@ -32,7 +32,7 @@ def open_weights(path: Path, config: str | None = None, *, verify: bool = True) 
     return with_config(weights, config) if config else weights
 
 
-def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
+def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> LoadedRecipe:
     """Return the recipe to go on from a file of weights: `FINE_TUNING_RECIPE` with the network of the weights.
 
     Input size and colours are those of the weights too; overrides and flags are as `load_recipe` takes them. Raises
@@ -41,7 +41,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
     theirs = open_weights(path, verify=False).recipe  # training verifies, once
     data = theirs.data.model_dump(include={"image_size", "color_order", "mean", "std"})
     brought = {"name": theirs.name, "model": theirs.model.model_dump(), "data": data}
-    return load_recipe(FINE_TUNING_RECIPE, overrides, flags, brought=(f"--weights {path}", brought)).recipe
+    return load_recipe(FINE_TUNING_RECIPE, overrides, flags, brought=(f"--weights {path}", brought))
 
 
 def load_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:
