@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import writable_file, writable_folder
 from ctnet.cli.console import Terminal, say
 from ctnet.cli.progress import progress_bar
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ctnet.detect.detector import Detector
     from ctnet.eval.coco import CocoMetrics
     from ctnet.precision import PrecisionName
-    from ctnet.types import AnnotationSet, Detections
+    from ctnet.types import AnnotationSet, Detections, Share
 
 
 DataPath = Annotated[
@@ -70,6 +71,7 @@ def evaluate_command(
     allow_partial: options.AllowPartial = False,
     trust: options.Trust = False,
     verify: options.Verify = True,
+    nproc: processes.Nproc = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Score a detector on annotated images, by the COCO metrics.
@@ -78,32 +80,49 @@ def evaluate_command(
 
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
+    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
+
+    def work(share: Share, device: str) -> None:
+        found = _evaluate(weights, (data, split, workers), device, precision, requested, against, loading, share)
+        if share.rank == 0:
+            _write(save_results, report, *found)
+            if as_json:
+                typer.echo(json.dumps(found[-1], indent=2))
+            else:
+                _print_tables(found[-1])
+
+    processes.in_processes(nproc, device, work)
+
+
+def _evaluate(
+    weights: Path, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
+    requested: RequestedSettings, against: Path | None, loading: dict[str, Any], share: Share,
+) -> tuple[AnnotationSet, dict[int, Detections], CocoMetrics, dict[str, Any]]:  # fmt: skip
+    """Return the annotations, detections, metrics and the document; the first process prints notes and warnings."""
     from ctnet.data.dataset import check_usable
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
-    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
-    detector, settings = open_for_test(weights, device, precision, requested, **loading)
+    data, split, workers = source
+    leads = share.rank == 0
+    detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
     annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
-    metrics, detections, more = _score(detector, annotation_set, settings, workers)
+    metrics, detections, more = _score(detector, annotation_set, settings, workers, share)
     warnings = [*warnings, *more]
-    for warning in warnings:
+    for warning in warnings if leads else ():
         say(f"warning: {warning}", err=True)
     protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
-    _write(save_results, report, annotation_set, detections, metrics, document)
     if against:
         # float32 is the measure of the other file unless a precision was requested
         other_precision = "fp32" if precision == "auto" else precision
+        trusting = {name: loading[name] for name in ("trust", "verify")}
         document["against"] = _score_other(
-            against, device, other_precision, detector, annotation_set, settings, workers, trust=trust, verify=verify
+            against, device, other_precision, detector, annotation_set, settings, workers, share, **trusting
         )
-    if as_json:
-        typer.echo(json.dumps(document, indent=2))
-    else:
-        _print_tables(document)
+    return annotation_set, detections, metrics, document
 
 
 def _write(
@@ -124,24 +143,24 @@ def _write(
 
 def _score_other(
     file: Path, device: str, precision: PrecisionName, detector: Detector, annotation_set: AnnotationSet,
-    settings: Evaluation, workers: int, **loading: Any,
+    settings: Evaluation, workers: int, share: Share, **loading: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.detect.opening import load_detector
 
     other = load_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
-    metrics, _, _ = _score(other, annotation_set, settings, workers)
+    metrics, _, _ = _score(other, annotation_set, settings, workers, share)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
 
 
 def _score(
-    detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int
+    detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int, share: Share
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return what `score` returns; show the progress."""
+    """Return what `score` returns; the first process shows its progress."""
     from ctnet.eval.evaluate import score
 
-    with progress_bar("evaluate") as show:
-        return score(detector, annotation_set, settings, workers, show)
+    with progress_bar("evaluate") if share.rank == 0 else nullcontext() as show:
+        return score(detector, annotation_set, settings, workers, show, share=share)
 
 
 def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:

@@ -42,7 +42,7 @@ Verify = Annotated[
 ]
 
 Device = Annotated[
-    str, DeviceOption(metavar="NAME[:N]", help="auto, cpu, cuda, npu, sdaa or a plug-in; :N selects one of several")
+    str, DeviceOption(metavar="NAME[:N]", help="auto, cpu, cuda, npu, sdaa or a plug-in; :N selects one, :0,1,4 some")
 ]
 Precision = Annotated[
     PrecisionName,

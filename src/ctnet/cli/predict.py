@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import writable_folder
 from ctnet.cli.console import say
 from ctnet.cli.progress import progress_bar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ctnet.config import Evaluation
     from ctnet.detect.detector import Detector
     from ctnet.predict.sources import Sources
+    from ctnet.types import Share
 
 SHOWN = 20
 
@@ -58,6 +59,7 @@ def predict(
     allow_partial: options.AllowPartial = False,
     trust: options.Trust = False,
     verify: options.Verify = True,
+    nproc: processes.Nproc = None,
     draw: Draw = True,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +70,6 @@ def predict(
 
     Exit codes: 0 done, 2 wrong option, 3 some images could not be read, 4 missing device.
     """
-    from ctnet.files import new_numbered_folder
     from ctnet.predict.sources import open_sources
 
     frames = open_sources(sources)
@@ -76,12 +77,27 @@ def predict(
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip
-    with _new_folder(out):
-        detector, settings = open_for_test(weights, device, precision, requested, **loading)
-        new = None if out or as_json else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
-        with _new_folder(new):
-            _run(detector, settings, frames, new or out, score, draw=draw, as_json=as_json)
-    _report_failures(frames)
+
+    def work(share: Share, device: str) -> None:
+        leads = share.rank == 0
+        with _new_folder(out if leads else None):
+            detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
+            with _results_folder(detector.recipe.name, out, share, wanted=not as_json) as folder:
+                _run(detector, settings, frames, folder, score, share, draw=draw, as_json=as_json)
+        if leads:
+            _report_failures(frames)
+
+    processes.in_processes(nproc, device, work)
+
+
+@contextmanager
+def _results_folder(name: str, out: Path | None, share: Share, *, wanted: bool) -> Iterator[Path | None]:
+    """Give all processes the folder for the results: `out`, or, where one is wanted, a new one of the first process."""
+    from ctnet.files import new_numbered_folder
+
+    new = new_numbered_folder(Path("runs/predict"), name) if wanted and out is None and share.rank == 0 else None
+    with _new_folder(new):
+        yield out or share.gather(new)[0]
 
 
 def _run(
@@ -90,20 +106,23 @@ def _run(
     frames: Sources,
     folder: Path | None,
     score: float,
+    share: Share,
     *,
     draw: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Detect, write the results and print them."""
+    """Detect, write the results and, in the first process, print them."""
     from ctnet.predict.pipeline import run_predict
 
     try:
-        with progress_bar("predict") as show:
-            document = run_predict(detector, frames, folder, score, draw, settings, show)
+        with progress_bar("predict") if share.rank == 0 else nullcontext() as show:
+            document = run_predict(detector, frames, folder, score, draw, settings, show, share)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
             say(f"the detections so far are in {folder}", err=True)
         raise
+    if share.rank:
+        return
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:

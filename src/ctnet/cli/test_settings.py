@@ -29,22 +29,31 @@ class RequestedSettings:
 
 
 def open_for_test(
-    weights: Path, device: str, precision: PrecisionName, requested: RequestedSettings, **loading: Any
+    weights: Path,
+    device: str,
+    precision: PrecisionName,
+    requested: RequestedSettings,
+    *,
+    notes: bool = True,
+    **loading: Any,
 ) -> tuple[Detector, Evaluation]:
     """Return the detector of a file and its test settings, in which the options replace those of the weights.
 
-    `loading` holds further arguments of `load_detector`. Notes on the weights and on how they run go to stderr. Raises
+    `loading` holds further arguments of `load_detector`. With `notes`, those on the weights and on how they run go to
+    stderr. Raises
     ConfigError, WeightsError, DeviceUnavailable.
     """
     from ctnet.detect.opening import load_detector
 
     detector = load_detector(weights, device, precision, **loading)
-    for note in (*detector.notes, detector.how_it_runs()):
+    for note in (*detector.notes, detector.how_it_runs()) if notes else ():
         say(note, err=True)
-    return with_test_settings(detector, requested)
+    return with_test_settings(detector, requested, notes=notes)
 
 
-def with_test_settings(detector: Detector, requested: RequestedSettings) -> tuple[Detector, Evaluation]:
+def with_test_settings(
+    detector: Detector, requested: RequestedSettings, *, notes: bool = True
+) -> tuple[Detector, Evaluation]:
     """Return the detector and its test settings after the options. Raises ConfigError."""
     from ctnet.config import recipe_from_dict
 
@@ -59,7 +68,8 @@ def with_test_settings(detector: Detector, requested: RequestedSettings) -> tupl
         if any(side % multiple for side in size):
             content["evaluation"]["image_size"] = size
             padded = " x ".join(str(side + -side % multiple) for side in size)
-            say(f"test input {size[0]} x {size[1]}, padded to {padded}", err=True)
+            if notes:
+                say(f"test input {size[0]} x {size[1]}, padded to {padded}", err=True)
         else:
             content["data"]["image_size"] = size
     recipe = recipe_from_dict(content, "command line")

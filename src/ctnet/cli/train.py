@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import parse_image_size, split_arguments, split_training_arguments, writable_folder
 from ctnet.cli.console import say
 from ctnet.errors import ConfigError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ctnet.engine.profile import ProfilePlan
     from ctnet.engine.report import Reporter
 
-_LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
+_LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts", "--port")
 
 DataPath = Annotated[
     str | None,
@@ -85,10 +85,6 @@ ProfileDir = Annotated[
 ProfileSteps = Annotated[
     str | None, options.DeviceOption(metavar="FIRST-LAST", help="Record these steps of the run, counted from 1")
 ]
-Nproc = Annotated[
-    str | None,
-    options.ProcessOption(metavar="N|auto", help="Start N processes on this machine, one per device; auto: all"),
-]
 Nnodes = Annotated[int, options.ProcessOption(min=1, help="Number of machines; start the command on each")]
 NodeRank = Annotated[int, options.ProcessOption(help="Index of this machine, from 0")]
 RdzvEndpoint = Annotated[
@@ -126,10 +122,11 @@ def train(
     profile: Profile = False,
     profile_dir: ProfileDir = None,
     profile_steps: ProfileSteps = None,
-    nproc: Nproc = None,
+    nproc: processes.Nproc = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = 0,
     rdzv_endpoint: RdzvEndpoint = None,
+    port: processes.Port = None,
     max_restarts: MaxRestarts = 0,
     timeout: Timeout = 600.0,
     out: Out = None,
@@ -154,8 +151,10 @@ def train(
         _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
     elif accept_changed_data:
         raise ConfigError("--accept-changed-data goes with --resume")
-    if nproc is None and (nnodes, node_rank, rdzv_endpoint, max_restarts) != (1, 0, None, 0):
-        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
+    if "," in device and nproc is None:
+        nproc = "auto"  # as many as the list has
+    if nproc is None and (nnodes, node_rank, rdzv_endpoint, port, max_restarts) != (1, 0, None, None, 0):
+        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint, --port and --max-restarts go with --nproc")
     from ctnet.engine.processes.failure import reporting
 
     plan = _profile_plan(profile_dir, profile_steps, asked=profile)
@@ -165,8 +164,8 @@ def train(
         if resume is None:
             recipe = _recipe(arguments, data, weights, backbone_weights, flags, leads=rank_info.leads)
         if nproc is not None:
-            processes = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
-            _launch(processes, rank_info, device, recipe, out, run)
+            started = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port)
+            _launch(started, rank_info, device, recipe, out, run)
             return
         start = _resumed(run, data, epochs, max_steps, accept_changed_data, plan)
         if recipe is not None:
@@ -296,36 +295,24 @@ def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
 
 
 def _launch(
-    options: tuple[str, int, int, str | None, int, float], rank_info: RankInfo, device: str, recipe: Recipe | None,
-    out: Path | None, run: Path | None,
+    options: tuple[str, int, int, str | None, int, float, int | None], rank_info: RankInfo, device: str,
+    recipe: Recipe | None, out: Path | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Start the processes with this command line, without the launcher's options and with the run folder."""
     from ctnet.engine.processes.launch import LaunchPlan, folder_to_fill, folder_to_resume, launch
 
-    if rank_info.size > 1:
-        raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
+    processes.refuse_nested(rank_info)
     plan = LaunchPlan(*options)
     plan.check()
-    processes = plan.processes(device) * plan.nnodes
+    number = plan.processes(device) * plan.nnodes
     if recipe is None:
         flag, folder = "--resume", folder_to_resume(plan, run)
     else:
-        recipe.train.images_per_process(processes)  # raises where they cannot share the batch
+        recipe.train.images_per_process(number)  # raises where they cannot share the batch
         flag, folder = "--out", folder_to_fill(plan, recipe, out)
     replaced = (*_LAUNCHER_FLAGS, flag) if folder is not None else _LAUNCHER_FLAGS
-    command = _without(sys.argv[1:], replaced)
+    command = processes.without(sys.argv[1:], replaced)
     launch(plan, device, [*command, *([flag, str(folder)] if folder is not None else [])])
-
-
-def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
-    """Return the words of a command line without these flags, given as `--flag VALUE` or `--flag=VALUE`."""
-    kept, rest = [], iter(words)
-    for word in rest:
-        if word in flags:
-            next(rest, None)
-        elif word.partition("=")[0] not in flags:
-            kept.append(word)
-    return kept
 
 
 def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any]) -> None:

@@ -14,7 +14,9 @@ from ctnet.detect.detector import Detector
 from ctnet.detect.views import RenderedView, render_views
 from ctnet.eval.coco import CocoMetrics, align_categories, relabel
 from ctnet.eval.scorer import COCO, Scorer
-from ctnet.types import AnnotationSet, Detections, Progress
+from ctnet.types import AnnotationSet, Detections, Progress, Share
+
+ALONE = Share()
 
 
 def _render(
@@ -80,6 +82,20 @@ def evaluate(
     return found
 
 
+def evaluate_shared(
+    detector: Detector,
+    annotations: AnnotationSet,
+    settings: Evaluation,
+    workers: int = 0,
+    progress: Progress | None = None,
+    share: Share = ALONE,
+) -> dict[int, Detections]:
+    """Return what `evaluate` of one process returns, in every process: each does its share."""
+    mine = evaluate(detector, annotations, settings, workers, progress, share.rank, share.ranks)
+    found = {image_id: one for part in share.gather(mine) for image_id, one in part.items()}
+    return {image.id: found[image.id] for image in annotations.images}
+
+
 def score(
     detector: Detector,
     annotations: AnnotationSet,
@@ -87,11 +103,13 @@ def score(
     workers: int = 0,
     progress: Progress | None = None,
     scorer: Scorer = COCO,
+    share: Share = ALONE,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
     """Return the metrics, the detections in the set's labels, and notes on the classes.
 
-    Raises what `align_categories` raises for a set that shares no class with the detector.
+    Several processes detect on their `share` of the images each; the results are those of one. Raises what
+    `align_categories` raises for a set that shares no class with the detector.
     """
     alignment = align_categories(detector.categories, annotations.categories)
-    detections = relabel(evaluate(detector, annotations, settings, workers, progress), alignment)
+    detections = relabel(evaluate_shared(detector, annotations, settings, workers, progress, share), alignment)
     return scorer.score(annotations, detections, settings.max_detections), detections, alignment.warnings

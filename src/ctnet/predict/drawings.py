@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +12,7 @@ import cv2
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
 from ctnet.files import LONGEST_NAME, temporary_beside, writing
-from ctnet.predict.sources import Frame
+from ctnet.predict.sources import Frame, is_video
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -42,7 +43,7 @@ class Drawings:
 
     def save(self, frame: Frame, drawing: Image) -> str:
         """Return the name, within the folder, of the file that the drawing of this frame goes to."""
-        name = self._names.get(frame.path) or self._take_name(frame)
+        name = self._names.get(frame.path) or self._take_name(frame.path, is_video=frame.fps is not None)
         if frame.fps is None:
             write_image(self._folder / name, drawing)
         else:
@@ -52,17 +53,22 @@ class Drawings:
             self._video.write(drawing)
         return name
 
-    def _take_name(self, frame: Frame) -> str:
+    def reserve(self, files: Sequence[Path]) -> None:
+        """Give all files their names now, so that several processes agree on them."""
+        for path in files:
+            self._take_name(path, is_video=is_video(path))
+
+    def _take_name(self, path: Path, *, is_video: bool) -> str:
         """Return the source's name, numbered when taken; case is ignored, as some file systems do."""
-        suffix = ".mp4" if frame.fps else frame.path.suffix
+        suffix = ".mp4" if is_video else path.suffix
         suffix = suffix if suffix.lower() in KEPT_SUFFIXES | {".mp4"} else ".png"
-        stem = os.fsdecode(os.fsencode(frame.path.stem)[:LONGEST_NAME])
+        stem = os.fsdecode(os.fsencode(path.stem)[:LONGEST_NAME])
         name, number = f"{stem}{suffix}", 1
         while name.casefold() in self._taken:
             number += 1
             name = f"{stem}-{number}{suffix}"
         self._taken.add(name.casefold())
-        self._names[frame.path] = name
+        self._names[path] = name
         return name
 
     def _end_video(self, keep: bool) -> None:

@@ -6,18 +6,22 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
+from ctnet.errors import DataError
 from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
-from ctnet.types import Category, Detections, Progress
+from ctnet.types import Category, Detections, Progress, Share
+
+ALONE = Share()
 
 
 class Detects(Protocol):
@@ -47,16 +51,19 @@ def run_predict(
     draw: bool = True,
     settings: Evaluation | None = None,
     progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `settings` None takes those of the recipe. After
+    nothing is written. Several processes take every so many-th file each, and the first writes the document of all.
+    `settings` None takes those of the recipe. After
     an interrupt the file holds the images done so far, with `complete` false. Raises StorageError when the
     disk refuses.
     """
     settings = settings or detector.recipe.evaluation
-    total = frames.count_frames() if progress else 0
+    mine = replace(frames, files=frames.files[share.rank :: share.ranks], failures=[])
+    total = mine.count_frames() if progress else 0
     entries: list[dict[str, Any]] = []
     document = {
         "schema": "ctnet.predict/1",
@@ -68,7 +75,9 @@ def run_predict(
     }
     try:
         with Drawings(out) if out and draw else nullcontext() as drawings:
-            for batch in _batches(frames, settings.batch_size):
+            if drawings and share.ranks > 1:
+                drawings.reserve(frames.files)
+            for batch in _batches(mine, settings.batch_size):
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
                 for frame, found in zip(batch, results, strict=True):
                     kept = found.above(score)
@@ -78,12 +87,22 @@ def run_predict(
                     entries.append(entry)
                 if progress:
                     progress(len(entries), max(total, len(entries)))
+        _join(entries, mine.failures, frames, share)
         document["complete"] = True
     finally:
+        frames.failures[:] = mine.failures
         document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
-        if out and (entries or document["complete"]):
+        if out and share.rank == 0 and (entries or document["complete"]):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
+
+
+def _join(entries: list[dict[str, Any]], failures: list[DataError], frames: Sources, share: Share) -> None:
+    """Replace this process's entries and failures by those of all, in the order of the files."""
+    place = {str(path): number for number, path in enumerate(frames.files)}
+    parts = share.gather((list(entries), list(failures)))
+    entries[:] = sorted((entry for part, _ in parts for entry in part), key=lambda entry: place[entry["file"]])
+    failures[:] = [failure for _, part in parts for failure in part]
 
 
 def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

@@ -50,7 +50,7 @@ class Sources:
         index = 0
         for path in self.files:
             try:
-                for frame in _read_video(path, index) if _is_video(path) else _read_one_image(path, index):
+                for frame in _read_video(path, index) if is_video(path) else _read_one_image(path, index):
                     yield frame
                     index += 1
             except DataError as error:
@@ -58,7 +58,7 @@ class Sources:
 
     def count_frames(self) -> int:
         """Return the number of frames; for a video the number in its header, which may be wrong."""
-        return sum(_count_video(path) if _is_video(path) else 1 for path in self.files)
+        return sum(_count_video(path) if is_video(path) else 1 for path in self.files)
 
 
 def some_images(path: Path | None, count: int, split: str = "val") -> list[Path]:
@@ -107,7 +107,7 @@ def _find(argument: str) -> list[Path]:
         return [path]
     # Path.glob knows neither absolute patterns nor links to folders below `**`.
     matched = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207
-    found = [p for p in matched if _is_image(p) or _is_video(p)]
+    found = [p for p in matched if _is_image(p) or is_video(p)]
     if not found:
         what = "no image or video matches" if glob.has_magic(argument) else "no such file or folder"
         raise DataError(what, source=argument)
@@ -119,7 +119,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _is_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
+    """Return whether the file is a video by its name."""
     return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
