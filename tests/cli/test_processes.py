@@ -23,8 +23,8 @@ def material(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("processes")
     data = write_demo(folder / "shapes", images_train=1, images_val=13, seed=3, size=(96, 120))
-    recipe = load_recipe("centernet_mobilenetv2", ["data.image_size=64", "model.neck_channels=[16,16,16]",
-                                                   "evaluation.batch_size=2", "evaluation.flip=false"]).recipe  # fmt: skip
+    settings = ["data.image_size=64", "model.neck_channels=[16,16,16]", "evaluation.batch_size=2"]
+    recipe = load_recipe("centernet_mobilenetv2", [*settings, "evaluation.flip=false"]).recipe
     categories = open_dataset(data, "val").categories
     torch.manual_seed(5)
     network = lively(build_network(recipe.model, len(categories)), (64, 64))

@@ -17,6 +17,7 @@ from ctnet.cli.arguments import writable_file, writable_folder
 from ctnet.cli.console import Terminal, say
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
+from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctnet.config import Evaluation, Recipe
@@ -34,6 +35,10 @@ Workers = Annotated[int, options.DataOption(min=0, help="Loader processes")]
 SaveResults = Annotated[
     Path | None,
     options.OutputOption(metavar="FILE", callback=writable_file, help="Write the detections as COCO results"),
+]
+Submission = Annotated[
+    bool,
+    options.OutputOption("--submission", help="Only detect, for --save-results: the images need no annotations"),
 ]
 Against = Annotated[
     Path | None,
@@ -64,6 +69,7 @@ def evaluate_command(
     top_k: options.TopK = None,
     against: Against = None,
     save_results: SaveResults = None,
+    submission: Submission = False,
     report: Report = None,
     precision: options.Precision = "auto",
     compile: options.Compile = False,
@@ -83,7 +89,13 @@ def evaluate_command(
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
     loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
 
+    if submission and (save_results is None or report or against):
+        raise ConfigError("--submission writes --save-results FILE and nothing else")
+
     def work(share: Share, device: str) -> None:
+        if submission:
+            _submit(weights, (data, split, workers), device, precision, requested, loading, share, save_results)
+            return
         found = _evaluate(weights, (data, split, workers), device, precision, requested, against, loading, share)
         if share.rank == 0:
             _write(save_results, report, *found)
@@ -123,6 +135,31 @@ def _evaluate(
             against, device, other_precision, detector, annotation_set, settings, workers, share, **trusting
         )
     return annotation_set, detections, metrics, document
+
+
+def _submit(
+    weights: Path, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
+    requested: RequestedSettings, loading: dict[str, Any], share: Share, results: Path | None,
+) -> None:  # fmt: skip
+    """Write the detections on images without annotations as scoring servers take them."""
+    from ctnet.data.dataset import open_image_list
+    from ctnet.data.demo import data_or_demo
+    from ctnet.eval.coco import align_categories, relabel, write_results
+    from ctnet.eval.evaluate import evaluate_shared
+
+    data, split, workers = source
+    leads = share.rank == 0
+    detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
+    recipe = detector.recipe
+    images = open_image_list(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    alignment = align_categories(detector.categories, images.categories)
+    with progress_bar("detect") if leads else nullcontext() as show:
+        found = relabel(evaluate_shared(detector, images, settings, workers, show, share), alignment)
+    if leads and results is not None:
+        for warning in alignment.warnings:
+            say(f"warning: {warning}", err=True)
+        write_results(results, found, images.categories)
+        say(f"{len(found)} images, {sum(map(len, found.values()))} detections in {results}")
 
 
 def _write(

@@ -21,7 +21,7 @@ Port = Annotated[
     int | None,
     options.ProcessOption(min=1, max=65535, help="Port where the processes of one machine meet (default: a free one)"),
 ]
-_TIMEOUT_S = 600.0
+TIMEOUT_S = 600.0
 
 
 def in_processes(nproc: str | None, device: str, work: Callable[[Share, str], None]) -> None:
@@ -41,7 +41,7 @@ def in_processes(nproc: str | None, device: str, work: Callable[[Share, str], No
             return
         from ctnet.engine.processes.world import process_group
 
-        with process_group(device, rank_info, _TIMEOUT_S) as (world, opened):
+        with process_group(device, rank_info, TIMEOUT_S) as (world, opened):
             work(Share(rank_info.rank, rank_info.size, world.gather), str(opened.torch_device))
 
 
@@ -54,7 +54,7 @@ def launches(nproc: str | None, device: str, rank_info: RankInfo) -> bool:
     from ctnet.engine.processes.launch import LaunchPlan, launch
 
     refuse_nested(rank_info)
-    launch(LaunchPlan(nproc or "auto", timeout_s=_TIMEOUT_S), device, without(sys.argv[1:], ("--nproc",)))
+    launch(LaunchPlan(nproc or "auto", timeout_s=TIMEOUT_S), device, without(sys.argv[1:], ("--nproc",)))
     return True
 
 

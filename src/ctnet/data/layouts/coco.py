@@ -27,13 +27,17 @@ COCO_LISTS = ("images", "annotations", "categories")
 _LARGEST = 1e9
 """coordinates and areas beyond are as wrong as infinity, and float32 could not hold some of them"""
 
+_EXPECTED = "an object with the lists images, annotations and categories"
+_PREFIXES = ("instances_", "instance_", "image_info_")
+"""how names of files begin: COCO's, MindSpore's model zoo's, and lists of images without annotations"""
+
 Box = tuple[float, float, float, float]
 
 
 def find(path: Path) -> dict[str, SplitFiles]:
     """Return the splits of a folder, a JSON file, or a YAML file that names annotations and images of each split."""
     if path.suffix.lower() == ".json" and path.is_file():
-        name = path.stem.removeprefix("instances_")
+        name = _split_of(path)
         return {name: SplitFiles(path, json_image_folders(path), serves_any=True)}
     return _annotations_folder(path) or _beside_images(path) or _named_in_yaml(path)
 
@@ -41,7 +45,7 @@ def find(path: Path) -> dict[str, SplitFiles]:
 def json_image_folders(file: Path) -> tuple[Path, ...]:
     """Return the folders in which the images of a COCO file may lie when nothing else is known of them."""
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    return (*_image_folders(root, file.stem.removeprefix("instances_")), file.parent)
+    return (*_image_folders(root, _split_of(file)), file.parent)
 
 
 def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
@@ -70,8 +74,23 @@ def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> Ann
     return AnnotationSet(json_file, split, categories, tuple(images))
 
 
-def load_coco_json(json_file: Path) -> CocoContent:
-    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO."""
+def read_image_list(json_file: Path, split: str) -> AnnotationSet:
+    """Return the images and categories of a COCO file, without objects whether it has annotations or not.
+
+    Such are COCO's `image_info_*.json`. Raises DataError for what cannot be understood.
+    """
+    content = load_coco_json(json_file, needed=("images", "categories"))
+    find_image = ImageFinder(json_image_folders(json_file))
+    images = [
+        _record(json_file, entry, _image_id(json_file, position, entry), find_image, [])
+        for position, entry in enumerate(content["images"])
+    ]
+    _refuse_repeats(json_file, "image id", (image.id for image in images))
+    return AnnotationSet(json_file, split, _read_categories(json_file, content["categories"]), tuple(images))
+
+
+def load_coco_json(json_file: Path, needed: Sequence[str] = COCO_LISTS) -> CocoContent:
+    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO, or those needed."""
     try:
         content = parse_json(read_file(json_file))
     except OSError as error:
@@ -80,13 +99,13 @@ def load_coco_json(json_file: Path) -> CocoContent:
         what, hint = recognise(json_file) or (error, None)
         raise DataError("the annotations are not JSON", file=json_file, got=what, hint=hint) from None
     lists = content if isinstance(content, dict) else {}
-    absent = [name for name in COCO_LISTS if not isinstance(lists.get(name), list)]
+    absent = [name for name in needed if not isinstance(lists.get(name), list)]
     if absent:
         what, hint = recognise_json(content) or (f"no list {', '.join(absent)}", None)
         raise DataError(
             "the file is not COCO",
             file=json_file,
-            expected="an object with the lists images, annotations and categories",
+            expected=f"an object with the lists {' and '.join(needed)}" if needed != COCO_LISTS else _EXPECTED,
             got=what,
             hint=hint,
         )
@@ -179,11 +198,19 @@ WRITER = Writer("images/{split}", _write_splits)
 
 
 def _annotations_folder(folder: Path) -> dict[str, SplitFiles]:
-    files = sorted((folder / "annotations").glob("instances_*.json"))
-    names = [file.stem.removeprefix("instances_") for file in files]
+    annotations = folder / "annotations"
+    named = (sorted(annotations.glob(f"{prefix}*.json")) for prefix in _PREFIXES[:2])
+    plain = (file for split in ("train", "val", "test") if (file := annotations / f"{split}.json").is_file())
+    files = next((found for found in (*named, list(plain)) if found), [])
+    names = [_split_of(file) for file in files]
     return by_split(
         (name, SplitFiles(file, _image_folders(folder, name))) for name, file in zip(names, files, strict=True)
     )
+
+
+def _split_of(file: Path) -> str:
+    """Return the split that the name of a file states, such as val2017 in `instances_val2017.json`."""
+    return next((file.stem.removeprefix(one) for one in _PREFIXES if file.stem.startswith(one)), file.stem)
 
 
 def _beside_images(folder: Path) -> dict[str, SplitFiles]:
@@ -222,7 +249,8 @@ def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
     brief = re.sub(r"\d{4}$", "", name)
     start = re.match("train|valid|val|test", name)
     guesses = [*dict.fromkeys([name, f"{brief}2017", brief, *([start.group()] if start else [])])]
-    places = [*guesses, *(f"images/{guess}" for guess in guesses), "images"]
+    in_images = (f"images/{guess}{below}" for guess in guesses for below in ("", "/images"))
+    places = [*guesses, *in_images, "images"]
     folders = Folders()
     found = [folders.entry(root, place) for place in places]
     return (*dict.fromkeys(folder for folder in found if folder and folder.is_dir()), root)

@@ -15,7 +15,7 @@ _ORDER = ("train", "val", "test")
 LAYOUTS = [
     Layout(
         "coco", "COCO",
-        ("annotations/instances_*.json", "*/_annotations.coco.json", f"splits in {DATA_YAMLS[0]}"),
+        ("annotations/instances_*.json or train.json", "*/_annotations.coco.json", f"splits in {DATA_YAMLS[0]}"),
         coco.find, lambda files, split, _: coco.read_coco(files.file, files.image_folders, split),
         content=lambda files: coco.load_coco_json(files.file), writer=coco.WRITER,
     ),
