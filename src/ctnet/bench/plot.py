@@ -38,7 +38,7 @@ def speed_plot(document: Mapping[str, Any]) -> Image:
     reference = document.get("reference")
     if reference and reference["images_per_s"]:
         name = f"{reference['name']}{' (forward alone)' if reference['kind'] == 'inference' else ''}"
-        lines[name] = {int(batch): rate for batch, rate in reference["images_per_s"].items()}
+        lines[name] = {int(batch): rate for batch, rate in reference["images_per_s"].items() if int(batch) in batches}
         colors[name] = GREY
     top = _ceiling(max((rate for rates in lines.values() for rate in rates.values()), default=1.0))
     canvas = blank(HEIGHT, WIDTH)

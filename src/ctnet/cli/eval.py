@@ -40,6 +40,10 @@ Submission = Annotated[
     bool,
     options.OutputOption("--submission", help="Only detect, for --save-results: the images need no annotations"),
 ]
+Bins = Annotated[
+    Path | None,
+    options.DataOption(metavar="DIR", help="Score these outputs of a graph on the files of ctnet data bins"),
+]
 Against = Annotated[
     Path | None,
     options.OutputOption(
@@ -61,6 +65,7 @@ def evaluate_command(
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
     workers: Workers = 0,
+    bins: Bins = None,
     flip: options.Flip = None,
     scales: options.Scales = None,
     keep_res: options.KeepRes = None,
@@ -87,8 +92,16 @@ def evaluate_command(
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
     requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
-    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
+    loading: dict[str, Any] = {
+        "compile": compile,
+        "config": config,
+        "allow_partial": allow_partial,
+        "trust": trust,
+        "verify": verify,
+    }
 
+    if bins is not None:
+        requested, loading["bins"] = requested.of_one_view(), bins
     if submission and (save_results is None or report or against):
         raise ConfigError("--submission writes --save-results FILE and nothing else")
 
@@ -99,10 +112,7 @@ def evaluate_command(
         found = _evaluate(weights, (data, split, workers), device, precision, requested, against, loading, share)
         if share.rank == 0:
             _write(save_results, report, *found)
-            if as_json:
-                typer.echo(json.dumps(found[-1], indent=2))
-            else:
-                _print_tables(found[-1])
+            typer.echo(json.dumps(found[-1], indent=2)) if as_json else _print_tables(found[-1])
 
     processes.in_processes(nproc, device, work)
 
@@ -118,10 +128,14 @@ def _evaluate(
 
     data, split, workers = source
     leads = share.rank == 0
-    detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
+    bins = loading.pop("bins", None)
+    detector, settings = open_for_test(weights, device, precision, requested, notes=leads and bins is None, **loading)
     annotation_set = _open(data, split, detector.recipe)
     warnings = check_usable(annotation_set)
-    metrics, detections, more = _score(detector, annotation_set, settings, workers, share)
+    if bins is None:
+        metrics, detections, more = _score(detector, annotation_set, settings, workers, share)
+    else:
+        metrics, detections, more = _score_bins(bins, detector, annotation_set, settings)
     warnings = [*warnings, *more]
     for warning in warnings if leads else ():
         say(f"warning: {warning}", err=True)
@@ -135,6 +149,19 @@ def _evaluate(
             against, device, other_precision, detector, annotation_set, settings, workers, share, **trusting
         )
     return annotation_set, detections, metrics, document
+
+
+def _score_bins(
+    bins: Path, detector: Detector, annotation_set: AnnotationSet, settings: Evaluation
+) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
+    """Return the metrics of what a graph of this network has answered on another machine."""
+    from ctnet.eval.bins import read_dumps
+    from ctnet.eval.coco import align_categories, relabel
+    from ctnet.eval.scorer import COCO
+
+    alignment = align_categories(detector.categories, annotation_set.categories)
+    detections = relabel(read_dumps(bins, annotation_set, detector, settings), alignment)
+    return COCO.score(annotation_set, detections, settings.max_detections), detections, alignment.warnings
 
 
 def _submit(

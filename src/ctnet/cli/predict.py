@@ -173,4 +173,4 @@ def _report_failures(frames: Sources) -> None:
     for failure in frames.failures:
         say(f"error: {failure}", err=True)
     if frames.failures:
-        raise typer.Exit(DataError.exit_code)
+        raise SystemExit(DataError.exit_code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,10 @@ class RequestedSettings:
     nms: str | None
     image_size: str | None
     top_k: int | None = None
+
+    def of_one_view(self) -> RequestedSettings:
+        """Return these with one view of one size of each image, unless something else is asked for."""
+        return replace(self, flip=self.flip or False, scales=self.scales or "1", keep_res=self.keep_res or False)
 
 
 def open_for_test(

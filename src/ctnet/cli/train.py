@@ -137,35 +137,24 @@ def train(
     CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value. Without
     CONFIG it is centernet_res18_lateral, or demo when there is no --data either; with --weights it is finetune.
 
-    Examples:
-    ctnet train
-
-    ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
+    Example: ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
 
     ctnet train --nproc 8 --data PATH
     """
     flags = _flags(data, image_size, epochs, max_steps, batch_size, global_batch, lr, seed, precision)
-    if resume is not None:
-        _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
-    elif accept_changed_data:
-        raise ConfigError("--accept-changed-data goes with --resume")
-    if "," in device and nproc is None:
-        nproc = "auto"  # as many as the list has
-    if nproc is None and (nnodes, node_rank, rdzv_endpoint, port, max_restarts) != (1, 0, None, None, 0):
-        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint, --port and --max-restarts go with --nproc")
+    fixed = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
+    _check_resume(resume, arguments, flags, fixed, accept_changed_data=accept_changed_data)
+    launch = _launch_options(device, nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port)
     from ctnet.engine.processes.failure import reporting
 
     plan = _profile_plan(profile_dir, profile_steps, asked=profile)
     run = None if resume in (None, "last") else Path(str(resume))
     with reporting() as rank_info:
-        recipe = None
-        if resume is None:
-            recipe = _recipe(arguments, data, weights, backbone_weights, flags, leads=rank_info.leads)
-        if nproc is not None:
-            started = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port)
-            _launch(started, rank_info, device, recipe, out, run)
+        recipe = None if resume else _recipe(arguments, data, weights, backbone_weights, flags, rank_info)
+        if launch is not None:
+            _launch(launch, rank_info, device, recipe, out, run)
             return
         start = _resumed(run, data, epochs, max_steps, accept_changed_data, plan)
         if recipe is not None:
@@ -173,9 +162,37 @@ def train(
         _run_here(start, device, rank_info, timeout, as_json)
 
 
+def _check_resume(
+    resume: str | None, arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any], *,
+    accept_changed_data: bool,
+) -> None:  # fmt: skip
+    """Raise ConfigError for options that do not go with `--resume`, or without it."""
+    if resume is not None:
+        _refuse_changes(arguments, flags, files)
+    elif accept_changed_data:
+        raise ConfigError("--accept-changed-data goes with --resume")
+
+
+LaunchOptions = tuple[str, int, int, str | None, int, float, int | None]
+
+
+def _launch_options(
+    device: str, nproc: str | None, nnodes: int, node_rank: int, rdzv_endpoint: str | None, max_restarts: int,
+    timeout: float, port: int | None,
+) -> LaunchOptions | None:  # fmt: skip
+    """Return the arguments of a `LaunchPlan`, None where no processes are to be started."""
+    if "," in device and nproc is None:
+        nproc = "auto"  # as many as the list has
+    if nproc is not None:
+        return nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port
+    if (nnodes, node_rank, rdzv_endpoint, port, max_restarts) != (1, 0, None, None, 0):
+        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint, --port and --max-restarts go with --nproc")
+    return None
+
+
 def _recipe(
     arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any],
-    *, leads: bool,
+    rank_info: RankInfo,
 ) -> Recipe:  # fmt: skip
     """Return the recipe to train by: the one that is named, or what fits the weights, or the default.
 
@@ -191,7 +208,7 @@ def _recipe(
         loaded = fine_tuning_recipe(weights, overrides, flags)
     else:
         loaded = _named_recipe(arguments, named, data, backbone, flags)
-    for sentence in without_effect(loaded.recipe, loaded.sources, named) if leads else ():
+    for sentence in without_effect(loaded.recipe, loaded.sources, named) if rank_info.leads else ():
         say(f"warning: {sentence}", err=True)
     return loaded.recipe
 
@@ -295,7 +312,7 @@ def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
 
 
 def _launch(
-    options: tuple[str, int, int, str | None, int, float, int | None], rank_info: RankInfo, device: str,
+    options: LaunchOptions, rank_info: RankInfo, device: str,
     recipe: Recipe | None, out: Path | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Start the processes with this command line, without the launcher's options and with the run folder."""

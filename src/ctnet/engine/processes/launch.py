@@ -17,6 +17,7 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ctnet.config import Recipe
@@ -126,7 +127,7 @@ def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
             raise cause(error.failures) from None
         except SignalException as stop:
             raise SystemExit(128 + stop.sigval) from None
-        except dist.DistError as error:
+        except (dist.DistError, RendezvousError) as error:
             raise _not_met(plan, error) from None
 
 
@@ -211,7 +212,7 @@ def _rendezvous(plan: LaunchPlan) -> dict[str, Any]:
 
 
 def _not_met(plan: LaunchPlan, error: Exception) -> Exception:
-    if "EADDRINUSE" in str(error):
+    if "EADDRINUSE" in f"{error} {error.__cause__}":
         where = plan.rdzv_endpoint or f"localhost:{plan.port}"
         return ConfigError("the port is in use", endpoint=where, hint="another --port, or another --rdzv-endpoint")
     return LostRanks(
