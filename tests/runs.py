@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-TIMINGS = {"time", "images_per_s", "data_wait", "wall_s", "files"}
+TIMINGS = {"time", "images_per_s", "data_wait", "wall_s", "files", "seconds_left", "memory_bytes"}
 
 
 def assert_same(a: object, b: object, path: str = "state") -> None:

@@ -28,6 +28,36 @@ def test_list_show_and_validate(ctnet, tmp_path):
     assert str(file) in "".join(err.split())
 
 
+def test_settings_are_explained(ctnet):
+    code, out, _ = ctnet("config", "explain", "augment.crop")
+    assert code == 0
+    assert out.splitlines()[0] == "augment.crop"
+    assert "values   random, inside, shift, none" in out
+    assert ctnet("config", "explain", "crop")[1] == out
+    document = json.loads(ctnet("config", "explain", "--json")[1])
+    explained = {one["key"]: one for one in document["settings"]}
+    shown = json.loads(ctnet("config", "show", "--json")[1])
+    assert set(shown["sources"]) <= set(explained)
+    assert all(one["meaning"] and one["values"] for one in explained.values())
+    code, _, err = ctnet("config", "explain", "optimizer.rate")
+    assert (code, "nearest  optimizer." in err) == (2, True)
+    assert "nearest  augment.crop" in ctnet("config", "explain", "cropp")[2]
+
+
+def test_a_recipe_shown_as_yaml_is_a_recipe(ctnet, tmp_path):
+    file = tmp_path / "whole.yaml"
+    file.write_text(ctnet("config", "show", "centernet_dla34", "optimizer.lr=0.125", "--yaml")[1])
+    shown = [json.loads(ctnet("config", "show", *words, "--json")[1])["recipe"]
+             for words in (("centernet_dla34", "optimizer.lr=0.125"), (file,))]  # fmt: skip
+    assert shown[0] == shown[1]
+
+
+def test_no_key_is_cut_on_a_narrow_terminal(ctnet, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = ctnet("config", "show", "demo")[1]
+    assert all(key in out for key in json.loads(ctnet("config", "show", "demo", "--json")[1])["sources"])
+
+
 @pytest.mark.parametrize("command", ["show", "validate"])
 @pytest.mark.parametrize(
     ("heads", "reason"),
@@ -89,3 +119,24 @@ def test_a_full_disk_behind_the_output_has_its_exit_code():
             [sys.executable, "-m", "ctnet", "config", "show"], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert (done.returncode, b"no space left" in done.stderr, b"Traceback" in done.stderr) == (4, True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("train", "{folder}"), "--data {folder} takes a data set"),
+        (("train", "best.pth"), "--weights best.pth starts from these weights"),
+        (("train", "--data", "x", "optimizer.lr", "0.1"), "settings are written as optimizer.lr=VALUE"),
+        (("train", "--image-size", "500"), "480 or 512 (a multiple of 32)"),
+        (("train", "schedule.epochs=many"), "expected  a valid integer"),
+        (("predict", "--threshold", "0.3", "a.jpg"), "--score"),
+        (("predict", "--batch", "4", "a.jpg"), "--batch-size"),
+        (("eval", "best.safetensors"), "--weights best.safetensors"),
+        (("export", "onnx", "best.safetensors"), "--weights best.safetensors"),
+    ],
+)
+def test_mistakes_of_the_first_day_are_answered_with_what_was_meant(words, hint, tmp_path):
+    words, hint = [word.format(folder=tmp_path) for word in words], hint.format(folder=tmp_path)
+    done = subprocess.run([sys.executable, "-m", "ctnet", *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert hint.replace(" ", "") in "".join(done.stderr.replace("│", "").split())

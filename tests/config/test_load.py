@@ -65,10 +65,15 @@ def test_unknown_recipes_and_broken_files(tmp_path):
         load_recipe(str(tmp_path / "absent.yaml"))
 
 
-def test_a_recipe_extends_only_one_other(tmp_path):
-    (tmp_path / "a.yaml").write_text("extends: centernet_resdcn18\n")
-    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
-    with pytest.raises(ConfigError, match="extends another recipe"):
+def test_recipes_extend_one_another_but_not_in_a_circle(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: demo\nschedule: {epochs: 5}\noptimizer: {lr: 0.5}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\noptimizer: {lr: 0.25}\n")
+    loaded = load_recipe(str(tmp_path / "b.yaml"))
+    assert (loaded.recipe.name, loaded.recipe.schedule.epochs, loaded.recipe.optimizer.lr) == ("b", 5, 0.25)
+    assert loaded.sources["schedule.epochs"] == str(tmp_path / "a.yaml")
+    assert load_recipe("demo").recipe.model == loaded.recipe.model
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    with pytest.raises(ConfigError, match="circle"):
         load_recipe(str(tmp_path / "b.yaml"))
 
 

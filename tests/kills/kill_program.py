@@ -33,8 +33,8 @@ SETTINGS = (
     "train.keep=2", "evaluation.flip=false",
 )  # fmt: skip
 TIMINGS = {
-    "time", "images_per_s", "data_wait", "wall_s", "ms_per_step", "peak_memory_bytes", "run", "report", "weights",
-    "files",
+    "time", "images_per_s", "data_wait", "wall_s", "ms_per_step", "peak_memory_bytes", "seconds_left",
+    "memory_bytes", "run", "report", "weights", "files",
 }  # fmt: skip
 EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "shutil.copyfile"}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from ctnet.devices import OpenDevice
+from ctnet.engine.host_memory import peak_resident_bytes, resident_bytes
+
+__all__ = ["ALLOCATED", "RESIDENT", "Memory", "peak_memory", "resident_bytes"]
 
 RESIDENT = "resident memory of a process that runs this alone"
 ALLOCATED = "device memory that torch allocated"
@@ -28,27 +29,5 @@ def peak_memory(device: OpenDevice, before: int) -> Memory | None:
     allocated = device.plugin.peak_memory()
     if allocated is not None:
         return Memory(allocated, allocated, ALLOCATED)
-    peak = _status("VmHWM") or _peak_of_usage()
+    peak = peak_resident_bytes()
     return None if peak is None else Memory(peak, max(0, peak - before), RESIDENT)
-
-
-def resident_bytes() -> int:
-    """Return the bytes of this process that are in memory now, 0 where the system does not report it."""
-    return _status("VmRSS") or _peak_of_usage() or 0
-
-
-def _status(field: str) -> int | None:
-    """Return a field of /proc/self/status, which unlike `getrusage` starts at zero in a new process."""
-    file = Path("/proc/self/status")
-    if not file.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
-    return int(lines[field].split()[0]) * 1024 if field in lines else None
-
-
-def _peak_of_usage() -> int | None:
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,14 +16,16 @@ from ctnet._version import __version__
 from ctnet.cli.bench import app as bench_app
 from ctnet.cli.bench_align import align
 from ctnet.cli.config import app as config_app
-from ctnet.cli.console import Commands, Terminal
+from ctnet.cli.console import Commands, Terminal, say
 from ctnet.cli.data import app as data_app
 from ctnet.cli.doctor import doctor
 from ctnet.cli.eval import evaluate_command
 from ctnet.cli.export import export_command
 from ctnet.cli.predict import predict
+from ctnet.cli.runs import runs
 from ctnet.cli.train import train
 from ctnet.cli.weights import app as weights_app
+from ctnet.cli.welcome import next_commands
 from ctnet.distribution import warning
 from ctnet.errors import CtnetError, DataError, RankCrashed, StorageError
 from ctnet.terminal import guarded
@@ -37,7 +40,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 wrong command or config, 3 data or weights unusable, "
     "4 missing device, package, memory or disk space, 5 training diverged, 6 a process of the run died or hung, "
     "130/143 interrupted after saving.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -45,6 +47,7 @@ app.command()(train)
 app.command("eval")(evaluate_command)
 app.command()(predict)
 app.command("export")(export_command)
+app.command()(runs)
 app.command()(doctor)
 bench_app.command()(align)
 app.add_typer(bench_app, name="bench")
@@ -59,14 +62,22 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit"),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is not None:
+        return
+    if not sys.stdout.isatty():
+        print(context.get_help())
+        raise typer.Exit(2)
+    commands = next_commands(Path.cwd())
+    width = max(len(command) for command, _ in commands)
+    say(*(f"{command:<{width}}  {purpose}" for command, purpose in commands), "", "ctnet --help lists all commands.")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import typer
 from ctnet.cli import options, processes
 from ctnet.cli.arguments import parse_image_size, split_arguments
 from ctnet.cli.bench_table import print_document
-from ctnet.cli.console import say
+from ctnet.cli.console import Commands, say
 from ctnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,24 @@ if TYPE_CHECKING:
     from ctnet.precision import PrecisionName
     from ctnet.types import AnnotationSet
 
-app = typer.Typer(help="Measure inference, training steps and loading, against this machine's limit and a baseline.")
+
+class _BenchCommands(Commands):
+    """`ctnet bench`, after which a recipe may stand as after `ctnet train`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a first word that is no command as `--config`."""
+        from ctnet.config import recipe_names
+
+        first = args[0] if args else ""
+        if first not in self.commands and (first in recipe_names() or first.endswith((".yaml", ".yml"))):
+            args = ["--config", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_BenchCommands,
+    help="Measure inference, training steps and loading, against this machine's limit and a baseline.",
+)
 
 ConfigName = Annotated[
     str | None, options.WeightsOption(metavar="CONFIG", help="Recipe (default: centernet_res18_lateral)")
@@ -87,6 +104,8 @@ def bench(
     its reason.
 
     Examples:
+    ctnet bench centernet_dla34 --batch-sizes 1,8
+
     ctnet bench --batch-sizes 1,8 --json > before.json
 
     ctnet bench --batch-sizes 1,8 --baseline before.json --max-regress 5%

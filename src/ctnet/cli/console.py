@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -70,11 +71,35 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
 
+OTHER_NAMES = {
+    "--threshold": "--score", "--conf": "--score", "--confidence": "--score", "--batch": "--batch-size",
+    "--imgsz": "--image-size", "--img-size": "--image-size", "--size": "--image-size", "--model": "--weights",
+    "--checkpoint": "--weights", "--gpu": "--device", "--gpus": "--nproc", "--output": "--out", "--project": "--out",
+    "--dataset": "--data", "--learning-rate": "--lr", "--num-epochs": "--epochs", "--iters": "--max-steps",
+    "--fp16": "--precision", "--half": "--precision", "--amp": "--precision", "--pictures": "--images",
+}  # fmt: skip
+"""options by the names that other tools have for them"""
+
+
 @contextmanager
 def _written_out() -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if hasattr(error, "format_message"):  # click's, of which typer has a copy under a private name
+            _suggest(error)
             error.message = printable(error.message, keep="\n")  # type: ignore[attr-defined]
         raise
+
+
+def _suggest(error: Any) -> None:
+    """Name the option that was probably meant in a complaint about the command line."""
+    context, name = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    known = {option for one in context.command.params for option in one.opts} if context else set()
+    meant = OTHER_NAMES.get(name or "")
+    if meant in known and not getattr(error, "possibilities", None):
+        error.possibilities = [meant]
+    missing = getattr(getattr(error, "param", None), "name", None)
+    if missing == "weights" and error.message == "" and context is not None:
+        given = next((word for word in sys.argv[2:] if not word.startswith("-") and Path(word).suffix), "FILE")
+        error.message = f"Name the detector: --weights {given}"

@@ -361,5 +361,7 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
     say(f"best     {name} {percent(summary[name])} at step {summary['best_step']}{where}")
     say(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
     say(f"time     {summary['wall_s'] / 60:.1f} min")
+    say(f"page     {summary['run']}/index.html")
     if summary["report"]:
         say(f"report   {summary['report']}")
+    say(f"next     ctnet predict --weights {best} IMAGE...", f"         ctnet export onnx --weights {best}")

@@ -16,13 +16,14 @@ from pydantic import BaseModel, ValidationError
 from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model
 from ctnet.config.schema import EITHER_OR, RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
-from ctnet.files import is_file, read_file
+from ctnet.files import exists, is_file, read_file
 from ctnet.limits import YAML_BYTES, YAML_DEPTH, YAML_VALUES
 
 DEFAULT_RECIPE = "centernet_res18_lateral"
 """the recipe of every command that is given none; training without data takes `DEMO_RECIPE`"""
 DEMO_RECIPE = "demo"
 FINE_TUNING_RECIPE = "finetune"
+_LONGEST_CHAIN = 16  # recipes that extend one another
 
 
 @dataclass(frozen=True)
@@ -204,17 +205,19 @@ def _shipped() -> Any:
 
 
 def _read_chain(name_or_path: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return (source, content) from the base file to the named one; a file may extend one other, no deeper."""
-    source, content = _read_one(name_or_path, Path())
-    base = content.pop("extends", None)
-    content.setdefault("name", Path(source).stem)
-    if base is None:
-        return [(source, content)]
-    base_source, base_content = _read_one(str(base), Path(source).parent)
-    if "extends" in base_content:
-        hint = f"extend {base_content['extends']} or another recipe without extends"
-        raise ConfigError(f"{base} extends another recipe", file=source, hint=hint)
-    return [(base_source, base_content), (source, content)]
+    """Return (source, content) from the file that extends nothing to the named one. Raises ConfigError for a circle."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    base: Any = name_or_path
+    folder = Path()
+    while base is not None:
+        source, content = _read_one(str(base), folder)
+        if source in [known for known, _ in chain] or len(chain) == _LONGEST_CHAIN:
+            passed = " -> ".join([*(known for known, _ in chain), source][-5:])
+            raise ConfigError("recipes extend each other in a circle, or too many others", chain=passed)
+        base, folder = content.pop("extends", None), Path(source).parent
+        chain.append((source, content))
+    chain[0][1].setdefault("name", Path(chain[0][0]).stem)
+    return chain[::-1]
 
 
 def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
@@ -226,9 +229,20 @@ def _read_one(name_or_path: str, folder: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(
             f"no recipe named {name_or_path!r}",
             nearest=nearest(name_or_path, recipe_names()),
-            hint="ctnet config list shows the shipped recipes; a file of your own ends in .yaml",
+            hint=_meant(name_or_path),
         )
     return f"{name_or_path}.yaml", dict(_parse(shipped.read_text(encoding="utf-8")) or {})
+
+
+def _meant(word: str) -> str:
+    """Return a hint for a word that stands where a recipe's name belongs."""
+    if word in dict(flatten(Recipe())):
+        return f"settings are written as {word}=VALUE"
+    if Path(word).suffix.lower() in (".pt", ".pth", ".safetensors", ".onnx", ".pkl", ".ckpt"):
+        return f"--weights {word} starts from these weights"
+    if exists(Path(word)):
+        return f"--data {word} takes a data set"
+    return "ctnet config list shows the shipped recipes; a file of your own ends in .yaml"
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -254,7 +268,7 @@ def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
             raise ConfigError(
                 f"unknown setting {key!r}",
                 source=source,
-                nearest=_nearest(key, [k for k, _ in flatten(Recipe())] + names),
+                nearest=nearest_setting(key, [k for k, _ in flatten(Recipe())] + names),
                 hint="ctnet config show lists every setting",
             )
         node = fields[part].annotation
@@ -267,7 +281,8 @@ def _leaves(key: str, value: Any, source: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{key}.{name}", inner, source)
 
 
-def _nearest(key: str, names: list[str]) -> str | None:
+def nearest_setting(key: str, names: list[str]) -> str | None:
+    """Return the one of the dotted names that was probably meant, by its whole or by its last part."""
     by_last = {name.rsplit(".", 1)[-1]: name for name in names}
     return nearest(key, names, 0.5) or by_last.get(nearest(key.rsplit(".", 1)[-1], by_last) or "")
 
@@ -281,6 +296,16 @@ def _fields(node: Any) -> dict[str, Any]:
         if node is base:
             classes += [settings[index] for settings in SETTINGS.values()]
     return {name: field for one in classes for name, field in one.model_fields.items()}
+
+
+def _allowed(error: Mapping[str, Any]) -> str:
+    """Return what one of pydantic's errors allows, in words that suit a message."""
+    if error["type"] == "multiple_of":
+        step, value = error["ctx"]["multiple_of"], error["input"]
+        below, above = int(value // step * step), int(-(-value // step) * step)
+        return f"{below} or {above} (a multiple of {step})" if below else f"{above} (a multiple of {step})"
+    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return text.partition(", unable to parse")[0]
 
 
 def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
@@ -304,12 +329,12 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> Recipe:
             own = SETTINGS[family].model if section == "model" else SETTINGS[family].loss
             raise ConfigError(
                 f"detectors of the family {family} have no setting {key!r}", source=sources.get(key),
-                nearest=_nearest(key, [f"{section}.{name}" for name in own.model_fields]),
+                nearest=nearest_setting(key, [f"{section}.{name}" for name in own.model_fields]),
             ) from None  # fmt: skip
         known = next((k for k in values if key == k or key.startswith(f"{k}.")), None)
         raise ConfigError(
             f"bad value for {known or key}" if key else "settings disagree",
             source=sources.get(known) if known else None,
-            expected=first["msg"].removeprefix("Value error, "),
+            expected=_allowed(first),
             got=repr(values[known])[:200] if known else None,
         ) from None

@@ -28,7 +28,7 @@ class Reporter(Protocol):
         """Report a message."""
 
     def progress(self, task: str, done: int, total: int, values: Mapping[str, str]) -> None:
-        """Report the progress of a task (`train`, `evaluate`) and its latest values."""
+        """Report the progress of a task (`train`, `evaluate`); without values the latest ones remain."""
 
 
 class Silence:
@@ -93,13 +93,13 @@ class RunLog:
         self._folder, self._record = folder, record
         self._csv, self._log = folder / "metrics.csv", folder / "log.jsonl"
         if record.files is None:
-            record.rows = [row for row in _read_rows(self._csv) if row["step"] <= start_step]
+            record.rows = [row for row in read_rows(self._csv) if row["step"] <= start_step]
         else:
             self._cut(record.files)
         # a run that an earlier version began keeps its columns first
         earlier: Mapping[str, Any] = {}
         with suppress(DataError):  # the rows are in the record
-            earlier = next(iter(_read_rows(self._csv)), {})
+            earlier = next(iter(read_rows(self._csv)), {})
         self._columns = list(dict.fromkeys([*earlier, *columns]))
         self.epochs()
         with writing(self._log):
@@ -212,7 +212,8 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else "" if value is None else value
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a `metrics.csv`, texts but for `step`; none without a file. Raises DataError."""
     try:
         text = io.StringIO(read_file(path, TEXT_BYTES).decode(), newline="")
         rows = [{name: value for name, value in row.items() if name is not None} for row in csv.DictReader(text)]

@@ -43,6 +43,7 @@ LAST = Path("checkpoints/last.pt")
 _BEFORE_SAVING = {
     "config.yaml",
     "env.json",
+    "index.html",
     "log.jsonl",
     "metrics.csv",
     "samples",
@@ -113,7 +114,7 @@ def _require_inside(folder: Path) -> None:
 
 def _began_a_run(folder: Path) -> bool:
     """Return whether a run without checkpoints is in the folder, which may then be reused."""
-    began = _read_environment(folder).get("schema") == _ENVIRONMENT
+    began = read_environment(folder).get("schema") == _ENVIRONMENT
     return began and not any(path.is_file() for path in (folder / "checkpoints").glob("[!.]*"))
 
 
@@ -216,7 +217,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
     Raises DataError when they differ, unless that is accepted: then `env.json` is rewritten and the differences come
     back in words. Images are compared by name and size, not by content.
     """
-    environment = _read_environment(folder)
+    environment = read_environment(folder)
     data = environment.get("data")
     known = {
         split: facts
@@ -242,7 +243,7 @@ def require_same_data(folder: Path, sets: dict[str, AnnotationSet], *, accept: b
     return "; ".join(f"{split}: {words}" for split, words in changed.items())
 
 
-def _read_environment(folder: Path) -> dict[str, Any]:
+def read_environment(folder: Path) -> dict[str, Any]:
     """Return what the folder's `env.json` says, nothing where there is none that can be read."""
     with suppress(OSError, ValueError):
         environment = parse_json(read_file(folder / "env.json", TEXT_BYTES))

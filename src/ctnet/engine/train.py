@@ -309,5 +309,6 @@ def _run(trainer: Trainer) -> dict[str, Any]:
     page = trainer.validation.report(trainer.state, trainer.folder)
     summary = {**trainer.summary(), "report": None if page is None else str(page)}
     if trainer.world.leads:
+        trainer.write_page()
         write_file(trainer.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary

@@ -17,11 +17,13 @@ from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
+from ctnet.engine.host_memory import peak_memory
 from ctnet.engine.precision import Precision
 from ctnet.engine.processes.world import World
 from ctnet.engine.profile import ProfilePlan, StepProfiler
 from ctnet.engine.record import LossSums
 from ctnet.engine.report import Log, NoLog, Reporter, RunLog
+from ctnet.engine.run_page import Progress, write_run_page
 from ctnet.engine.samples import write_target_sheet
 from ctnet.engine.schedule import lr_factor
 from ctnet.engine.speed import Speed
@@ -102,7 +104,8 @@ class Trainer:
         self.unchecked: tuple[StepResult, list[Batch]] | None = None
         self.overflows = 0  # in a row
         self.saved_step = -1
-        self.started = time.perf_counter()
+        self.started = self._process_started = time.perf_counter()
+        self._first_step = self.state.step
 
     def run(self) -> None:
         """Train to the end.
@@ -111,6 +114,7 @@ class Trainer:
         when a process that reads images was killed.
         """
         self.started -= self.state.record.wall_s
+        self._first_step = self.state.step  # of a run that is resumed
         self.saved_step = self.state.step or -1
         if self.world.leads:
             if self.state.step:  # the run may have been killed between the state and its copy
@@ -130,6 +134,7 @@ class Trainer:
     def _loop(self, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
         if self.state.evaluation_due:
             self._evaluate(stop)
+        self.reporter.progress("train", self.state.step, self.total_steps, {})
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
@@ -150,6 +155,8 @@ class Trainer:
                 self.device.plugin.synchronize()
                 self._check_last()
                 self._log_step(lr)
+            else:
+                self.reporter.progress("train", self.state.step, self.total_steps, {})
             if self.state.step % self.steps_per_epoch == 0 or at_end:
                 self._check_last()
                 self._finish_epoch(stop, lr)
@@ -187,13 +194,16 @@ class Trainer:
         place = {"epoch": epoch + 1, "epoch_percent": round(100 * (within + 1) / self.steps_per_epoch, 2)}
         scaler = self.state.scaler
         scaled = {"scale": scaler.get_scale(), "overflow": self.state.record.overflows} if scaler.is_enabled() else {}
-        self.log.event("step", step=step, **place, lr=lr, **losses, **scaled, **speed)
+        extra = {"seconds_left": self._seconds_left(), "memory_bytes": peak_memory(self.device)}
+        self.log.event("step", step=step, **place, lr=lr, **losses, **scaled, **speed, **extra)
         self.log.scalars("train", {**losses, "lr": lr, **scaled, **speed}, step)
-        values = {name: f"{value:.3f}" for name, value in losses.items()}
-        values |= {
-            "lr": f"{lr:.2g}",
-            "images/s": f"{speed['images_per_s']:.1f}",
+        shown = {name: f"{value:.3f}" for name, value in losses.items()}
+        values = {
             "epoch": f"{epoch + 1}/{self.recipe.schedule.epochs}",
+            "loss": shown.pop("loss", "overflow"),  # without a loss every update was skipped
+            "images/s": f"{speed['images_per_s']:.1f}",
+            **shown,
+            "lr": f"{lr:.2g}",
         }
         self.reporter.progress("train", step, self.total_steps, values)
 
@@ -216,6 +226,7 @@ class Trainer:
         if self.state.evaluation_due or epoch % self.recipe.train.save_every == 0:
             self.save()
         self.log.epochs()
+        self.write_page()
         if self.state.evaluation_due:
             self._evaluate(stop)
 
@@ -232,10 +243,34 @@ class Trainer:
         self.state.evaluation_due = False
         self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
         if numbers:
-            self.log.event("evaluation", step=self.state.step, epoch=epoch, **numbers)
+            classes = {name: row[self.validation.scorer.primary] for name, row in self.validation.per_class.items()}
+            self.log.event("evaluation", step=self.state.step, epoch=epoch, **numbers, per_class=classes)
             self.log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
         self.save()
         self.log.epochs()
+        self.write_page()
+
+    def write_page(self) -> None:
+        """Write `index.html` of the run on rank 0."""
+        if not self.world.leads:
+            return
+        progress = Progress(
+            self.state.step, self.total_steps, self._epoch, self.recipe.schedule.epochs, self._wall_s(),
+            self._seconds_left(),
+        )  # fmt: skip
+        with self.speed.paused():
+            write_run_page(
+                self.folder, self.recipe.name, str(self.data), progress, self.state.record.rows,
+                self.state.family.loss_parts, self.validation.scorer, self.state.best, self.validation.per_class,
+            )  # fmt: skip
+
+    def _seconds_left(self) -> float | None:
+        """Return the seconds to the end at the speed of this process so far, evaluations included."""
+        done = self.state.step - self._first_step
+        if done <= 0:
+            return None
+        seconds = time.perf_counter() - self._process_started
+        return seconds / done * (self.total_steps - self.state.step)
 
     def _wall_s(self) -> float:
         return time.perf_counter() - self.started
@@ -365,7 +400,7 @@ class Trainer:
             "images_per_s": overall["images_per_s"],
             "ms_per_step": overall["ms_per_step"],
             "data_wait": overall["data_wait"],
-            "peak_memory_bytes": self.device.plugin.peak_memory(),
+            "peak_memory_bytes": peak_memory(self.device),
             "loss": self.state.record.logged.get("loss"),
             **{name: self.state.best.get(name) for name in self.validation.scorer.shown},
             "best_step": self.state.best.get("step"),

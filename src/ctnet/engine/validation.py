@@ -10,6 +10,7 @@ from typing import Any
 from ctnet.config import Recipe
 from ctnet.detect.detector import prepare_detector
 from ctnet.devices import OpenDevice
+from ctnet.engine.model_card import write_model_card
 from ctnet.engine.processes.world import World
 from ctnet.engine.report import Reporter
 from ctnet.engine.samples import write_prediction_sheet
@@ -74,6 +75,11 @@ class Validation:
         self.reporter.message(f"epoch {epoch}: {self.scorer.sentence(numbers)}{best}")
         return numbers
 
+    @property
+    def per_class(self) -> dict[str, dict[str, float | int | None]]:
+        """The numbers of each class at the latest evaluation of this process, on rank 0; empty before one."""
+        return self._latest[2].per_class if self._latest is not None else {}
+
     def _draw(self, folder: Path, epoch: int, found: dict[int, Detections]) -> None:
         assert self.annotations is not None
         sheet = folder / "samples" / f"val_epoch_{epoch:03d}.jpg"
@@ -125,6 +131,7 @@ class Validation:
         info = {"metrics": numbers, "step": state.step, "protocol": self.protocol}
         weights = Weights(state.evaluated_network.state_dict(), self.recipe, self.categories, info)
         save_weights(folder / "checkpoints" / "best.safetensors", weights)
+        write_model_card(folder, self.recipe, self.categories, self.protocol, numbers, self.per_class)
 
     def report(self, state: TrainingState, folder: Path) -> Path | None:
         """Return the page of a report on the best weights, written to `eval/`.

@@ -17,6 +17,23 @@ def escape(text: str) -> str:
     return escape_html(printable(text))
 
 
+STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; color: #282c32; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem; }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
+p { margin: .3rem 0; }
+.quiet { color: #6a7079; }
+.warning { border-left: 4px solid #f59e0b; background: #fffbeb; padding: .4rem .8rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .9rem; border-bottom: 1px solid #e3e5e8; text-align: right; }
+th { font-weight: 600; }
+.names th:first-child, .names td:first-child { text-align: left; }
+.scroll { overflow-x: auto; }
+img { max-width: 100%; height: auto; border: 1px solid #e3e5e8; border-radius: 4px; }
+figure { margin: 0 0 1.6rem; }
+figcaption { margin-bottom: .3rem; overflow-wrap: anywhere; }"""
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -24,21 +41,7 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #282c32; }}
-body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; margin-bottom: .2rem; }}
-h2 {{ font-size: 1.1rem; margin: 2.2rem 0 .6rem; }}
-p {{ margin: .3rem 0; }}
-.quiet {{ color: #6a7079; }}
-.warning {{ border-left: 4px solid #f59e0b; background: #fffbeb; padding: .4rem .8rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25rem .9rem; border-bottom: 1px solid #e3e5e8; text-align: right; }}
-th {{ font-weight: 600; }}
-.names th:first-child, .names td:first-child {{ text-align: left; }}
-.scroll {{ overflow-x: auto; }}
-img {{ max-width: 100%; height: auto; border: 1px solid #e3e5e8; border-radius: 4px; }}
-figure {{ margin: 0 0 1.6rem; }}
-figcaption {{ margin-bottom: .3rem; overflow-wrap: anywhere; }}
+{style}
 </style>
 </head>
 <body>
@@ -93,6 +96,7 @@ def page(
         for name, row in document["per_class"].items()
     ]
     return PAGE.format(
+        style=STYLE,
         title=escape(title),
         data=escape(f"{data['path']}, split {data['split']}: {data['images']} images, {data['boxes']} boxes"),
         metrics_title=escape(COCO.title),

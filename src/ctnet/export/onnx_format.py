@@ -37,6 +37,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch needs the cores in between
+        options.log_severity_level = 4  # failures are raised; the log would quote names of the file on the terminal
         try:
             content = model or checked_onnx(path)
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
