@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -74,8 +75,18 @@ def write_demo(
 
 
 def data_or_demo(path: str | Path | None) -> Path:
-    """Return the path of a data set: the one given, else the demo set's. Raises StorageError."""
-    return Path(path).expanduser() if path else demo_folder()
+    """Return the path of a data set: the one given, else the demo set's. Raises StorageError.
+
+    A relative path that does not exist here is looked for in the folder that `DETECTRON2_DATASETS` names, as by
+    detectron2.
+    """
+    if not path:
+        return demo_folder()
+    here, elsewhere = Path(path).expanduser(), os.environ.get("DETECTRON2_DATASETS")
+    if elsewhere and not here.is_absolute() and not here.exists():
+        there = Path(elsewhere).expanduser() / here
+        return there if there.exists() else here
+    return here
 
 
 def demo_folder() -> Path:
