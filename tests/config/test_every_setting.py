@@ -207,6 +207,7 @@ ROWS = {
     "augment.flip_vertical": (samples, 0.5, ()),
     "augment.transpose": (samples, 0.5, ()),
     "augment.photometric": (samples, 0.3, ()),
+    "augment.jitter": (samples, "float", ()),
     "augment.lighting": (samples, 0.3, ()),
     "augment.eigenvalues": (samples, "[1,1,1]", ()),
     "augment.eigenvectors": (samples, "[[1,0,0],[0,1,0],[0,0,1]]", ()),
@@ -303,7 +304,7 @@ def test_every_setting_changes_something(key, data, plain, tmp_path):
 def test_settings_without_effect_are_warned_about(key):
     _, needed = NEEDS[key]
     without = {
-        "augment": ("augment.crop=none", "augment.lighting=0"),
+        "augment": ("augment.crop=none", "augment.lighting=0", "augment.photometric=0"),
         "optimizer": ("optimizer.lr_scaling=none", "optimizer.weight_decay=0"),
         "schedule": ("schedule.name=constant", "schedule.warmup=0"),
         "loss": ("model.predict_offset=false",),

@@ -21,11 +21,14 @@ def normalise(
     """Return float32 (N,3,H,W) of BGR images (N,H,W,3) uint8, stored channels-last where the device can.
 
     `(value / 255 + lighting - mean) / std`, with mean and std in `color_order`; `lighting` (N,3) is a BGR colour
-    shift in units of 0..1.
+    shift in units of 0..1, or (N,3,4) a matrix that is applied to the three values and a shift.
     """
     # every step keeps the memory format of the images, channels-last
     x = images.permute(0, 3, 1, 2).float() / 255
     if lighting is not None:
+        if lighting.dim() == 3:
+            x = torch.stack([(x * row[:, :, None, None]).sum(1) for row in lighting[:, :, :3].unbind(1)], 1)
+            lighting = lighting[:, :, 3]
         x = x + lighting[:, :, None, None]
     if color_order == "rgb":
         x = x.flip(1)

@@ -48,6 +48,7 @@ NEEDS: Mapping[str, Condition] = {
     "augment.shift": _crop("shift"),
     "augment.scale_jitter": _crop("shift"),
     "augment.rotate_probability": (lambda recipe: recipe.augment.rotate > 0, "augment.rotate above 0"),
+    "augment.jitter": (lambda recipe: recipe.augment.photometric > 0, "augment.photometric above 0"),
     "augment.eigenvalues": _LIGHTING,
     "augment.eigenvectors": _LIGHTING,
     "optimizer.betas": _ADAM,

@@ -90,6 +90,8 @@ class Augment(Section):
     images"""
     photometric: NonNegative = 0.4
     """strength of random brightness, contrast and saturation"""
+    jitter: Literal["bytes", "float"] = "bytes"
+    """what `photometric` changes: bytes, which clip and round, or the numbers that the network sees, as the original"""
     lighting: NonNegative = 0.1
     """standard deviation of the PCA colour shift"""
     eigenvalues: tuple[Level, Level, Level] = (0.2141788, 0.01817699, 0.00341571)

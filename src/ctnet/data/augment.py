@@ -98,6 +98,27 @@ def lighting_shift(rng: np.random.Generator, settings: Augment) -> Float32:
     return (np.array(settings.eigenvectors) @ along).astype(np.float32)
 
 
+GRAY = np.array([0.114, 0.587, 0.299])  # of B, G, R: ITU-R BT.601
+
+
+def color_map(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float, shift: Float32) -> Float32:
+    """Return (3,4), the matrix and the shift that change the BGR values of an image, in units of 0..1.
+
+    Brightness, contrast and saturation are scaled by 1 +- strength in random order, then `shift` (3,) is added, as
+    "Objects as Points" trains: grey is that of the unchanged image throughout, and nothing clips.
+    """
+    mean = float(image_bgr.reshape(-1, 3).mean(0) @ GRAY) / 255
+    matrix, offset = np.eye(3), np.zeros(3)
+    for change in rng.permutation(3):
+        alpha = 1 + rng.uniform(-strength, strength)
+        matrix, offset = alpha * matrix, alpha * offset
+        if change == 1:
+            offset = offset + (1 - alpha) * mean
+        elif change == 2:
+            matrix = matrix + (1 - alpha) * GRAY
+    return np.concatenate([matrix, (offset + shift)[:, None]], 1).astype(np.float32)
+
+
 def jitter_colors(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
     """Return the image with brightness, contrast and saturation scaled by 1 +- strength, in random order."""
     transform = _color_jitter(strength)

@@ -25,7 +25,7 @@ from ctnet.types import Targets
 
 
 class Batch(NamedTuple):
-    """Images (B,H,W,3) BGR uint8, colour shifts (B,3) float32, targets and record ids (B,)."""
+    """Images (B,H,W,3) BGR uint8, colour shifts (B,3) or maps (B,3,4) float32, targets and record ids (B,)."""
 
     images: Tensor
     lighting: Tensor

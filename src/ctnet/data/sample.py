@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
 from ctnet.config import Augment
-from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_objects
+from ctnet.data.augment import color_map, jitter_colors, lighting_shift, random_matrix, warp_objects
 from ctnet.data.image import read_image
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Float32, ImageRecord, Objects, Targets
@@ -28,7 +28,7 @@ class Encoder(Protocol):
 
 
 class Sample(NamedTuple):
-    """An image (H,W,3) BGR uint8, its colour shift (3,), its targets and the id of its record."""
+    """An image (H,W,3) BGR uint8, its colour shift (3,) or map (3,4), its targets and the id of its record."""
 
     image: NDArray[np.uint8]
     lighting: Float32
@@ -60,9 +60,12 @@ class TrainingSamples:
         rng = np.random.default_rng((self.seed, epoch, index))
         matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
         image = self._view(record, matrix)
-        if self.augment.photometric > 0:
-            image = jitter_colors(rng, image, self.augment.photometric)
         targets = self.encoder(self._objects(record, matrix), self.input_hw)
+        strength = self.augment.photometric
+        if strength > 0 and self.augment.jitter == "float":
+            return Sample(image, color_map(rng, image, strength, lighting_shift(rng, self.augment)), targets, record.id)
+        if strength > 0:
+            image = jitter_colors(rng, image, strength)
         return Sample(image, lighting_shift(rng, self.augment), targets, record.id)
 
     def rows(self, images: int = 1000) -> dict[str, Any]:

@@ -128,12 +128,14 @@ def resume(
     accept_changed_data: bool = False,
     profile: ProfilePlan | None = None,
 ) -> dict[str, Any]:
-    """Continue a run folder (None: the newest) to its end and return its summary.
+    """Continue a run folder (None: the newest), or a checkpoint of one, to its end and return its summary.
 
     All settings come from the run, so that the result equals an uninterrupted one, but for the length that `epochs` and
     `max_steps` give it; `data` is the new path of its
     images. Changed annotations are refused unless accepted. Another number of processes share the same batches.
     """
+    if world.rank_info.restart and run is not None and run.suffix == LAST.suffix:
+        run = run.parents[1]  # it has gone back to that checkpoint already
     with _shared(run_to_resume(run), world) as folder:
         content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
         length = {"schedule.epochs": epochs, "train.max_steps": max_steps}
