@@ -115,4 +115,4 @@ def test_the_map_of_colours_is_the_originals_three_changes():
             x = alpha * x + (1 - alpha) * (0, gray.mean(), gray[..., None])[change]
         batch = torch.from_numpy(image)[None]
         values = normalise(batch, (0, 0, 0), (1, 1, 1), lighting=torch.from_numpy(found)[None])[0]
-        assert np.allclose(values.permute(1, 2, 0), x + [0.01, 0.02, 0.03], atol=1e-5)
+        assert np.allclose(values.permute(1, 2, 0), x + np.array([0.01, 0.02, 0.03]), atol=1e-5)
