@@ -71,7 +71,7 @@ def empty_file(data):
 
 
 def cut_short(data):
-    data.image_file().write_bytes(data.image_file().read_bytes()[:-200])
+    data.image_file().write_bytes(data.image_file().read_bytes()[:-9000])
 
 
 def no_image(data):
@@ -148,6 +148,14 @@ def three_numbers(data):
 
 def area_in_words(data):
     data.box["area"] = "large"
+
+
+def area_of_nothing(data):
+    data.box["area"] = 0
+
+
+def box_twice(data):
+    data.add_boxes(data.box["bbox"])
 
 
 def outside(data):

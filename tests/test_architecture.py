@@ -54,8 +54,10 @@ FENCED = {
     "torch_sdaa": {"devices/sdaa"},
     "triton": {"devices/cuda"},
     "pandas": {"types.py"},
-    "supervision": {"types.py"},
+    "supervision": {"types.py", "predict/tracks.py"},
     "PIL": {"detect/inputs.py"},
+    "pillow_heif": {"data/image.py"},
+    "trackers": {"predict/tracks.py"},
 }
 
 

@@ -141,6 +141,8 @@ class AnnotationSet:
     sought: str = ""
     """where annotations were looked for, when the layout keeps them in a file an image and there is not a single one"""
     keypoints: KeypointSchema | None = None
+    notes: tuple[str, ...] = ()
+    """what is doubtful about the annotation files, in sentences for the user"""
 
     @property
     def num_boxes(self) -> int:

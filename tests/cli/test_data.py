@@ -1,12 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ctnet.cli.data import app
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
-from ctnet.data.image import read_image
+from ctnet.data.image import read_image, write_image
 from ctnet.errors import CtnetError
 
 
@@ -54,12 +55,17 @@ def test_check_prints_one_json_document(broken):
 
 
 def test_check_without_images_overlooks_a_broken_one(broken):
-    (broken / "images" / "val" / "val_00000.jpg").write_text("no image")
+    image = broken / "images" / "val" / "val_00000.jpg"
+    height, width = read_image(image).shape[:2]
+    write_image(broken / "a.png", np.zeros((height, width, 3), np.uint8))
+    whole = (broken / "a.png").read_bytes()
+    pixels = whole.index(b"IDAT") + 4
+    image.write_bytes(whole[:pixels] + b"\xff" * 9 + whole[pixels + 9 :])  # whole by its header and its end
     codes = [
         {finding["code"] for finding in json.loads(run("check", broken, "--json", *more).stdout)["findings"]}
         for more in ([], ["--no-images"])
     ]
-    assert codes[0] - codes[1] == {"image-unreadable"}
+    assert codes[0] - codes[1] == {"image-unreadable"}, codes
 
 
 def test_image_size_moves_the_limits(tmp_path):
@@ -81,9 +87,9 @@ def test_fix_writes_a_repaired_copy_and_says_what_it_did(broken):
     assert run("check", repaired).exit_code == 0
     again = repaired.with_name("again.json")
     document = json.loads(run("check", source, "--fix", again, "--json").stdout)
-    assert document["fixed"] == {"file": str(again), "done": ["1 boxes dropped, without width or height"]}
+    assert document["fixed"] == {"file": str(again), "done": ["1 boxes dropped, without width or height"], "left": []}
     refused = run("check", source, "--fix", repaired)
-    assert "without width or height" in " ".join(refused.stdout.split())  # what was found is told all the same
+    assert "box-empty" in " ".join(refused.stdout.split())  # what was found is told all the same
     assert refused.exception.exit_code == 2
 
 

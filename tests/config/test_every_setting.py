@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import shutil
 from functools import lru_cache
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,9 @@ from ctnet.config import load_recipe
 from ctnet.config.effects import NEEDS, without_effect
 from ctnet.config.load import flatten
 from ctnet.config.schema import EITHER_OR
+from ctnet.data.checks.usable import look_over
 from ctnet.data.dataset import open_dataset
+from ctnet.data.image import read_image
 from ctnet.data.loader import EpochOrder, worker_count
 from ctnet.detect.detector import Detector
 from ctnet.detect.views import network_input, render_views
@@ -52,6 +57,14 @@ def data(tmp_path_factory):
     first = next(a for a in content["annotations"] if a["image_id"] == content["images"][1]["id"])
     first["iscrowd"] = 1
     file.write_text(json.dumps(content))
+    broken = shutil.copytree(folder, folder.parent / "broken")
+    (broken / "images" / "train" / content["images"][1]["file_name"]).write_bytes(b"no image")
+    without = shutil.copytree(folder, folder.parent / "without") / "annotations" / "instances_train.json"
+    without.write_text(
+        json.dumps(content | {"annotations": [a | {"bbox": [1, 1, 0, 0]} for a in content["annotations"]]})
+    )
+    deep = np.random.default_rng(0).integers(0, 4000, (8, 8, 3), np.uint16)
+    cv2.imwrite(str(folder.parent / "deep.png"), deep)
     return folder
 
 
@@ -88,6 +101,26 @@ def sets(recipe):
     _, *found = engine.open_data(recipe, Silence())
     kept = engine._with_objects(found[0], recipe)
     return len(kept.images), [None if one is None else one.split for one in found]
+
+
+def a_broken_image(recipe):
+    try:
+        items = training_samples(open_dataset(Path(recipe.data.path).with_name("broken"), "train"), recipe)
+        return items[0, 1].image_id
+    except CtnetError as error:
+        return error.message
+
+
+def a_set_without_boxes(recipe):
+    annotations = open_dataset(Path(recipe.data.path).with_name("without"), "train")
+    try:
+        return len(look_over(annotations, settings=recipe.data).findings)
+    except CtnetError as error:
+        return error.message
+
+
+def twelve_bits(recipe):
+    return digest(read_image(Path(recipe.data.path).with_name("deep.png"), value_range=recipe.data.value_range))
 
 
 def weights_after_updates(recipe, processes=1):
@@ -195,6 +228,9 @@ ROWS = {
     "data.shuffle": (order, "false", ()),
     "data.crowd": (samples, "true", ()),
     "data.empty_images": (sets, "false", ()),
+    "data.value_range": (twelve_bits, "[0,2000]", ()),
+    "data.on_bad_image": (a_broken_image, "error", ()),
+    "data.allow_background": (a_set_without_boxes, "true", ()),
     "data.workers": (lambda r: worker_count(r.data.workers), 3, ()),
     "augment.crop": (samples, "none", ()),
     "augment.scale": (samples, "[0.8,0.9]", ()),
@@ -263,6 +299,8 @@ ROWS = {
     "evaluation.batch_size": (detections, 2, ()),
     "evaluation.keep_res": (detections, "true", ()),
     "evaluation.image_size": (detections, 70, ()),
+    "evaluation.tiles": (detections, 64, ()),
+    "evaluation.overlap": (detections, 0.5, ("evaluation.tiles=64",)),
     "evaluation.test_scale": (detections, 1.5, ()),
     "evaluation.flip": (detections, "true", ()),
     "evaluation.scales": (detections, "[0.5,1.0]", ()),

@@ -20,11 +20,11 @@ from ctnet.errors import ConfigError, DataError
 from ctnet.types import AnnotationSet, Category
 
 
-def find_csv(path):
-    return by_split((f.stem, SplitFiles(f, (path / "photos",))) for f in sorted(path.glob("*.csv")))
+def find_boxes(path):
+    return by_split((f.stem, SplitFiles(f, (path / "photos",))) for f in sorted(path.glob("*.boxes")))
 
 
-def read_csv(files, split, tolerate):
+def read_boxes(files, split, tolerate):
     tolerant, records, rows_of, names = Tolerant(tolerate), Records(), defaultdict(list), set()
     for number, row in enumerate(csv.DictReader(files.file.read_text().splitlines()), 2):
         if (box := tolerant(lambda row=row, number=number: corners(row, f"{files.file}:{number}"))) is not None:
@@ -48,11 +48,11 @@ def corners(row, where):
 
 
 @pytest.fixture
-def csv_set(small_set, tmp_path, monkeypatch):
-    """The demo set as CSV files, and the table with a row for them."""
-    root = tmp_path / "as_csv"
+def boxes_set(small_set, tmp_path, monkeypatch):
+    """The demo set as tables of its own, and the table with a row for them."""
+    root = tmp_path / "as_boxes"
     (root / "photos").mkdir(parents=True)
-    for split, file in (("train", "Training.csv"), ("val", "validation.csv")):
+    for split, file in (("train", "Training.boxes"), ("val", "validation.boxes")):
         annotations = open_dataset(small_set, split)
         with (root / file).open("w", newline="") as stream:
             writer = csv.writer(stream)
@@ -61,47 +61,49 @@ def csv_set(small_set, tmp_path, monkeypatch):
                 (root / "photos" / image.path.name.upper()).write_bytes(image.path.read_bytes())
                 for label, box in zip(image.labels, image.boxes_xyxy.tolist(), strict=True):
                     writer.writerow([image.path.name, annotations.categories[label].name, *box])
-    monkeypatch.setattr(table, "LAYOUTS", [*table.LAYOUTS, Layout("csv", "CSV", ("*.csv",), find_csv, read_csv)])
+    monkeypatch.setattr(
+        table, "LAYOUTS", [*table.LAYOUTS, Layout("boxes", "boxes", ("*.boxes",), find_boxes, read_boxes)]
+    )
     return root
 
 
-def test_it_is_read_under_the_names_of_ctnet(csv_set, small_set):
+def test_it_is_read_under_the_names_of_ctnet(boxes_set, small_set):
     for split in ("train", "val"):
-        old, new = open_dataset(small_set, split), open_dataset(csv_set, split)
+        old, new = open_dataset(small_set, split), open_dataset(boxes_set, split)
         assert new.num_boxes == old.num_boxes
         assert {c.name for c in new.categories} <= {c.name for c in old.categories}
-    assert has_split(csv_set, "validation")
-    assert not has_split(csv_set, "test")
+    assert has_split(boxes_set, "validation")
+    assert not has_split(boxes_set, "test")
 
 
-def test_it_is_checked_by_the_same_rules(csv_set):
-    assert check(csv_set).count("error") == 0
-    with (csv_set / "Training.csv").open("a") as stream:
+def test_it_is_checked_by_the_same_rules(boxes_set):
+    assert check(boxes_set).count("error") == 0
+    with (boxes_set / "Training.boxes").open("a") as stream:
         stream.write("train_00000.jpg,disc,1,2,3,four\n")
         stream.write("train_00000.jpg,disc,1,2,9999,50\n")
-    codes = {finding.code: finding for finding in check(csv_set).findings if finding.severity == "error"}
+    codes = {finding.code: finding for finding in check(boxes_set).findings if finding.severity == "error"}
     assert set(codes) == {"annotations-unreadable", "box-outside"}
     assert "four numbers" in codes["annotations-unreadable"].message
 
 
-def test_a_network_trains_on_it(csv_set, ctnet, tmp_path):
+def test_a_network_trains_on_it(boxes_set, ctnet, tmp_path):
     tiny = ("model.neck_channels=[16,16,16]", "model.head_channels=16", "data.image_size=64", "data.workers=0")
     out = tmp_path / "run"
-    code, stdout, stderr = ctnet("train", "--data", csv_set, "--max-steps", 2, "--out", out, "--json", *tiny)
+    code, stdout, stderr = ctnet("train", "--data", boxes_set, "--max-steps", 2, "--out", out, "--json", *tiny)
     assert code == 0, stderr
     assert json.loads(stdout)["steps"] == 2
 
 
-def test_it_is_converted_by_name_and_not_written(csv_set, tmp_path):
-    sets = convert(csv_set, tmp_path / "coco", "csv", link=True)
+def test_it_is_converted_by_name_and_not_written(boxes_set, tmp_path):
+    sets = convert(boxes_set, tmp_path / "coco", "boxes", link=True)
     assert open_dataset(tmp_path / "coco", "val").num_boxes == sets["val"].num_boxes
-    with pytest.raises(ConfigError, match="cannot write 'csv'"):
-        convert(csv_set, tmp_path / "again", to="csv")
+    with pytest.raises(ConfigError, match="cannot write 'boxes'"):
+        convert(boxes_set, tmp_path / "again", to="boxes")
 
 
-def test_without_the_row_the_error_says_what_every_layout_needs(csv_set, monkeypatch):
+def test_without_the_row_the_error_says_what_every_layout_needs(boxes_set, monkeypatch):
     monkeypatch.setattr(table, "LAYOUTS", table.LAYOUTS[:-1])
     with pytest.raises(table.NoLayout) as caught:
-        open_dataset(csv_set, "train")
-    for words in ("COCO needs", "instances_*.json", "YOLO needs", "Pascal VOC needs", str(csv_set)):
+        open_dataset(boxes_set, "train")
+    for words in ("COCO needs", "instances_*.json", "YOLO needs", "Pascal VOC needs", str(boxes_set)):
         assert words in str(caught.value)

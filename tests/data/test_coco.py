@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ctnet.data.checks.check import check
-from ctnet.data.dataset import check_usable, open_dataset, open_image_list
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset, open_image_list
 from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco, write_coco_json
 from ctnet.errors import DataError
 from ctnet.types import Category
@@ -196,7 +197,7 @@ def test_the_names_of_mindspore_and_lists_of_images(small_set, ctnet, tmp_path):
     for split in ("train", "val"):
         file = folder / "annotations" / f"{split}.json"
         file.rename(file.with_name(f"instance_{split}2017.json"))
-    assert check_usable(open_dataset(folder, "val")) == check_usable(open_dataset(small_set, "val"))
+    assert len(open_dataset(folder, "val").images) == 6
     del content["annotations"]
     listed = folder / "annotations" / "image_info_val2017.json"
     listed.write_text(json.dumps(content))

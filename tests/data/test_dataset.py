@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.config import Data
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.image import write_image
 from ctnet.errors import DataError
 
@@ -107,39 +109,64 @@ def test_good_boxes_need_no_words(tmp_path):
 
 def test_empty_and_outside_boxes_are_counted_with_the_first_named(tmp_path):
     good = [(5, 5, 5, 5)] * 4
-    empty, outside = usable(tmp_path, *good, (7, 7, 0, 3), (1, 1, 9, 0), (50, 30, 20, 4))
-    assert empty == "2 boxes without width or height left out, first: annotation 104 in a.png"
-    assert outside == "1 box clipped to the image, first: annotation 106 in a.png"
+    empty, outside, *_ = usable(tmp_path, *good, (7, 7, 0, 3), (1, 1, 9, 0), (50, 30, 20, 4))
+    assert (empty.code, empty.count, "annotation 104 in a.png" in empty.message) == ("box-empty", 2, True)
+    assert (outside.code, outside.count, "annotation 106 in a.png" in outside.message) == ("box-outside", 1, True)
 
 
 def test_images_without_objects_are_counted(tmp_path):
     data = json.loads(coco_text(["a.png", "b.png"]))
     data["annotations"].pop()
     put(tmp_path, {"annotations/instances_train.json": json.dumps(data)}, ["images/a.png", "images/b.png"])
-    assert check_usable(open_dataset(tmp_path, "train")) == ["1 of 2 images have no boxes (used as background)"]
+    (finding,) = check_usable(open_dataset(tmp_path, "train"))
+    assert (finding.code, finding.count) == ("image-unannotated", 1)
 
 
-def test_no_box_at_all_is_a_warning(tmp_path):
-    (warning,) = usable(tmp_path)
-    assert "none of 1 images has a box" in warning
+def test_no_box_at_all_is_refused_unless_the_background_is_wanted(tmp_path):
+    with pytest.raises(DataError, match="train of 1 images: none has a box"):
+        usable(tmp_path)
+    (finding,) = check_usable(open_dataset(tmp_path, "train"), settings=Data(allow_background=True))
+    assert (finding.code, finding.severity) == ("boxes-unusable", "warning")
+
+
+def test_images_shrunk_after_labelling_are_refused_with_both_sizes(tmp_path):
+    put(tmp_path, {"annotations/instances_train.json": coco_text(["a.png"])})
+    write_image(tmp_path / "a.png", np.zeros((18, 26, 3), np.uint8))
+    with pytest.raises(DataError, match="stated 53 x 37, is 26 x 18"):
+        check_usable(open_dataset(tmp_path, "train"))
+
+
+def test_an_empty_image_is_named_and_left_out_or_refused(tmp_path):
+    put(tmp_path, {"annotations/instances_train.json": coco_text(["a.png", "b.png"])}, ["a.png", "b.png"])
+    (tmp_path / "b.png").write_bytes(b"")
+    (finding,) = check_usable(open_dataset(tmp_path, "train"))
+    assert (finding.code, finding.severity, "b.png" in finding.message) == ("image-left-out", "warning", True)
+    with pytest.raises(DataError, match=r"b\.png: it has zero bytes"):
+        check_usable(open_dataset(tmp_path, "train"), settings=Data(on_bad_image="error"))
+
+
+def test_a_set_that_is_evaluated_on_what_it_trains_on_is_counted(tmp_path):
+    put(tmp_path, {"x.json": coco_text(["a.png"])}, ["a.png"])
+    findings = check_usable(open_dataset(tmp_path / "x.json", "train"), open_dataset(tmp_path / "x.json", "val"))
+    assert [(f.code, f.count) for f in findings] == [("image-in-two-splits", 1)]
 
 
 def test_no_images_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="without an image"):
         usable(tmp_path, names=())
 
 
 def test_missing_files_are_refused_with_the_first_named(tmp_path):
-    with pytest.raises(DataError, match="2 of 3 images are missing") as caught:
+    with pytest.raises(DataError, match="2 images that are missing") as caught:
         usable(tmp_path, (1, 1, 2, 2), names=("a.png", "b.png", "c.png"), images=("a.png",))
     assert "b.png" in str(caught.value)
 
 
 def test_corners_stored_as_sizes_are_refused_with_the_way_out(tmp_path):
-    with pytest.raises(DataError, match="corners") as caught:
+    with pytest.raises(DataError, match="xyxy stored as xywh") as caught:
         usable(tmp_path, (30, 20, 50, 35), (40, 3, 45, 30), (1, 1, 4, 4))
     assert "annotation 100 in a.png" in str(caught.value)
-    assert "[30.0, 20.0, 50.0, 35.0]" in str(caught.value)
+    assert "x=30 y=20 w=50 h=35" in str(caught.value)
     assert "ctnet data convert" in str(caught.value)
     assert "--from xyxy" in str(caught.value)
 
@@ -157,5 +184,6 @@ def test_blood_cells_have_one_empty_box_in_train_and_val(shared):
     expected = {"train": "BloodImage_00343.jpg", "val": "BloodImage_00338.jpg", "test": None}
     for split, name in expected.items():
         warnings = check_usable(open_dataset(shared / "data" / "bccd", split))
+        warnings = [finding for finding in warnings if finding.code == "box-empty"]
         assert len(warnings) == (name is not None)
-        assert name is None or (warnings[0].startswith("1 box ") and name in warnings[0])
+        assert name is None or (warnings[0].count == 1 and name in warnings[0].message)

@@ -76,7 +76,7 @@ def test_jpeg_with_bytes_behind_its_end_is_whole(tmp_path):
 def test_an_image_cut_short_is_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_image(path, image(211, 307))
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match="cut short") as caught:
         read_image(path)
     assert str(path) in str(caught.value)
@@ -87,7 +87,7 @@ def test_a_thumbnail_does_not_hide_that_a_jpeg_is_cut_short(tmp_path):
     write_image(path, image())
     whole = path.read_bytes()
     thumbnail = b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole
-    path.write_bytes((whole[:2] + thumbnail + whole[2:])[:-40])
+    path.write_bytes((whole[:2] + thumbnail + whole[2:])[: -len(whole) // 2])
     with pytest.raises(DataError, match="cut short"):
         read_image(path)
 

@@ -45,7 +45,7 @@ def test_an_image_decoded_smaller_shows_the_same_view(samples, monkeypatch):
     reduced = [tiny[0, i].image.astype(float) for i in range(4)]
     asked = []
 
-    def whole(path, reduce=1):
+    def whole(path, reduce=1, value_range=None):
         asked.append(reduce)
         return read_image(path)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ctnet.data.checks.check import check
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.image import IMAGE_SUFFIXES, read_image, write_image
 from ctnet.data.layouts.names import ImageFinder
 from ctnet.errors import DataError
@@ -73,8 +74,9 @@ def test_labels_beside_win_over_a_parent_called_images(tmp_path):
 
 
 def test_without_labels_the_warning_names_the_folder_that_was_sought(tmp_path):
-    (warning,) = check_usable(yolo(tmp_path, "images/train/a.png", None))
-    assert str(tmp_path / "labels" / "train") in warning
+    with pytest.raises(DataError) as caught:
+        check_usable(yolo(tmp_path, "images/train/a.png", None))
+    assert str(tmp_path / "labels" / "train") in str(caught.value)
 
 
 def test_hidden_files_are_no_images_or_labels(tmp_path):
@@ -112,7 +114,7 @@ def test_entries_that_fall_on_one_file_are_an_error(tmp_path):
     content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dog"}]}
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="one file"):
+    with pytest.raises(DataError, match="listed more than once"):
         check_usable(open_dataset(tmp_path, "train"))
     assert "image-file-repeated" in {finding.code for finding in check(tmp_path).findings}
 
@@ -125,7 +127,7 @@ def test_a_split_that_is_not_where_the_yaml_says_names_the_paths_sought(tmp_path
     assert str(tmp_path / "images" / "train") in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [s for s in IMAGE_SUFFIXES if s not in (".jfif", ".jp2")])
+@pytest.mark.parametrize("suffix", [s for s in IMAGE_SUFFIXES if s not in (".jfif", ".jp2", ".heic", ".heif", ".hif")])
 def test_every_suffix_of_the_list_is_of_a_format_that_is_decoded(tmp_path, suffix):
     shape = (16, 16) if suffix in (".pgm", ".pbm") else (16, 16, 3)
     write_image(tmp_path / f"a{suffix}", np.full(shape, 255, np.uint8))

@@ -14,7 +14,6 @@ LABELME = {"version": "5.2", "shapes": [{"label": "box", "points": [[59, 24], [1
 VIA = {"p0.jpg1234": {"filename": "p0.jpg", "size": 1234, "regions": [{"shape_attributes": {"name": "rect"}}]}}
 CREATEML = [{"image": "p0.jpg", "annotations": [{"label": "box", "coordinates": {"x": 1, "y": 2}}]}]
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-CSV = b"filename,width,height,class,xmin,ymin,xmax,ymax\np0.jpg,160,120,box,59,24,103,58\n"
 
 
 def refusal(path, read=find_splits) -> str:
@@ -24,21 +23,22 @@ def refusal(path, read=find_splits) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("p0.json", json.dumps(LABELME).encode(), "LabelMe"),
-        ("via.json", json.dumps(VIA).encode(), "VIA"),
-        ("createml.json", json.dumps(CREATEML).encode(), "CreateML"),
-        ("_annotations.csv", CSV, "CSV"),
-    ],
+    ("content", "words"),
+    [(LABELME, "LabelMe"), (VIA, "VIA"), (CREATEML, "CreateML")],
+    ids=["labelme", "via", "createml"],
 )
-def test_other_tools_are_named_in_folders_and_alone(name, content, words, tmp_path):
-    file = tmp_path / name
-    file.write_bytes(content)
-    alone = refusal(file, load_coco_json if name.endswith("json") else find_splits)
-    for text in (refusal(tmp_path), alone):
-        assert words in text
-        assert "export it as COCO" in text
+def test_other_tools_are_named_where_coco_is_expected(content, words, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content))
+    text = refusal(file, load_coco_json)
+    assert words in text
+    assert "ctnet data convert" in text
+
+
+def test_a_table_of_something_else_is_named(tmp_path):
+    (tmp_path / "sales.csv").write_text("month,sales\n1,2\n")
+    for path in (tmp_path, tmp_path / "sales.csv"):
+        assert "without columns of images and boxes" in refusal(path)
 
 
 def test_files_of_other_kinds_are_named(tmp_path):

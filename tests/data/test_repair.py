@@ -86,6 +86,8 @@ def test_repairing_needs_one_coco_file_and_another_name(data):
     data.save()
     with pytest.raises(ConfigError, match="one file at a time"):
         fix(data.root, data.root / "out.json")
+    with pytest.raises(ConfigError, match="not empty"):
+        fix(data.root, data.root / "annotations")
     source = data.root / "annotations" / "instances_train.json"
     (data.root / "notes.json").write_text("kept")
     for existing in (source, data.root / "notes.json"):
@@ -134,14 +136,18 @@ def test_boxes_are_scaled_with_their_images_unless_they_fit_the_real_ones_alone(
     assert {(image["width"], image["height"]) for image in repaired["images"]} == {(WIDTH, HEIGHT)}
 
 
-def test_a_turned_image_is_left_for_people_to_turn(data):
-    spoiled.turned_by_exif(data)
+@pytest.mark.parametrize("upright", [False, True])
+def test_boxes_of_a_turned_image_are_turned_unless_they_were_drawn_on_the_upright_one(data, upright):
+    spoiled.turned_by_exif(data)  # by a quarter to the right
+    if upright:
+        data.box["bbox"] = [5, 60, 30, 20]  # beyond the 61 rows of the stored image, within the 93 of the seen one
     source = data.save() / "annotations" / "instances_train.json"
-    done = fix(source, data.root / "annotations" / "out.json")
-    assert done == ["1 turned images left as they are: turn the files or their boxes"]
-    assert {f.code for f in check(data.root / "annotations" / "out.json").findings if f.severity == "error"} == {
-        "image-size-differs"
-    }
+    fix(source, data.root / "annotations" / "out.json")
+    assert check(data.root / "annotations" / "out.json").count("error") == 0
+    repaired = json.loads((data.root / "annotations" / "out.json").read_text())
+    turned = [5, 60, 30, 20] if upright else [HEIGHT - 10 - 25, 20, 25, 30]
+    assert repaired["annotations"][1]["bbox"] == turned
+    assert (repaired["images"][1]["width"], repaired["images"][1]["height"]) == (HEIGHT, WIDTH)
 
 
 def test_an_image_without_rights_is_no_broken_one(data, monkeypatch):

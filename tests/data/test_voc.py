@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+from ctnet.data.checks.repair import fix
 from ctnet.data.convert import convert
 from ctnet.data.dataset import open_dataset
 from ctnet.data.demo import write_demo
@@ -121,12 +122,49 @@ def test_coco_boxes_survive_as_voc(tmp_path):
         assert np.array_equal(old.boxes_xyxy, new.boxes_xyxy)
 
 
-@pytest.mark.parametrize("encoding", ["gb2312", "nonsense"])
-def test_an_encoding_that_cannot_be_read_is_named(tmp_path, encoding):
-    document = f'<?xml version="1.0" encoding="{encoding}"?>' + xml(obj("dog", 1, 2, 30, 20))
-    folder = folder_with(tmp_path / "voc", {"a": document}, {"train": ["a"]})
-    with pytest.raises(DataError, match=r"a\.xml"):
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [("gb2312", "gbk"), ("GBK", "gbk"), ("utf8", "utf-8"), ("utf-16", "utf-16"), ("big5", "big5"), (None, "utf-8-sig")],
+)
+def test_xml_in_other_encodings_is_read(tmp_path, declared, encoding):
+    document = (f'<?xml version="1.0" encoding="{declared}"?>' if declared else "") + xml(obj("狗", 1, 2, 30, 20))
+    folder = folder_with(tmp_path / "voc", {"a": "<annotation/>"}, {"train": ["a"]})
+    (folder / "Annotations" / "a.xml").write_bytes(document.encode(encoding))
+    assert [category.name for category in read_voc(folder, "train").categories] == ["狗"]
+
+
+@pytest.mark.parametrize("declared", ['<?xml version="1.0" encoding="UTF-8"?>', "", '<?xml encoding="nonsense"?>'])
+def test_an_encoding_that_is_not_the_stated_one_is_named(tmp_path, declared):
+    folder = folder_with(tmp_path / "voc", {"a": "<annotation/>"}, {"train": ["a"]})
+    (folder / "Annotations" / "a.xml").write_bytes((declared + xml(obj("狗", 1, 2, 30, 20))).encode("gbk"))
+    with pytest.raises(DataError, match=r"not saved in UTF-8[\s\S]*a\.xml[\s\S]*GBK"):
         read_voc(folder, "train")
+
+
+def test_a_document_type_is_refused_in_every_encoding(tmp_path):
+    folder = folder_with(tmp_path / "voc", {"a": "<annotation/>"}, {"train": ["a"]})
+    (folder / "Annotations" / "a.xml").write_bytes('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>'.encode("utf-16"))
+    with pytest.raises(DataError, match="no document type"):
+        read_voc(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("shape", "words", "box"),
+    [
+        ("<robndbox><cx>30</cx><cy>20</cy><w>20</w><h>10</h><angle>1.5707963</angle></robndbox>", "a rotated box",
+         [25, 10, 35, 30]),
+        ("<polygon><x1>5</x1><y1>6</y1><x2>25</x2><y2>7</y2><x3>9</x3><y3>30</y3></polygon>", "a polygon",
+         [5, 6, 25, 30]),
+        ("<polygon><pt><x>5</x><y>6</y></pt><pt><x>25</x><y>16</y></pt></polygon>", "a polygon", [5, 6, 25, 16]),
+    ],
+)  # fmt: skip
+def test_rotated_boxes_and_polygons_are_named_and_repaired_to_their_bounds(tmp_path, shape, words, box):
+    folder = folder_with(tmp_path / "voc", {"a": xml(f"<object><name>dog</name>{shape}</object>")}, {"train": ["a"]})
+    with pytest.raises(DataError, match=f"object 1 is {words}"):
+        read_voc(folder, "train")
+    fix(folder, tmp_path / "repaired")
+    (image,) = open_dataset(tmp_path / "repaired", "train").images
+    assert image.boxes_xyxy == pytest.approx(np.array([box]), abs=1e-4)
 
 
 @pytest.mark.parametrize("val", ["valid", "val"])

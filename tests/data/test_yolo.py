@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ctnet.data.checks.usable import check_usable
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import write_image
 from ctnet.data.layouts.yolo import read_yolo
@@ -57,8 +58,7 @@ def test_folders_one_level_too_high_are_found(tmp_path):
     [
         ("0 0.5 0.5 0.1 0.1\n2 0.5 0.5 0.1 0.1", "a.txt:2"),
         ("0.5 0.5 0.5 0.1 0.1", "a label that names has: 0, 1"),
-        ("0 0.5 0.5 0.1", "five numbers"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "polygons"),
+        ("0 0.5 0.5 0.1", "a label, then centre x"),
         ("dog 0.5 0.5 0.1 0.1", "dog 0.5"),
         ("0 30 10 20 20", "between 0 and 1"),
         ("0 0.5 0.5 -0.1 0.1", "between 0 and 1"),
@@ -123,7 +123,7 @@ def test_a_listed_image_of_an_impossible_name_is_missing(tmp_path, name):
     (tmp_path / "list.txt").write_text(f"{name}\n")
     data.write_text("train: list.txt\nnames: [dog]\n")
     with pytest.raises(DataError):
-        open_dataset(data, "train")
+        check_usable(open_dataset(data, "train"))
     data.write_text(f'train: "{name}"\nnames: [dog]\n'.replace("\0", "\\0").replace("\x1b", "\\e"))
     with pytest.raises(DataError):
         open_dataset(data, "train")

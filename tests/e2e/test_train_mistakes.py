@@ -85,7 +85,18 @@ def test_unusable_data_is_refused_by_name(ctnet, small_set, tmp_path, damage):
         file.write_text(json.dumps(content))
         named = "xyxy"
     workers = "data.workers=1" if damage == "truncated" else "data.workers=0"
-    code, _, stderr = ctnet("train", "--data", small_set, "--epochs", 1, "--out", tmp_path / "run", *TINY, workers)
+    code, _, stderr = ctnet(
+        "train",
+        "--data",
+        small_set,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "run",
+        *TINY,
+        workers,
+        "data.on_bad_image=error",
+    )
     assert code == 3, stderr
     assert named in stderr
     assert "Traceback" not in stderr

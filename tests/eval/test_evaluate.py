@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import Evaluation, Recipe
+from ctnet.config import Evaluation, Recipe, changed
 from ctnet.data.dataset import open_dataset
 from ctnet.detect.detector import Detector
 from ctnet.devices import open_device
@@ -50,9 +50,12 @@ def test_progress_counts_every_image_once(detector, annotations):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_is_named(detector, annotations, workers):
+def test_a_broken_image_is_left_out_or_named(detector, annotations, workers):
     victim = annotations.images[3].path
     victim.write_bytes(b"")
+    found = evaluate(detector, annotations, Evaluation(), workers=workers)
+    assert set(found) == {image.id for image in annotations.images} - {annotations.images[3].id}
+    detector.recipe = changed(detector.recipe, {"data.on_bad_image": "error"})
     with pytest.raises(DataError) as caught:
         evaluate(detector, annotations, Evaluation(), workers=workers)
     assert victim.name in str(caught.value)

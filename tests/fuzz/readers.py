@@ -20,7 +20,8 @@ from ctnet.config import load_recipe
 from ctnet.config.load import to_yaml
 from ctnet.config.schema import Recipe
 from ctnet.data.checks import check, repair
-from ctnet.data.dataset import check_usable, open_dataset
+from ctnet.data.checks.usable import check_usable
+from ctnet.data.dataset import open_dataset
 from ctnet.data.image_size import read_image_size
 from ctnet.engine import run_folder
 from ctnet.engine.record import Record

@@ -366,13 +366,14 @@ def _refuse_options_before(context: typer.Context) -> None:
 
 def open_training(path: str | None, split: str, *, quiet: bool = False) -> AnnotationSet:
     """Return the images to train on, those of the demo without a path; warnings go to stderr unless `quiet`."""
-    from ctnet.data.dataset import check_usable, open_dataset
+    from ctnet.data.checks.usable import check_usable, say_of
+    from ctnet.data.dataset import open_dataset
     from ctnet.data.demo import data_or_demo
 
     annotations = open_dataset(data_or_demo(path), split)
-    for warning in check_usable(annotations):
+    for finding in check_usable(annotations):
         if not quiet:
-            tell(f"warning: {warning}")
+            tell(say_of(finding))
     return annotations
 
 

@@ -22,6 +22,7 @@ from ctnet.errors import ConfigError, CtnetError
 from ctnet.terminal import printable
 
 if TYPE_CHECKING:
+    from ctnet.data.checks.boxes import Limits
     from ctnet.data.checks.check import CheckReport, SplitSummary
 
 app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets; draw the demo set.")
@@ -35,14 +36,20 @@ _MOST_CLASSES = 1500  # of a table; laying out a row takes the time of checking 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
-@app.command(epilog="Example: ctnet data check my_data    Exit codes: 0 no errors, 3 errors found")
+@app.command(epilog="Example: ctnet data check my_data --fix repaired    Exit codes: 0 no errors, 3 errors found")
 def check(
     path: DataPath,
     as_json: AsJson = False,
     fix: Annotated[
         Path | None,
-        typer.Option(help="Also write a repaired copy of the COCO json here; the exit code stays", metavar="FILE"),
+        typer.Option(
+            help="Also write a repaired copy: a new folder for the set, or a .json for one; the exit code stays",
+            metavar="DIR|FILE",
+        ),
     ] = None,
+    fix_in_place: Annotated[
+        bool, typer.Option("--fix-in-place", help="Repair the set where it is; what was there is kept beside it")
+    ] = False,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Decode every image")] = True,
     image_size: Annotated[
         str, typer.Option(metavar="N|HxW", help="Network input in pixels, for boxes that are too small or too close")
@@ -50,30 +57,45 @@ def check(
 ) -> None:
     """List what is wrong with a data set before any time is spent on training."""
     from ctnet.data.checks import check as data_check
-    from ctnet.data.checks import repair
     from ctnet.data.checks.boxes import Limits
 
+    if fix is not None and fix_in_place:
+        raise ConfigError("--fix and --fix-in-place exclude each other", hint="--fix OUT leaves the set as it is")
     size = parse_image_size(image_size)
     assert size is not None
     limits = Limits(image_size=size)
     with progress_bar("images") as show:
         report = data_check.check(path, images=images, limits=limits, progress=show)
-    done, refused = None, None
-    try:
-        done = repair.fix(path, fix) if fix else None
-    except CtnetError as error:
-        refused = error  # raised after the findings are printed
-    if as_json:
-        fixed = {} if done is None else {"fixed": {"file": str(fix), "done": done}}
-        typer.echo(json.dumps({**report.to_dict(), **fixed}))
-    else:
+    if not as_json:
         _print_report(report)
-        if done is not None:
-            say(f"{fix}: {'; '.join(done) or 'nothing to repair'}")
+    refused, fixed = None, None
+    try:
+        fixed = _fixed(path, None if fix_in_place else fix, limits, images) if fix or fix_in_place else None
+    except CtnetError as error:
+        refused = error
+    if as_json:
+        typer.echo(json.dumps({**report.to_dict(), **({} if fixed is None else {"fixed": fixed})}))
+    elif fixed:
+        for line in fixed["done"] or ["nothing to repair"]:
+            say(line)
+        say(f"{fixed['file']}: {'no error is left' if not fixed['left'] else 'left: ' + '; '.join(fixed['left'])}")
     if refused is not None:
         raise refused
     if report.count("error"):
         raise typer.Exit(3)
+
+
+def _fixed(path: Path, out: Path | None, limits: Limits, images: bool) -> dict[str, Any]:
+    """Repair the set and check the result; return where it is, what was done, and the errors that are left."""
+    from ctnet.data.checks import check as data_check
+    from ctnet.data.checks import repair
+
+    with progress_bar("repair") as show:
+        done = repair.fix(path, out, show)
+    with progress_bar("check the result") as show:
+        report = data_check.check(out or path, images=images, limits=limits, progress=show)
+    left = [finding.message for finding in report.findings if finding.severity == "error"]
+    return {"file": str(out or path), "done": done, "left": left}
 
 
 @app.command(epilog="Example: ctnet data convert VOCdevkit/VOC2012 --out voc_coco --link")

@@ -72,6 +72,8 @@ def evaluate_command(
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
     top_k: options.TopK = None,
+    tiles: options.Tiles = None,
+    overlap: options.Overlap = None,
     against: Against = None,
     save_results: SaveResults = None,
     submission: Submission = False,
@@ -91,15 +93,10 @@ def evaluate_command(
 
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap, top_k)
     loading: dict[str, Any] = {
-        "compile": compile,
-        "config": config,
-        "allow_partial": allow_partial,
-        "trust": trust,
-        "verify": verify,
-    }
-
+        "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
+    }  # fmt: skip
     if bins is not None:
         requested, loading["bins"] = requested.of_one_view(), bins
     if submission and (save_results is None or report or against):
@@ -122,7 +119,7 @@ def _evaluate(
     requested: RequestedSettings, against: Path | None, loading: dict[str, Any], share: Share,
 ) -> tuple[AnnotationSet, dict[int, Detections], CocoMetrics, dict[str, Any]]:  # fmt: skip
     """Return the annotations, detections, metrics and the document; the first process prints notes and warnings."""
-    from ctnet.data.dataset import check_usable
+    from ctnet.eval.evaluate import only
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
@@ -130,8 +127,7 @@ def _evaluate(
     leads = share.rank == 0
     bins = loading.pop("bins", None)
     detector, settings = open_for_test(weights, device, precision, requested, notes=leads and bins is None, **loading)
-    annotation_set = _open(data, split, detector.recipe)
-    warnings = check_usable(annotation_set)
+    annotation_set, warnings = _open(data, split, detector.recipe)
     if bins is None:
         metrics, detections, more = _score(detector, annotation_set, settings, workers, share)
     else:
@@ -139,16 +135,19 @@ def _evaluate(
     warnings = [*warnings, *more]
     for warning in warnings if leads else ():
         say(f"warning: {warning}", err=True)
-    protocol = protocol_of(detector.recipe, settings, len(annotation_set.images), detector.precision)
+    scored = only(annotation_set, detections)
+    protocol = protocol_of(detector.recipe, settings, len(scored.images), detector.precision)
+    protocol["unreadable"] = len(annotation_set.images) - len(scored.images)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
+    if settings.tiles:
+        whole = settings.model_copy(update={"tiles": 0})
+        document["untiled"] = _score(detector, annotation_set, whole, workers, share)[0].numbers()
     if against:
-        # float32 is the measure of the other file unless a precision was requested
-        other_precision = "fp32" if precision == "auto" else precision
         trusting = {name: loading[name] for name in ("trust", "verify")}
         document["against"] = _score_other(
-            against, device, other_precision, detector, annotation_set, settings, workers, share, **trusting
+            against, device, precision, detector, annotation_set, settings, workers, share, **trusting
         )
-    return annotation_set, detections, metrics, document
+    return scored, detections, metrics, document
 
 
 def _score_bins(
@@ -212,6 +211,8 @@ def _score_other(
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.detect.opening import load_detector
 
+    # float32 is the measure of the other file unless a precision was requested
+    precision = "fp32" if precision == "auto" else precision
     other = load_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
     metrics, _, _ = _score(other, annotation_set, settings, workers, share)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
@@ -227,11 +228,16 @@ def _score(
         return score(detector, annotation_set, settings, workers, show, share=share)
 
 
-def _open(data: Path | None, split: str | None, recipe: Recipe) -> AnnotationSet:
+def _open(data: Path | None, split: str | None, recipe: Recipe) -> tuple[AnnotationSet, list[str]]:
+    """Return the set to score and the warnings about it."""
+    from ctnet.data.checks.usable import check_usable
     from ctnet.data.dataset import open_dataset
     from ctnet.data.demo import data_or_demo
 
-    return open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    annotation_set = open_dataset(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    with progress_bar("check images") as show:
+        findings = check_usable(annotation_set, settings=recipe.data, learn=False, progress=show)
+    return annotation_set, [finding.message for finding in findings if finding.severity != "info"]
 
 
 def _print_tables(document: Mapping[str, Any]) -> None:
@@ -251,9 +257,11 @@ def _print_tables(document: Mapping[str, Any]) -> None:
             table.add_column(name, justify="right", min_width=5)
         table.add_row(*(percent(metrics[name]) for name in half))
         console.print(table)
+    name = COCO.primary
+    if "untiled" in document:
+        console.print(f"{name} {percent(metrics[name])} tiled, {percent(document['untiled'][name])} untiled")
     if "against" in document:
         other = document["against"]
-        name = COCO.primary
         both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
         console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -187,13 +187,14 @@ def _comparison(
     Raises DataError for an unusable data set.
     """
     from ctnet.bench.int8 import compare_int8
-    from ctnet.data.dataset import check_usable, open_dataset
+    from ctnet.data.checks.usable import check_usable
+    from ctnet.data.dataset import open_dataset
 
     if not images:
         return None
     annotations = open_dataset(data, recipe.data.val_split) if data else None
     if annotations:
-        check_usable(annotations)
+        check_usable(annotations, learn=False)
     return partial(compare_int8, image=images[0], annotations=annotations)
 
 

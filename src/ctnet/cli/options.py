@@ -65,6 +65,11 @@ Nms = Annotated[
     Literal["none", "soft", "hard"] | None,
     TestOption(help="Non-maximum suppression (several scales need soft or hard)"),
 ]
+Tiles = Annotated[
+    int | None,
+    TestOption(min=0, metavar="PIXELS", help="Also show large images in tiles of this side; for small objects"),
+]
+Overlap = Annotated[float | None, TestOption(min=0, max=0.9, help="Part of a tile that the next one shares")]
 TestImageSize = Annotated[
     str | None,
     TestOption("--image-size", metavar="N|HxW", help="Network input in pixels; padded to multiples of 32, or 128"),

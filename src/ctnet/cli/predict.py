@@ -1,4 +1,4 @@
-"""ctnet predict: detections on images, folders and videos."""
+"""ctnet predict: detections on images, videos and streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 
-SourceNames = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Images, folders, videos or quoted globs")]
+SourceNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Images, folders, videos, quoted globs, number of a camera, http or rtsp address, or - for stdin",
+    ),
+]
+Frames = Annotated[
+    int | None, typer.Option("--frames", min=1, metavar="N", help="Read so many frames of a video or stream")
+]
+Track = Annotated[
+    bool, options.OutputOption("--track", help="Number objects alike in all frames of a video (needs the extra track)")
+]
 Score = Annotated[float, options.OutputOption(min=0, max=1, help="Minimum score")]
 Out = Annotated[
     Path | None,
@@ -43,6 +55,7 @@ AsJson = Annotated[bool, options.OutputOption("--json", help="Print one JSON doc
 def predict(
     sources: SourceNames,
     weights: options.Weights,
+    most_frames: Frames = None,
     score: Score = 0.3,
     out: Out = None,
     device: options.Device = "auto",
@@ -53,6 +66,8 @@ def predict(
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
     top_k: options.TopK = None,
+    tiles: options.Tiles = None,
+    overlap: options.Overlap = None,
     precision: options.Precision = "auto",
     compile: options.Compile = False,
     config: options.Config = None,
@@ -60,20 +75,22 @@ def predict(
     trust: options.Trust = False,
     verify: options.Verify = True,
     nproc: processes.Nproc = None,
+    track: Track = False,
     draw: Draw = True,
     as_json: AsJson = False,
 ) -> None:
-    """Detect objects in images, folders and videos.
+    """Detect objects in images, videos and streams.
 
     Writes drawings and predictions.json. A file that cannot be decoded is named on stderr; the others are processed.
-    Options override the test settings of the weights.
+    Ctrl-C ends a stream and keeps what was found. Options override the test settings of the weights.
 
-    Exit codes: 0 done, 2 wrong option, 3 some images could not be read, 4 missing device.
+    Exit codes: 0 done, 2 wrong option, 3 some files could not be read, 4 missing device or extra.
     """
     from ctnet.predict.sources import open_sources
 
-    frames = open_sources(sources)
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, top_k)
+    frames = open_sources(sources, most_frames)
+    say(*frames.notes(), err=True)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap, top_k)
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip
@@ -83,7 +100,7 @@ def predict(
         with _new_folder(out if leads else None):
             detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
             with _results_folder(detector.recipe.name, out, share, wanted=not as_json) as folder:
-                _run(detector, settings, frames, folder, score, share, draw=draw, as_json=as_json)
+                _run(detector, settings, frames, folder, score, share, draw=draw, as_json=as_json, track=track)
         if leads:
             _report_failures(frames)
 
@@ -110,13 +127,17 @@ def _run(
     *,
     draw: bool,
     as_json: bool,
+    track: bool,
 ) -> None:  # fmt: skip
     """Detect, write the results and, in the first process, print them."""
     from ctnet.predict.pipeline import run_predict
+    from ctnet.predict.tracks import require_trackers
 
+    if track:
+        require_trackers()
     try:
         with progress_bar("predict") if share.rank == 0 else nullcontext() as show:
-            document = run_predict(detector, frames, folder, score, draw, settings, show, share)
+            document = run_predict(detector, frames, folder, score, draw, settings, show, share, track=track)
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
             say(f"the detections so far are in {folder}", err=True)
@@ -170,6 +191,7 @@ def _table(document: Mapping[str, Any]) -> list[str]:
 
 
 def _report_failures(frames: Sources) -> None:
+    say(*(f"note: {sentence}" for sentence in frames.remarks.sentences()), err=True)
     for failure in frames.failures:
         say(f"error: {failure}", err=True)
     if frames.failures:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ctnet.precision import PrecisionName
 
 
+_AS_THEY_ARE = ("batch_size", "flip", "keep_res", "nms", "tiles", "overlap", "top_k")
+
+
 @dataclass(frozen=True)
 class RequestedSettings:
     """Test settings by the names of their options; None where an option is not given."""
@@ -25,6 +28,8 @@ class RequestedSettings:
     keep_res: bool | None
     nms: str | None
     image_size: str | None
+    tiles: int | None = None
+    overlap: float | None = None
     top_k: int | None = None
 
     def of_one_view(self) -> RequestedSettings:
@@ -61,7 +66,7 @@ def with_test_settings(
     """Return the detector and its test settings after the options. Raises ConfigError."""
     from ctnet.config import recipe_from_dict
 
-    flags = {name: getattr(requested, name) for name in ("batch_size", "flip", "keep_res", "nms", "top_k")}
+    flags = {name: getattr(requested, name) for name in _AS_THEY_ARE}
     content = detector.recipe.model_dump()
     content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
     if requested.scales is not None:

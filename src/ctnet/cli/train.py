@@ -96,6 +96,10 @@ MaxRestarts = Annotated[
 Timeout = Annotated[
     float, options.ProcessOption(min=1, help="Seconds that a process waits for the others before it fails")
 ]
+AllowBackground = Annotated[
+    bool | None,
+    options.DataOption("--allow-background", help="Train although no box can be learned: on the background alone"),
+]
 Out = Annotated[
     Path | None,
     options.OutputOption(metavar="DIR", callback=writable_folder, help="Run folder (default: runs/train/NAME-N)"),
@@ -106,6 +110,7 @@ def train(
     arguments: options.Arguments = None,
     data: DataPath = None,
     image_size: ImageSize = None,
+    allow_background: AllowBackground = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
@@ -137,13 +142,14 @@ def train(
     CONFIG is a shipped recipe (ctnet config list) or a .yaml file; any setting can follow as dotted.key=value. Without
     CONFIG it is centernet_res18_lateral, or demo when there is no --data either; with --weights it is finetune.
 
-    Example: ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
+    Examples:
+    ctnet train centernet_dla34 --data PATH --image-size 512 augment.flip_vertical=0.5
 
     ctnet train --resume last
 
     ctnet train --nproc 8 --data PATH
     """
-    flags = _flags(data, image_size, epochs, max_steps, batch_size, global_batch, lr, seed, precision)
+    flags = _flags(data, image_size, allow_background, epochs, max_steps, batch_size, global_batch, lr, seed, precision)
     fixed = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
     _check_resume(resume, arguments, flags, fixed, accept_changed_data=accept_changed_data)
     launch = _launch_options(device, nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port)
@@ -226,13 +232,14 @@ def _named_recipe(
 
 
 def _flags(
-    data: str | None, image_size: str | None, epochs: int | None, max_steps: int | None, batch_size: int | None,
-    global_batch: int | None, lr: float | None, seed: int | None, precision: str | None,
+    data: str | None, image_size: str | None, allow_background: bool | None, epochs: int | None, max_steps: int | None,
+    batch_size: int | None, global_batch: int | None, lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of options by option and dotted key; None where an option is not given."""
     return {
         "--data data.path": data,
         "--image-size data.image_size": parse_image_size(image_size),
+        "--allow-background data.allow_background": allow_background,
         "--epochs schedule.epochs": epochs,
         "--max-steps train.max_steps": max_steps,
         "--batch-size train.batch_size": batch_size,

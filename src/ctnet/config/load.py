@@ -191,7 +191,9 @@ def read_yaml(path: Path, as_written: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError("cannot read the file", file=path, got=error.strerror) from None
     except _NOT_YAML as error:
-        raise ConfigError("not a YAML file", file=path, got=" ".join(str(error).split())[:500]) from None
+        text = " ".join(str(error).split())[:500]
+        quotes = "in double quotes a backslash is an escape: use single quotes, or /" if "escape" in text else None
+        raise ConfigError("not a YAML file", file=path, got=text, hint=quotes) from None
     if not isinstance(content, dict):
         raise ConfigError("a mapping of keys to values is expected", file=path, got=type(content).__name__)
     return content

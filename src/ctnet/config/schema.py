@@ -23,6 +23,7 @@ from ctnet.config.ranges import (
     Section,
     TestSide,
     Text,
+    Value,
     pair,
 )
 from ctnet.errors import ConfigError
@@ -51,6 +52,9 @@ class Data(Section):
     """per-channel mean, in color_order, of values in 0..1"""
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
+    value_range: tuple[Value, Value] | None = None
+    """values of images with more than eight bits that become black and white, others are clipped; empty means for each
+    image the range of 8, 10, 12, 14 or 16 bits that holds its values, and for floating ones up to 1 the range 0 to 1"""
     max_objects: Count = 128
     """objects of one image that are trained on; further ones are left out, in file order"""
     shuffle: bool = True
@@ -59,6 +63,10 @@ class Data(Section):
     """train on crowd regions as if each were an object, as the original does"""
     empty_images: bool = True
     """train on images without objects too, as background; the original leaves them out"""
+    on_bad_image: Literal["skip", "error"] = "skip"
+    """an image that cannot be read: skip leaves it out, with a warning, and counts it; error stops"""
+    allow_background: bool = False
+    """train although no box can be learned, on images of the background alone"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """loader processes; empty means one per two cores, at most eight"""
 
@@ -251,6 +259,11 @@ class Evaluation(Section):
     """average with the mirrored image"""
     scales: tuple[Annotated[float, Field(ge=0.05, le=16)], ...] = Field(default=(1.0,), min_length=1, max_length=32)
     """test scales; several are merged by soft-NMS"""
+    tiles: Annotated[int, Field(ge=0, le=LARGEST_SIDE)] = 0
+    """side in image pixels of square tiles that large images are shown in, beside the whole; merged by hard NMS unless
+    `nms` is soft; 0 shows the whole alone"""
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    """part of its side that a tile shares with the next one; objects of that size are whole in one of them"""
     nms: Literal["none", "soft", "hard"] = "none"
     """NMS after decoding; upstream uses soft with several scales"""
 
@@ -301,6 +314,8 @@ class Recipe(Section):
         if type(self.loss) is not SETTINGS[self.model.family].loss:
             raise ValueError(f"loss: {type(self.loss).__name__} is not for the family {self.model.family}")
         self.loss.check(self.model)
+        if self.data.value_range and self.data.value_range[0] >= self.data.value_range[1]:
+            raise ValueError("data.value_range must be two numbers, low < high")
         if any(s <= 0 for s in self.data.std):
             raise ValueError("data.std must be above 0")
         low, high = self.augment.scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +34,13 @@ def to_centres(boxes_xyxy: Float32, size_hw: tuple[int, int]) -> Float64:
     boxes = to_xywh(boxes_xyxy.astype(np.float64))
     boxes[:, :2] += boxes[:, 2:] / 2
     return np.asarray(boxes / np.array((*size_hw[::-1], *size_hw[::-1]), np.float64))
+
+
+def rotated_bounds(x: float, y: float, width: float, height: float, angle: float) -> tuple[float, float, float, float]:
+    """Return x, y, width, height of the bounds of a box around the centre x, y, turned by an angle in radians."""
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    w, h = width * cos + height * sin, width * sin + height * cos
+    return x - w / 2, y - h / 2, w, h
 
 
 def reaches_outside(boxes_xywh: Float64, sizes_wh: Float64) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ctnet.data.box_form import to_xywh
 from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.layout import Split, Writer
-from ctnet.data.layouts.table import LAYOUTS, find_splits, layout_named
+from ctnet.data.layouts.table import LAYOUTS, SPLITS, find_splits, layout_named
 from ctnet.errors import ConfigError, DataError, StorageError, nearest
 from ctnet.files import is_file
-from ctnet.types import AnnotationSet, ImageRecord, Progress
+from ctnet.types import AnnotationSet, Category, ImageRecord, Progress, counted_names
 
 _CORNERS = "xyxy"
 
@@ -44,9 +44,14 @@ def convert(
     path = Path(path).expanduser()
     require_new_folder(out)
     writer = _writer(to)
-    sets = {name: split.read() for name, split in _splits_in(path, source).items()}
+    # a file that states no split is one to train on: under its own name no layout would find it again
+    splits = _splits_in(path, source).values()
+    named = ("train" if split.files.serves_any and split.name not in SPLITS else split.name for split in splits)
+    sets = {name: split._replace(name=name).read() for name, split in zip(named, splits, strict=True)}
     if source == _CORNERS:
         sets = {split: _from_corners(annotation_set) for split, annotation_set in sets.items()}
+    if to != "coco" or (source != _CORNERS and next(iter(splits)).layout.name != "coco"):
+        sets = _numbered_alike(sets)
     if to != "coco":
         sets = {split: _without_crowds(annotation_set, warn) for split, annotation_set in sets.items()}
     paths = [image.path for annotation_set in sets.values() for image in annotation_set.images]
@@ -54,18 +59,47 @@ def convert(
     if missing:
         raise DataError("an image is missing", file=missing, hint="ctnet data check lists them all")
     _require_images(paths, path)
-    done = 0
+    sets = place_images(sets, out, writer, link=link, progress=progress)
+    files = writer.write(sets, out)
+    return {split: replace(annotation_set, source=files[split]) for split, annotation_set in sets.items()}
+
+
+def place_images(
+    sets: Mapping[str, AnnotationSet], out: Path, writer: Writer, *, link: bool, progress: Progress | None = None
+) -> dict[str, AnnotationSet]:
+    """Copy or link the images of all splits to where the layout has them below `out`, and return the sets with those.
+
+    Raises StorageError.
+    """
+    total, done = sum(len(annotation_set.images) for annotation_set in sets.values()), 0
     taken: set[Path] = set()
+    placed = {}
     for split, annotation_set in sets.items():
         images = _renamed(annotation_set.images, out / writer.image_folder.format(split=split), taken)
         for old, new in zip(annotation_set.images, images, strict=True):
             _place(old.path, new.path, link)
             done += 1
             if progress:
-                progress(done, len(paths))
-        sets[split] = replace(annotation_set, images=images)
-    files = writer.write(sets, out)
-    return {split: replace(annotation_set, source=files[split]) for split, annotation_set in sets.items()}
+                progress(done, total)
+        placed[split] = replace(annotation_set, images=images)
+    return placed
+
+
+def _numbered_alike(sets: dict[str, AnnotationSet]) -> dict[str, AnnotationSet]:
+    """Return the sets with one list of categories: where layouts know classes by name, splits may differ in them."""
+    first = next(iter(sets.values())).categories
+    if all(annotation_set.categories == first for annotation_set in sets.values()):
+        return sets
+    keys = dict.fromkeys(key for annotation_set in sets.values() for key in counted_names(annotation_set.categories))
+    categories = tuple(Category(number, name) for number, (name, _) in enumerate(keys, start=1))
+    label_of = {key: label for label, key in enumerate(keys)}
+    alike = {}
+    for split, annotation_set in sets.items():
+        own = counted_names(annotation_set.categories)
+        labels = np.array([label_of[key] for key in own], np.int64)
+        images = tuple(replace(image, labels=labels[image.labels]) for image in annotation_set.images)
+        alike[split] = replace(annotation_set, categories=categories, images=images)
+    return alike
 
 
 def _splits_in(path: Path, source: str) -> dict[str, Split]:

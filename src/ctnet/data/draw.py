@@ -26,8 +26,9 @@ def draw_boxes(
     labels: Int64,
     categories: Sequence[Category],
     scores: Float32 | None = None,
+    tracks: Sequence[int | None] | None = None,
 ) -> Image:
-    """Return a copy of the image with each box outlined and named, and its score when given.
+    """Return a copy of the image with each box outlined and named, its score and the number of its track when given.
 
     Lines and letters follow the image's size; a label keeps its colour in every image. Boxes are in
     pixels of this image; what lies outside of it is not drawn. The first boxes are drawn last, so that the
@@ -46,6 +47,8 @@ def draw_boxes(
         text = letters(category)
         if scores is not None:
             text += f" {scores[i]:.2f}"
+        if tracks is not None and tracks[i] is not None:
+            text += f" #{tracks[i]}"
         _write(canvas, text, corners[i][:2], label_color(int(labels[i])), max(0.4, side / 1000), thickness)
     return canvas
 

@@ -1,15 +1,20 @@
-"""Read and write images: BGR uint8 (H,W,3) arrays, files in any format that OpenCV knows."""
+"""Read and write images: BGR uint8 (H,W,3) arrays, files in any format that OpenCV knows, and HEIC."""
 
 from __future__ import annotations
 
+import mmap
 import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.data.cut_short import decode_without_end, lacks_end
+from ctnet.data.image_frames import count_frames
 from ctnet.data.image_header import Header, read_header
+from ctnet.data.value_range import ValueRange, to_eight_bits
 from ctnet.errors import DataError, StorageError
 from ctnet.files import POINTER, read_file, write_file
 from ctnet.limits import IMAGE_SIDE, JPEG_WORK, PIXELS_VARIABLE, Limit, TooMuch, image_pixels
@@ -18,24 +23,36 @@ Image = NDArray[np.uint8]
 
 _FORMATS = (
     (rb"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif")),
-    (rb"\x89PNG", (".png",)),
+    (rb"\x89PNG", (".png", ".apng")),
     (rb"BM", (".bmp", ".dib")),
     (rb"RIFF....WEBP", (".webp",)),
     (rb"II[*+]\0|MM\0[*+]", (".tif", ".tiff")),
     (rb"GIF8", (".gif",)),
     (rb"....ftypavi[fs]", (".avif",)),
+    (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", (".heic", ".heif", ".hif")),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", (".jp2",)),
-    (rb"P[1-6]\s", (".ppm", ".pgm", ".pbm", ".pnm")),
+    (rb"P[1-7]\s", (".ppm", ".pgm", ".pbm", ".pnm", ".pam")),
+    (rb"P[Ff]\s", (".pfm",)),
     (rb"\x59\xa6\x6a\x95", (".ras", ".sr")),
-    (rb"#\?RADIANCE", (".hdr",)),
+    (rb"#\?R(?:ADIANCE|GBE)", (".hdr", ".pic")),
 )
-"""the first bytes of every format that OpenCV's wheels decode, and its suffixes"""
+"""the first bytes of every format that OpenCV's wheels (and, for HEIC, pillow-heif) decode, and its suffixes"""
 
 IMAGE_SUFFIXES = tuple(suffix for _, suffixes in _FORMATS for suffix in suffixes)
 """of all files that are taken for images, in lower case; the likeliest first"""
 
 
-def suffixes_of(content: bytes) -> tuple[str, ...]:
+class Decoded(NamedTuple):
+    """An image (H,W,3) BGR uint8, and what there is to say about its file."""
+
+    image: Image
+    frames: int = 1
+    """frames or pages in the file, of which the image is the first"""
+    scaled: ValueRange | None = None
+    """the values that became 0 and 255, in a file of more than eight bits"""
+
+
+def suffixes_of(content: bytes | mmap.mmap) -> tuple[str, ...]:
     """Return the suffixes of the format that the first bytes are of, none for an unknown one."""
     return next((suffixes for start, suffixes in _FORMATS if re.match(start, content, re.DOTALL)), ())
 
@@ -46,15 +63,22 @@ _BYTES_PER_PIXEL, _BYTES_BESIDE = 8, 64 << 20  # four channels of 16 bits, and w
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 
-def read_image(path: Path | str, reduce: int = 1) -> Image:
+def read_image(path: Path | str, reduce: int = 1, value_range: ValueRange | None = None) -> Image:
     """Return the image as BGR uint8 (H,W,3), turned upright by its EXIF tag; grey and alpha become BGR.
 
-    `reduce` 2 or 4 decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
+    Of images with more than eight bits, the values of `value_range` are scaled to 0..255, by default those of the range
+    that they seem to come from (`value_range_of`). Of several frames or pages the first is returned. `reduce` 2 or 4
+    decodes a JPEG to that fraction of its sides, rounded up, which is faster; other formats come whole.
     Where a turned image's sides are no multiple of it, the small one is off by up to `reduce - 1` of its pixels.
-    Raises DataError when the file is missing, empty, cut short or not an image, or has more than CTNET_MAX_PIXELS
+    An image whose file ends within its last rows comes with what is there.
+    Raises DataError when the file is missing, empty, cut further or not an image, or has more than CTNET_MAX_PIXELS
     pixels (100 million).
     """
-    path = Path(path)
+    return decode_file(Path(path), reduce, value_range).image
+
+
+def decode_file(path: Path, reduce: int = 1, value_range: ValueRange | None = None) -> Decoded:
+    """Return what `read_image` does with what there is to say about the file."""
     try:
         content = read_image_file(path)
     except FileNotFoundError:
@@ -62,7 +86,7 @@ def read_image(path: Path | str, reduce: int = 1) -> Image:
     except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
         got = error.strerror if isinstance(error, OSError) else error
         raise DataError("the image cannot be read", file=path, got=got) from None
-    return decode_image(content, path, reduce)
+    return decode(content, path, reduce, value_range)
 
 
 def read_image_file(path: Path) -> bytes:
@@ -85,26 +109,68 @@ def require_decodable(header: Header, path: Path | str, *, scans: int = 1) -> No
         ) from None
 
 
-def decode_image(content: bytes, path: Path, reduce: int = 1) -> Image:
-    """Return the image in `content` as `read_image` does; `path` names it in errors."""
+def require_image(content: bytes | mmap.mmap, path: Path) -> Header:
+    """Return what an image file says of its size. Raises DataError for what holds no image, reading its begin alone."""
     if not content:
         raise DataError("the image has zero bytes", file=path)
-    if content.startswith(POINTER):
+    if content[: len(POINTER)] == POINTER:
         raise DataError("the image is a git-lfs pointer, not the file itself", file=path, hint="run `git lfs pull`")
-    if _is_cut_short(content):
-        raise DataError("the image is cut short", file=path, got=f"{len(content)} bytes without an end marker")
     header = read_header(content)
     if header is None:
         raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
-    require_decodable(header, path, scans=content.count(_SCAN) if content.startswith(_JPEG) else 1)
-    try:
-        mode = _REDUCED[reduce if content.startswith(_JPEG) else 1]
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
-    except cv2.error:
-        image = None
+    require_decodable(header, path)
+    return header
+
+
+def decode_image(content: bytes, path: Path) -> Image:
+    """Return the image in `content` as `read_image` does; `path` names it in errors."""
+    return decode(content, path).image
+
+
+def decode(content: bytes, path: Path, reduce: int = 1, value_range: ValueRange | None = None) -> Decoded:
+    """Return the image in `content` as `decode_file` does; `path` names it in errors."""
+    header = require_image(content, path)
+    is_jpeg = content.startswith(_JPEG)
+    require_decodable(header, path, scans=content.count(_SCAN) if is_jpeg else 1)
+    mode = _REDUCED[reduce] if is_jpeg else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    image: NDArray[Any] | None
+    if lacks_end(content):
+        image, rows = decode_without_end(content, mode)
+        if image is None:
+            got = f"{len(content)} bytes without an end marker, {rows} whole rows"
+            raise DataError("the image is cut short", file=path, got=got)
+    else:
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+        except cv2.error:
+            image = None
+        if image is None and ".heic" in suffixes_of(content):
+            image = _decode_heic(content, path)
     if image is None:
         raise DataError("the file is not an image that can be decoded", file=path, got=f"{len(content)} bytes")
-    return np.asarray(image, np.uint8)
+    frames = 1 if is_jpeg else count_frames(content)
+    if image.dtype == np.uint8:
+        return Decoded(np.asarray(image, np.uint8), frames)
+    scaled, values = to_eight_bits(image, value_range)
+    return Decoded(scaled, frames, values)
+
+
+def _decode_heic(content: bytes, path: Path) -> Image | None:
+    """Return the image, turned as its boxes say. Raises DataError without pillow-heif."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise DataError(
+            "HEIC images are decoded by the package pillow-heif, which is not installed", file=path,
+            hint='pip install "ctnet-toolkit[heic]"',
+        ) from None  # fmt: skip
+    try:
+        file = pillow_heif.open_heif(content, bgr_mode=True)
+        require_decodable(Header(file.size[1], file.size[0]), path)
+        pixels = np.asarray(file)
+    except (OSError, ValueError, EOFError, RuntimeError, SyntaxError):
+        return None
+    return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, 2) if pixels.ndim == 2 else pixels[:, :, :3])
 
 
 def write_image(path: Path, image_bgr: Image) -> None:
@@ -121,14 +187,3 @@ def write_image(path: Path, image_bgr: Image) -> None:
             "cannot encode the image", file=path, got=path.suffix or "no suffix", expected=".jpg or .png"
         )
     write_file(path, buffer.tobytes())
-
-
-def _is_cut_short(content: bytes) -> bool:
-    """Return whether a JPEG or PNG stops before its end marker, which OpenCV decodes into a half-grey image.
-
-    Bytes behind a JPEG's end are common and harmless, and an embedded thumbnail has an end marker of its own:
-    so the last end marker must come after the last start of a scan.
-    """
-    if content.startswith(_JPEG):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(_SCAN)
-    return content.startswith(b"\x89PNG") and b"IEND" not in content[-4096:]

@@ -1,4 +1,4 @@
-"""Image sizes from file headers, for every format that OpenCV decodes here."""
+"""Image sizes from file headers, for every format that is decoded here."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
 """markers between C0 and CF that start no frame: Huffman tables, reserved, arithmetic coding"""
 _BOXES = 1 << 18  # bytes at the begin and at the end; among all bytes of a large image a mark may appear by chance
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
-_ORIENTATION, _SHORT = 0x0112, 3
+_ORIENTATION_TAG, _SHORT = 0x0112, 3
 
 
 class Header(NamedTuple):
-    """Height and width as stored; `turned` says whether decoding exchanges them, None where only decoding shows it."""
+    """Height and width as stored, and EXIF's orientation from 1 to 8; None where only decoding shows it."""
 
     height: int
     width: int
-    turned: bool | None = None
+    orientation: int | None = None
+
+    @property
+    def turned(self) -> bool | None:
+        """Whether decoding exchanges height and width, None where only decoding shows it."""
+        return None if self.orientation is None else self.orientation >= 5
 
 
 def read_header(content: Content) -> Header | None:
@@ -38,7 +43,8 @@ def read_header(content: Content) -> Header | None:
 
 def _jpeg(content: Content) -> Header | None:
     """Walk over the segments as libjpeg does, which skips what lies between them."""
-    turned: bool | None = False
+    orientation: int | None = None
+    exif = 0
     at = 2
     while True:
         at = content.find(b"\xff", at)
@@ -55,14 +61,15 @@ def _jpeg(content: Content) -> Header | None:
             return None
         if 0xC0 <= kind <= 0xCF and kind not in _NOT_FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 3)
-            return Header(height, width, turned)
+            return Header(height, width, orientation if exif else 1)
         if kind == 0xE1 and content[at + 2 : at + 8] == b"Exif\0\0":
-            turned = _exif_turns(content[at + 8 : at + length]) if turned is False else None
+            orientation = None if exif else _orientation(content[at + 8 : at + length])
+            exif += 1
         at += length
 
 
-def _exif_turns(tiff: bytes) -> bool | None:
-    """Return whether an orientation exchanges height and width, None where the tag is not exactly as it must be."""
+def _orientation(tiff: bytes) -> int | None:
+    """Return the orientation of EXIF, 1 without one, None where the tag is not exactly as it must be."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     try:
         if order is None:
@@ -71,11 +78,11 @@ def _exif_turns(tiff: bytes) -> bool | None:
         (count,) = struct.unpack_from(f"{order}H", tiff, directory)
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind, number, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-            if tag == _ORIENTATION:
-                return value >= 5 if (kind, number) == (_SHORT, 1) and 1 <= value <= 8 else None
+            if tag == _ORIENTATION_TAG:
+                return value if (kind, number) == (_SHORT, 1) and 1 <= value <= 8 else None
     except struct.error:
         return None
-    return False
+    return 1
 
 
 def _png(content: Content) -> Header:
@@ -87,7 +94,7 @@ def _png(content: Content) -> Header:
         if kind == b"eXIf":
             return Header(height, width)
         if kind in (b"IDAT", b"IEND"):
-            return Header(height, width, False)
+            return Header(height, width, 1)
         at += length + 12
     return Header(height, width)
 
@@ -171,6 +178,6 @@ _FORMATS: tuple[tuple[bytes, Callable[[Content], Header | None]], ...] = (
     (rb"#\?R", _words(rb"\n[-+]Y (?P<h>\d{1,9}) [-+]X (?P<w>\d{1,9})\n")),
     (rb"\x59\xa6\x6a\x95", _largest(b"\x59\xa6\x6a\x95", 4)),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", _largest(b"\xff\x4f\xff\x51", 8)),
-    (rb"....ftyp(?:avi[fs]|mif1)", _largest(b"ispe", 8)),
+    (rb"....ftyp(?:avi[fs]|mif1|msf1|hei[cxms]|hev[cx])", _largest(b"ispe", 8)),
 )
 """how files of a format begin (https://www.garykessler.net/library/file_sigs.html), and how each states its size"""

@@ -25,12 +25,16 @@ from ctnet.types import Targets
 
 
 class Batch(NamedTuple):
-    """Images (B,H,W,3) BGR uint8, colour shifts (B,3) or maps (B,3,4) float32, targets and record ids (B,)."""
+    """Images (B,H,W,3) BGR uint8, colour shifts or maps, targets, and ids (B,) of records, shown and wanted.
+
+    Colours are shifted by (B,3) float32 or mapped by (B,3,4).
+    """
 
     images: Tensor
     lighting: Tensor
     targets: Targets
     image_ids: Tensor
+    wanted_ids: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; copies overlap with work where the host memory is pinned."""
@@ -38,7 +42,7 @@ class Batch(NamedTuple):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        return Batch(move(self.images), move(self.lighting), self.targets.change(move), self.image_ids)
+        return self._replace(images=move(self.images), lighting=move(self.lighting), targets=self.targets.change(move))
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,13 @@ def _empty_batch(samples: TrainingSamples) -> Batch | CtnetError:
         like = collate([samples[0, 0]])
     except CtnetError as error:
         return error
-    return Batch(like.images[:0], like.lighting[:0], like.targets.change(lambda t: t[:0]), like.image_ids[:0])
+    return Batch(
+        like.images[:0],
+        like.lighting[:0],
+        like.targets.change(lambda t: t[:0]),
+        like.image_ids[:0],
+        like.wanted_ids[:0],
+    )
 
 
 def collate(samples: Sequence[Sample], objects: int | None = None) -> Batch:
@@ -220,4 +230,5 @@ def collate(samples: Sequence[Sample], objects: int | None = None) -> Batch:
             {name: stack([pad(t.rows[name]) for t in targets]) for name in targets[0].rows},
         ),
         image_ids=torch.tensor([s.image_id for s in samples]),
+        wanted_ids=torch.tensor([s.wanted_id for s in samples]),
     )

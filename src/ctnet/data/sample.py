@@ -13,8 +13,12 @@ from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
 from ctnet.config import Augment
 from ctnet.data.augment import color_map, jitter_colors, lighting_shift, random_matrix, warp_objects
 from ctnet.data.image import read_image
+from ctnet.data.value_range import ValueRange
 from ctnet.errors import DataError
 from ctnet.types import AnnotationSet, Float32, ImageRecord, Objects, Targets
+
+_TRIES = 100
+"""images in a row that may be unreadable: beyond, it is not the images, but the disk"""
 
 
 class Encoder(Protocol):
@@ -28,18 +32,23 @@ class Encoder(Protocol):
 
 
 class Sample(NamedTuple):
-    """An image (H,W,3) BGR uint8, its colour shift (3,) or map (3,4), its targets and the id of its record."""
+    """An image (H,W,3) BGR uint8, its colour shift (3,) or map (3,4), its targets and the id of its record.
+
+    `wanted_id` is that of the record that was asked for; another one where that could not be read.
+    """
 
     image: NDArray[np.uint8]
     lighting: Float32
     targets: Targets
     image_id: int
+    wanted_id: int
 
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """Samples by (epoch, index): the same pair always gives the same sample, in any process.
+    """Samples by (epoch, index): the same pair and files always give the same sample, in any process.
 
+    With `skip_bad` the next image that can be read takes the place of one that cannot.
     Crowd regions, unless `crowd`, and all objects beyond `max_objects`, in file order, are left out.
     """
 
@@ -49,6 +58,8 @@ class TrainingSamples:
     augment: Augment
     seed: int
     max_objects: int
+    value_range: ValueRange | None = None
+    skip_bad: bool = False
     crowd: bool = False
 
     def __len__(self) -> int:
@@ -56,6 +67,17 @@ class TrainingSamples:
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
+        wanted = self.annotations.images[index].id
+        tries = min(len(self), _TRIES) if self.skip_bad else 1
+        for step in range(tries):
+            try:
+                return self._sample(epoch, (index + step) % len(self))._replace(wanted_id=wanted)
+            except DataError as error:
+                if step == 0:
+                    first = error
+        raise first
+
+    def _sample(self, epoch: int, index: int) -> Sample:
         record = self.annotations.images[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment)
@@ -63,10 +85,11 @@ class TrainingSamples:
         targets = self.encoder(self._objects(record, matrix), self.input_hw)
         strength = self.augment.photometric
         if strength > 0 and self.augment.jitter == "float":
-            return Sample(image, color_map(rng, image, strength, lighting_shift(rng, self.augment)), targets, record.id)
+            colors = color_map(rng, image, strength, lighting_shift(rng, self.augment))
+            return Sample(image, colors, targets, record.id, record.id)
         if strength > 0:
             image = jitter_colors(rng, image, strength)
-        return Sample(image, lighting_shift(rng, self.augment), targets, record.id)
+        return Sample(image, lighting_shift(rng, self.augment), targets, record.id, record.id)
 
     def rows(self, images: int = 1000) -> dict[str, Any]:
         """Return the rows of the targets of the first epoch, end to end; no image is read.
@@ -92,10 +115,10 @@ class TrainingSamples:
         """Return the image mapped by `matrix`, decoded no larger than it is shown."""
         reduce = next((factor for factor in (4, 2) if factor * magnification(matrix) <= 1), 1)
         try:
-            image = read_image(record.path, reduce)
+            image = read_image(record.path, reduce, self.value_range)
             if reduce > 1 and image.shape[:2] != (-(-record.height // reduce), -(-record.width // reduce)):
                 # not a JPEG, or not of the size that the annotations say
-                reduce, image = 1, read_image(record.path)
+                reduce, image = 1, read_image(record.path, value_range=self.value_range)
         except DataError as error:
             facts = {**error.facts, "annotations": self.annotations.source, "image_id": record.id}
             raise DataError(error.message, hint=error.hint, **facts) from None

@@ -68,7 +68,7 @@ class Detector:
 
         def rendered() -> Iterator[tuple[int, list[RenderedView]]]:
             for image in each_image(images):
-                shown.append(Shown(image, color_order, self.categories, self.family))
+                shown.append(Shown(image, color_order, self.categories, self.family, self.recipe.data.value_range))
                 yield len(shown) - 1, render_views(shown[-1].image(), size, multiple, settings, self.bucket)
 
         found = dict(self.stream(rendered(), settings))

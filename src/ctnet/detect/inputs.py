@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ctnet.data.draw import draw_boxes, fit_into
 from ctnet.data.image import Image, read_image
+from ctnet.data.value_range import ValueRange, to_eight_bits
 from ctnet.errors import DataError
 from ctnet.families import Family
 from ctnet.types import Category, Detections
@@ -37,14 +38,15 @@ class Shown:
     color_order: ColorOrder | None
     categories: tuple[Category, ...]
     family: Family
+    value_range: ValueRange | None = None
 
     def image(self) -> Image:
         """Return the image. Raises DataError, naming what is taken, for anything else than one."""
-        return as_image(self.given, self.color_order)
+        return as_image(self.given, self.color_order, self.value_range)
 
     def plot(self, found: Detections, image: Any = None) -> NDArray[np.uint8]:
         """Return the image, or another one that is given, with the detections drawn."""
-        canvas = self.image() if image is None else as_image(image, self.color_order)
+        canvas = self.image() if image is None else as_image(image, self.color_order, self.value_range)
         drawn = draw_boxes(canvas, found.boxes_xyxy, found.labels, self.categories, found.scores)
         self.family.draw(drawn, found)
         return drawn
@@ -69,27 +71,28 @@ def each_image(given: Any) -> Iterator[Any]:
         yield given  # and is refused, in one place
 
 
-def as_image(given: Any, color_order: ColorOrder | None = None) -> Image:
+def as_image(given: Any, color_order: ColorOrder | None = None, value_range: ValueRange | None = None) -> Image:
     """Return one image as (H,W,3) BGR uint8; `color_order` is that of arrays (BGR unless stated) and tensors.
 
-    Floating numbers are taken as 0..1 when none is larger than 1, else as 0..255; uint16 is scaled from 0..65535.
+    Floating numbers are taken as 0..1 when none is larger than 1, else as 0..255; uint16 is scaled as `read_image`
+    scales such files. `value_range` are other values that become 0 and 255, but for uint8.
     Raises DataError, saying what is taken, for anything else.
     """
     if color_order not in (None, "bgr", "rgb"):
         raise _refused("color_order is not as it must be", color_order, expected="bgr or rgb")
     if isinstance(given, str | os.PathLike):
-        return read_image(Path(given))
+        return read_image(Path(given), value_range=value_range)
     if given is None:
         raise _refused("an image is None", None, hint="cv2.imread returns it; ctnet.read_image says what is wrong")
     if _is_pil(given):
-        return _from_pil(given)
+        return _from_pil(given, value_range)
     if isinstance(given, torch.Tensor):
         given, order = _from_tensor(given, color_order), color_order or "bgr"
     elif isinstance(given, np.ndarray):
         order = color_order or "bgr"
     else:
         raise _refused("this is no image", type(given).__name__)
-    return _bgr(_eight_bits(given), order)
+    return _bgr(_eight_bits(given, value_range), order)
 
 
 def _is_pil(given: Any) -> bool:
@@ -97,12 +100,12 @@ def _is_pil(given: Any) -> bool:
     return module is not None and isinstance(given, module.Image)
 
 
-def _from_pil(given: Any) -> Image:
+def _from_pil(given: Any, value_range: ValueRange | None) -> Image:
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(given)
     if upright.mode.startswith(("I", "F")):  # more than eight bits
-        return _bgr(_eight_bits(np.asarray(upright)), "rgb")
+        return _bgr(_eight_bits(np.asarray(upright), value_range), "rgb")
     return _bgr(np.asarray(upright.convert("RGB")), "rgb")
 
 
@@ -115,14 +118,14 @@ def _from_tensor(given: torch.Tensor, color_order: ColorOrder | None) -> NDArray
     return (given.float() if given.is_floating_point() else given).permute(1, 2, 0).numpy()
 
 
-def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
+def _eight_bits(array: NDArray[Any], value_range: ValueRange | None) -> NDArray[np.uint8]:
     kind = array.dtype.kind
     if array.size == 0:
         raise _refused("an image has no pixels", array.shape)
     if array.dtype == np.uint8:
         return array
-    if array.dtype == np.uint16:
-        return np.asarray((array.astype(np.uint32) + 128) // 257, np.uint8)
+    if array.dtype == np.uint16 or (value_range and kind in "uif"):
+        return to_eight_bits(array, value_range)[0]
     low, high = (array.min(), array.max()) if kind in "uif" else (np.nan, np.nan)
     if not (low >= 0 and high <= 255):  # also for NaN
         what = f"{array.dtype} from {low} to {high}" if kind in "uif" else str(array.dtype)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ctnet.codec.affine import transform_boxes, transform_points
 from ctnet.config import Evaluation
 from ctnet.detect.merge import merge_views
+from ctnet.detect.tiles import Region, without_parts
 from ctnet.detect.views import RenderedView
 from ctnet.errors import ConfigError
 from ctnet.families import Family
@@ -35,21 +36,23 @@ def detect_stream(
     """
     waiting: dict[tuple[int, int], list[tuple[Key, int, RenderedView]]] = {}
     unfinished: dict[Key, list[Detections | None]] = {}
+    regions: dict[Key, list[Region | None]] = {}
 
     def run(batch: list[tuple[Key, int, RenderedView]]) -> Iterator[tuple[Key, Detections]]:
         results = detect([view for _, _, view in batch])
-        for (key, scale, _), detections in zip(batch, results, strict=True):
-            unfinished[key][scale] = detections
+        for (key, number, _), detections in zip(batch, results, strict=True):
+            unfinished[key][number] = detections
             parts = [part for part in unfinished[key] if part is not None]
-            if len(parts) == len(settings.scales):
+            if len(parts) == len(unfinished[key]):
                 del unfinished[key]
-                yield key, merge_views(parts, settings)
+                yield key, merge_views(without_parts(parts, regions.pop(key)), settings)
 
     for key, views in images:
         unfinished[key] = [None] * len(views)
-        for scale, view in enumerate(views):
+        regions[key] = [view.region for view in views]
+        for number, view in enumerate(views):
             batch = waiting.setdefault(view.view.input_hw, [])
-            batch.append((key, scale, view))
+            batch.append((key, number, view))
             if len(batch) == settings.batch_size:
                 del waiting[view.view.input_hw]
                 yield from run(batch)
@@ -82,6 +85,8 @@ def view_detections(
 
 def _in_image(found: dict[str, NDArray[np.floating]], view: RenderedView) -> Detections:
     matrix = view.view.from_input()
+    if view.region is not None:
+        matrix = matrix + np.array([[0, 0, view.region.x1], [0, 0, view.region.y1]])
     points = found.pop("keypoints", None)
     keypoints: Float32 | None = None
     if points is not None:

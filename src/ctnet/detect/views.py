@@ -14,22 +14,35 @@ from torch import Tensor
 from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view
 from ctnet.codec.pixels import normalise
 from ctnet.config import Data, Evaluation
+from ctnet.detect.tiles import Region, tile_regions
 
 
 class RenderedView(NamedTuple):
-    """A view and its pixels, (H,W,3) BGR uint8 of `view.input_hw`."""
+    """A view and its pixels, (H,W,3) BGR uint8 of `view.input_hw`; `region` is the tile that it shows, if it is one."""
 
     view: View
     pixels: NDArray[np.uint8]
+    region: Region | None = None
 
 
 def render_views(
     image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation, bucket: int = 1
 ) -> list[RenderedView]:
-    """Return one rendered view of the image per test scale, its sides multiples of `multiple`.
+    """Return one rendered view of the image per test scale, its sides multiples of `multiple`, then those of tiles.
 
     Where resolution is kept, sides are padded to multiples of `bucket` too, so that images share few sizes.
     """
+    image_hw = (image_bgr.shape[0], image_bgr.shape[1])
+    rendered = _render(image_bgr, image_size, multiple, settings, bucket)
+    for region in tile_regions(image_hw, settings.tiles, settings.overlap) if settings.tiles else ():
+        tile = image_bgr[region.y1 : region.y2, region.x1 : region.x2]
+        rendered += [view._replace(region=region) for view in _render(tile, image_size, multiple, settings, bucket)]
+    return rendered
+
+
+def _render(
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation, bucket: int
+) -> list[RenderedView]:
     pad = math.lcm(multiple, bucket) - 1
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
     test_hw = test_size(image_size, multiple, settings)

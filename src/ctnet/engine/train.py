@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.config import Recipe, changed
-from ctnet.data.dataset import check_usable, has_split, open_dataset
+from ctnet.data.checks.usable import look_over, say_of, without
+from ctnet.data.dataset import has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
@@ -68,9 +69,13 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
         )
         return resume(out, reporter, device, world, profile=options.profile)
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
+    trained_on, unreadable = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
+    train_set = without(train_set, unreadable)
     seed_generators(recipe.seed)
     with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
-        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=options.profile)
+        trainer = _build(
+            recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=options.profile
+        )
         world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
         sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
         for sentence in sentences:
@@ -145,11 +150,15 @@ def resume(
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
             raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+        trained_on, unreadable = world.broadcast_from_rank0(
+            lambda: check_data(recipe, train_set, val_set, reporter, new=False)
+        )
+        train_set = without(train_set, unreadable)
         sets = _named(recipe, train_set, val_set)
         difference = world.broadcast_from_rank0(lambda: require_same_data(folder, sets, accept=accept_changed_data))
         if difference:
             reporter.message(f"warning: the data set has changed since the run began: {difference}")
-        trainer = _build(recipe, path, folder, device, train_set, val_set, reporter, world, profile=profile)
+        trainer = _build(recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=profile)
         restore_state(content, trainer.state, device, folder / LAST, world.rank_info.rank, world.size)
         if changed(about.recipe, length) != about.recipe:
             _take_length(trainer, about.recipe.schedule.epochs)
@@ -219,8 +228,6 @@ def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, 
 
 def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[AnnotationSet, AnnotationSet | None]:
     train_set = open_dataset(path, recipe.data.train_split)
-    for warning in check_usable(train_set):
-        reporter.message(f"warning: {warning}")
     cap = recipe.data.max_objects
     crowded = [image for image in train_set.images if len(image.labels) > cap]
     if crowded:
@@ -235,9 +242,28 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
         return train_set, None
     val_set = open_dataset(path, val_split)
     align_categories(train_set.categories, val_set.categories)  # refuses a set that could not be scored
-    for warning in check_usable(val_set):
-        reporter.message(f"warning: {warning}")
     return train_set, val_set
+
+
+def check_data(
+    recipe: Recipe, train_set: AnnotationSet, val_set: AnnotationSet | None, reporter: Reporter, *, new: bool = True
+) -> tuple[int, frozenset[Path]]:
+    """Return how many images to evaluate on are also trained on, and the files that cannot be read; report findings.
+
+    Only a new run needs a box to learn from. Raises DataError as `look_over` does.
+    """
+
+    def progress(done: int, total: int) -> None:
+        reporter.progress("check images", done, total, {})
+
+    sets = [train_set, *([val_set] if val_set else [])]
+    findings, unreadable = look_over(*sets, settings=recipe.data, learn=new, progress=progress)
+    for finding in findings:
+        reporter.message(say_of(finding))
+    trained_on = sum(finding.count for finding in findings if finding.code == "image-in-two-splits")
+    if val_set and 10 * trained_on >= len(val_set.images):
+        reporter.message("warning: the evaluation is on images that are trained on: the last weights count as the best")
+    return trained_on, unreadable
 
 
 def _build(
@@ -247,6 +273,7 @@ def _build(
     device: OpenDevice,
     train_set: AnnotationSet,
     val_set: AnnotationSet | None,
+    trained_on: int,
     reporter: Reporter,
     world: World,
     *,
@@ -260,7 +287,9 @@ def _build(
     train_set = _with_objects(train_set, recipe)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
-    validation = Validation(recipe, train_set.categories, val_set, device, reporter, world, workers)
+    validation = Validation(
+        recipe, train_set.categories, val_set, device, reporter, world, workers, trained_on=trained_on
+    )
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
     reporter.message(

@@ -40,14 +40,17 @@ from ctnet.weights.containers.torch_file import write_zip
 def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamples:
     """Return the samples that the recipe trains on. Raises ConfigError for heads that do not suit the data."""
     encoder = family_of(recipe, annotations.keypoints).encoder(len(annotations.categories))
+    data = recipe.data
     return TrainingSamples(
         annotations,
-        recipe.data.image_size,
+        data.image_size,
         encoder,
         recipe.augment,
         recipe.seed,
-        recipe.data.max_objects,
-        crowd=recipe.data.crowd,
+        data.max_objects,
+        data.value_range,
+        skip_bad=data.on_bad_image == "skip",
+        crowd=data.crowd,
     )
 
 
@@ -104,6 +107,7 @@ class Trainer:
         self.unchecked: tuple[StepResult, list[Batch]] | None = None
         self.overflows = 0  # in a row
         self.saved_step = -1
+        self.skipped: set[int] = set()  # ids of images of this rank that could not be read
         self.started = self._process_started = time.perf_counter()
         self._first_step = self.state.step
 
@@ -138,6 +142,7 @@ class Trainer:
         while self.state.step < self.total_steps:
             with self.speed.waiting():
                 batches = next(steps)
+            self._note_skipped(batches)
             self._draw_first(batches)
             images = self._images()
             lr = self.peak_lr * lr_factor(
@@ -180,6 +185,13 @@ class Trainer:
         """Return the number of images of the next update, over all ranks."""
         whole = self.order.batch_size * self.recipe.train.accumulate
         return min(whole, self.order.samples - self.state.step % self.steps_per_epoch * whole)
+
+    def _note_skipped(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            skipped = set(batch.wanted_ids[batch.wanted_ids != batch.image_ids].tolist()) - self.skipped
+            self.skipped |= skipped
+            for path in (image.path for image in self.annotations.images if skipped and image.id in skipped):
+                self.reporter.message(f"warning: an image cannot be read, another one takes its place: {path}")
 
     def _draw_first(self, batches: list[Batch]) -> None:
         if self.world.leads and self.state.step < self.recipe.train.sample_batches:
@@ -405,6 +417,7 @@ class Trainer:
             **{name: self.state.best.get(name) for name in self.validation.scorer.shown},
             "best_step": self.state.best.get("step"),
             "protocol": self.validation.protocol,
+            "skipped_images": len(set().union(*self.world.gather(self.skipped))),
             "wall_s": self._wall_s(),
             "run": str(self.folder),
         }

@@ -17,7 +17,7 @@ from ctnet.engine.samples import write_prediction_sheet
 from ctnet.engine.state import TrainingState
 from ctnet.engine.stop import Stopped
 from ctnet.eval.coco import CocoMetrics, align_categories, percent, relabel
-from ctnet.eval.evaluate import evaluate
+from ctnet.eval.evaluate import evaluate, only
 from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
 from ctnet.eval.scorer import COCO, Scorer
@@ -30,6 +30,9 @@ from ctnet.weights.fit import load_exactly
 class Validation:
     """Evaluates on one set; without a set it keeps the latest weights as the best.
 
+    So it does where `trained_on`, the number of its images that are trained on, is a tenth of them or more: the best
+    AP on those is that of the weights that remember them best.
+
     All ranks take part in every call: each detects on its share of the images, rank 0 scores and writes.
     """
 
@@ -41,10 +44,15 @@ class Validation:
     world: World
     workers: int = 0
     scorer: Scorer = COCO
+    trained_on: int = 0
 
     def __post_init__(self) -> None:
         images = len(self.annotations.images) if self.annotations else 0
-        self.protocol = protocol_of(self.recipe, self.recipe.evaluation, images)
+        self.protocol = {
+            **protocol_of(self.recipe, self.recipe.evaluation, images),
+            "trained_on": self.trained_on,
+        }
+        self._keep_latest = self.trained_on > 0 and 10 * self.trained_on >= images
         self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None  # on rank 0
         if self.annotations is not None:
             self._alignment = align_categories(self.categories, self.annotations.categories)
@@ -65,7 +73,7 @@ class Validation:
             return {}
         numbers = self._measure(state, on_image)
         primary = self.scorer.primary
-        is_best = not state.best or (numbers[primary] or 0.0) >= (state.best.get(primary) or 0.0)
+        is_best = self._keep_latest or not state.best or (numbers[primary] or 0.0) >= (state.best.get(primary) or 0.0)
         if is_best:
             state.best = {**numbers, "step": state.step, "epoch": epoch}
             self._save(state, folder, numbers)
@@ -83,7 +91,7 @@ class Validation:
     def _draw(self, folder: Path, epoch: int, found: dict[int, Detections]) -> None:
         assert self.annotations is not None
         sheet = folder / "samples" / f"val_epoch_{epoch:03d}.jpg"
-        write_prediction_sheet(sheet, self.annotations, found, self.annotations.categories)
+        write_prediction_sheet(sheet, only(self.annotations, found), found, self.annotations.categories)
 
     def _measure(self, state: TrainingState, on_image: Callable[[], None]) -> dict[str, float | None]:
         """Return the numbers, on every rank."""
@@ -91,7 +99,7 @@ class Validation:
 
         def score() -> dict[str, float | None]:
             assert self.annotations is not None
-            metrics = self.scorer.score(self.annotations, found, self.recipe.evaluation.max_detections)
+            metrics = self.scorer.score(only(self.annotations, found), found, self.recipe.evaluation.max_detections)
             self._latest = (state.step, found, metrics)
             return metrics.numbers()
 
@@ -122,7 +130,9 @@ class Validation:
             if part is None:
                 raise Stopped
             found |= part
-        found = {image.id: found[image.id] for image in annotations.images}
+        found = {image.id: found[image.id] for image in annotations.images if image.id in found}
+        self.protocol["images"] = len(found)
+        self.protocol["unreadable"] = len(annotations.images) - len(found)
         return relabel(found, self._alignment)
 
     def _save(self, state: TrainingState, folder: Path, numbers: dict[str, Any]) -> None:
@@ -157,4 +167,4 @@ class Validation:
         primary = self.scorer.primary
         score = percent(metrics.numbers()[primary])
         self.reporter.message(f"best weights: {primary} {score}  ({sentence(self.protocol)})")
-        return write_report(folder / "eval", self.annotations, found, metrics, document, self.recipe.name)
+        return write_report(folder / "eval", only(self.annotations, found), found, metrics, document, self.recipe.name)

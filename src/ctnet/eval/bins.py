@@ -42,7 +42,7 @@ def write_bins(
     _require_one_view(settings)
     entries = []
     for number, image in enumerate(annotations.images, 1):
-        view = _render(read_image(image.path), recipe)
+        view = _render(read_image(image.path, value_range=recipe.data.value_range), recipe)
         if pixels:
             array = view.pixels[..., ::-1] if recipe.data.color_order == "rgb" else view.pixels
         else:
@@ -95,15 +95,11 @@ def _render(image: Any, recipe: Recipe) -> RenderedView:
 
 
 def _require_one_view(settings: Evaluation) -> None:
-    wrong = [
-        name
-        for name, given in (
-            ("--keep-res", settings.keep_res),
-            ("--flip", settings.flip),
-            ("--scales", settings.scales != (1.0,)),
-        )
-        if given
-    ]
+    several = {
+        "--keep-res": settings.keep_res, "--flip": settings.flip, "--scales": settings.scales != (1.0,),
+        "--tiles": settings.tiles > 0,
+    }  # fmt: skip
+    wrong = [option for option, given in several.items() if given]
     if wrong:
         raise ConfigError(
             "a graph on another machine sees one view of one size of each image", got=" ".join(wrong),

@@ -39,10 +39,26 @@ def onnx_model(program: torch.export.ExportedProgram, about: About, *, opset: in
     finally:
         logger.setLevel(level)
     assert model is not None
+    _name_free_axes(model.model.graph)
     model.model.metadata_props[KEY] = about.to_json()
     model.model.producer_name = "ctnet"
     onnx.checker.check_model(model.model_proto, full_check=True)
     return model
+
+
+def _name_free_axes(graph: Any) -> None:
+    """Give the free axes of the input, which torch numbers, names that a reader of the file understands."""
+    shape = graph.inputs[0].shape
+    names = {
+        str(axis.value): name
+        for axis, name in zip(shape, ("batch", "channels", "height", "width"), strict=True)
+        if not isinstance(axis, int)
+    }
+    values = [*graph.inputs, *graph.outputs, *(value for node in graph for value in node.outputs)]
+    for value in values:
+        for index, axis in enumerate(value.shape or ()):
+            if not isinstance(axis, int) and str(axis.value) in names:
+                value.shape[index] = names[str(axis.value)]
 
 
 def _deform_conv(

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import cv2
-
+from ctnet.data.draw import fit_into
 from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
 from ctnet.files import LONGEST_NAME, temporary_beside, writing
 from ctnet.predict.sources import Frame, is_video
+from ctnet.predict.video_writer import open_encoder
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -20,7 +20,8 @@ KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 class Drawings:
     """Writes drawings into `folder`; a context manager, because closing it finishes the last video.
 
-    Two sources of one name become `cell.jpg` and `cell-2.jpg`. A video cut short by an error leaves nothing.
+    Two sources of one name become `cell.jpg` and `cell-2.jpg`. A video cut short by an error leaves nothing, one cut
+    short by an interrupt, as cameras are, what there is.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +40,7 @@ class Drawings:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_video(keep=kind is None)
+        self._end_video(keep=kind is None or kind is KeyboardInterrupt)
 
     def save(self, frame: Frame, drawing: Image) -> str:
         """Return the name, within the folder, of the file that the drawing of this frame goes to."""
@@ -83,19 +84,19 @@ class _Video:
     def __init__(self, path: Path, fps: float, first: Image) -> None:
         self.path = path
         self._partial = temporary_beside(path, ".mp4")
-        height, width = first.shape[:2]
-        codec = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self._partial), codec, fps, (width, height))
-        if not self._writer.isOpened():
-            raise StorageError("cannot write the video", file=path, hint="--no-draw writes the detections alone")
+        self._shape = first.shape
+        self._encoder = open_encoder(self._partial, fps, first)
 
     def write(self, drawing: Image) -> None:
-        self._writer.write(drawing)
+        if drawing.shape != self._shape:  # streams may change their size; a file has one
+            drawing, _ = fit_into(drawing, self._shape[:2])
+        self._encoder.write(drawing)
 
     def close(self, keep: bool) -> None:
-        self._writer.release()
-        if keep:
-            with writing(self.path):
-                self._partial.replace(self.path)
-        else:
+        try:
+            self._encoder.close()
+            if keep:
+                with writing(self.path):
+                    self._partial.replace(self.path)
+        finally:
             self._partial.unlink(missing_ok=True)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
-from ctnet.errors import DataError
+from ctnet.errors import ConfigError, DataError
 from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
+from ctnet.predict.ahead import ahead
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
+from ctnet.predict.tracks import LOWEST, Tracks
 from ctnet.types import Category, Detections, Progress, Share
 
 ALONE = Share()
@@ -52,57 +58,132 @@ def run_predict(
     settings: Evaluation | None = None,
     progress: Progress | None = None,
     share: Share = ALONE,
+    *,
+    track: bool = False,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
     nothing is written. Several processes take every so many-th file each, and the first writes the document of all.
-    `settings` None takes those of the recipe. After
-    an interrupt the file holds the images done so far, with `complete` false. Raises StorageError when the
-    disk refuses.
+    `settings` None takes those of the recipe. With `track` the objects of videos have `track`, the
+    number of their track, or None. After an interrupt the file holds the images done so far. `complete` is true when
+    everything was read to its end. Raises StorageError when the disk refuses, MissingExtra where nothing can track.
     """
     settings = settings or detector.recipe.evaluation
-    mine = replace(frames, files=frames.files[share.rank :: share.ranks], failures=[])
+    mine = _part(frames, share)
     total = mine.count_frames() if progress else 0
-    entries: list[dict[str, Any]] = []
+    run = _Run(detector, score, track=track)
+    done = False
     document = {
         "schema": "ctnet.predict/1",
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
         "complete": False,
-        "pictures": entries,
+        **({"skipped": [str(path) for path in frames.skipped]} if frames.skipped else {}),
+        "pictures": run.entries,
     }
+    batches = ahead(_batches(mine.read(detector.recipe.data.value_range), settings.batch_size))
     try:
-        with Drawings(out) if out and draw else nullcontext() as drawings:
+        # decoding, detecting, and drawing and writing overlap
+        with Drawings(out) if out and draw else nullcontext() as drawings, _Behind() as behind, closing(batches):
             if drawings and share.ranks > 1:
-                drawings.reserve(frames.files)
-            for batch in _batches(mine, settings.batch_size):
+                drawings.reserve([file for file in frames.files if isinstance(file, Path)])
+            for batch in batches:
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
-                for frame, found in zip(batch, results, strict=True):
-                    kept = found.above(score)
-                    entry = _entry(frame, kept, detector.categories)
-                    if drawings:
-                        entry["drawn"] = drawings.save(frame, _draw(frame, kept, detector))
-                    entries.append(entry)
+                behind.do(partial(run.add, batch, results, drawings))
                 if progress:
-                    progress(len(entries), max(total, len(entries)))
-        _join(entries, mine.failures, frames, share)
-        document["complete"] = True
+                    progress(len(run.entries), max(total, len(run.entries)))
+            behind.wait()
+        if progress:
+            progress(len(run.entries), len(run.entries))
+        _join(run.entries, mine.failures, frames, share)
+        done = True
     finally:
         frames.failures[:] = mine.failures
+        document["complete"] = done and not frames.failures
         document["failures"] = [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
-        if out and share.rank == 0 and (entries or document["complete"]):
+        if out and share.rank == 0 and (run.entries or done):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
 
 
+def _part(frames: Sources, share: Share) -> Sources:
+    """Return the files of this process. Raises ConfigError for streams, which only one process can read."""
+    streams = [source for source in frames.files if not isinstance(source, Path)]
+    if share.ranks > 1 and streams:
+        raise ConfigError("several processes share files, and a stream is read by one", hint="leave --nproc out")
+    return replace(frames, files=frames.files[share.rank :: share.ranks], failures=[])
+
+
 def _join(entries: list[dict[str, Any]], failures: list[DataError], frames: Sources, share: Share) -> None:
     """Replace this process's entries and failures by those of all, in the order of the files."""
+    if share.ranks == 1:
+        return
     place = {str(path): number for number, path in enumerate(frames.files)}
     parts = share.gather((list(entries), list(failures)))
     entries[:] = sorted((entry for part, _ in parts for entry in part), key=lambda entry: place[entry["file"]])
     failures[:] = [failure for _, part in parts for failure in part]
+
+
+class _Behind:
+    """Runs one piece of work at a time in a thread, in order; the next one waits for it."""
+
+    def __enter__(self) -> _Behind:
+        self._pool = ThreadPoolExecutor(1, "ctnet-write")
+        self._running: Future[None] | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def do(self, work: Callable[[], None]) -> None:
+        self.wait()
+        self._running = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Wait for the work to end. Raises what it raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+
+class _Run:
+    """What was found so far."""
+
+    def __init__(self, detector: Detects, score: float, *, track: bool) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._detector = detector
+        self._score = score
+        self._track = track
+        self._tracks: tuple[Path, Tracks] | None = None
+
+    def add(self, frames: Sequence[Frame], results: Sequence[Detections], drawings: Drawings | None) -> None:
+        """Add the detections of frames, and draw them."""
+        for frame, found in zip(frames, results, strict=True):
+            numbers = self._numbers(frame, found)
+            keep = found.scores >= self._score
+            kept = found.select(keep)
+            entry = _entry(frame, kept, self._detector.categories)
+            kept_numbers = None
+            if numbers is not None:
+                kept_numbers = [number for number, kept_one in zip(numbers, keep, strict=True) if kept_one]
+                for one, number in zip(entry["detections"], kept_numbers, strict=True):
+                    one["track"] = number
+            if drawings:
+                entry["drawn"] = drawings.save(frame, _draw(frame, kept, self._detector, kept_numbers))
+            self.entries.append(entry)
+
+    def _numbers(self, frame: Frame, found: Detections) -> list[int | None] | None:
+        if not self._track or frame.fps is None:
+            return None
+        if self._tracks is None or self._tracks[0] != frame.path:
+            self._tracks = frame.path, Tracks(frame.fps, self._score)
+        numbers: list[int | None] = [None] * len(found)
+        strong = np.flatnonzero(found.scores >= min(LOWEST, self._score))
+        for position, number in zip(strong, self._tracks[1].update(found.select(strong)), strict=True):
+            numbers[position] = number
+        return numbers
 
 
 def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -120,13 +201,13 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
 
 def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> dict[str, Any]:
     height, width = frame.image_bgr.shape[:2]
-    entry: dict[str, Any] = {"file": str(frame.path), "width": width, "height": height}
+    entry: dict[str, Any] = {"file": frame.shown or str(frame.path), "width": width, "height": height}
     if frame.frame_number is not None:
         entry["frame"] = frame.frame_number
     return {**entry, "detections": found.to_dicts(categories)}
 
 
-def _draw(frame: Frame, found: Detections, detector: Detects) -> Image:
-    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores)
+def _draw(frame: Frame, found: Detections, detector: Detects, numbers: Sequence[int | None] | None) -> Image:
+    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores, numbers)
     detector.family.draw(drawn, found)
     return drawn

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice, pairwise, starmap
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctnet.config.metadata import sound_categories
-from ctnet.data.checks.boxes import Limits, check_boxes
+from ctnet.data.checks.boxes import Limits, check_boxes, check_learnable, check_present
 from ctnet.data.checks.entries import Tables, tabulate
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.checks.images import Look, check_images, check_twins, look_at_images
+from ctnet.data.checks.images import (
+    check_images,
+    check_repeated_files,
+    check_twins,
+    confirmed,
+    decode_images,
+    skim_images,
+)
 from ctnet.data.layouts.coco import coco_dict
-from ctnet.data.layouts.layout import CocoContent, Split, Tolerate
+from ctnet.data.layouts.layout import CocoContent, Repairable, Split, Tolerate
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
-from ctnet.types import Category, Progress
+from ctnet.types import AnnotationSet, Progress
 
 _BOX_SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
 _ASPECTS = (0, 0.5, 0.75, 1, 1.34, 2, np.inf)
@@ -77,8 +83,8 @@ def check(
 ) -> CheckReport:
     """Return all that is wrong or worth knowing about a data set, of all its splits unless some are named.
 
-    Without `images` no image is decoded: their sizes and twins stay unknown. Raises DataError only when
-    there is no data set at the path or no such split.
+    Without `images` none is decoded whose header says its size: damage inside of them stays unknown. Raises DataError
+    only when there is no data set at the path or no such split.
     """
     path = Path(path).expanduser()
     available = find_splits(path)
@@ -90,25 +96,28 @@ def check(
         file = split.files.file
         unreadable: list[DataError] = []
         try:
-            content, image_folders = _content(split, unreadable.append)
-            table, problems = tabulate(content, file, image_folders, name)
+            content, image_folders, of_files = _content(split, unreadable.append)
+            table, problems = tabulate(content, file, image_folders, name, of_files.sought if of_files else "")
+            problems += found("annotations-doubtful", file, of_files.notes if of_files else [])
         except DataError as error:
             unreadable.append(error)
             table, problems = None, []
-        examples = [text for error in unreadable if (text := error.in_a_line("file")) not in reported]
-        reported.update(examples)
-        findings += found("annotations-unreadable", file, examples)
+        new = [(error, text) for error in unreadable if (text := error.in_a_line("file")) not in reported]
+        reported.update(text for _, text in new)
+        repairable = [text for error, text in new if isinstance(error, Repairable)]
+        findings += found("annotations-unreadable", file, [text for _, text in new if text not in repairable])
+        findings += found("annotations-repairable", file, repairable)
         if table is None:
             continue
         tables.append(table)
-        findings += found("images-none", file, [] if table.images else [name])
-        findings += found("boxes-none", file, [name] if table.images and not len(table.boxes_xywh) else [])
-        findings += found("categories-refused", file, _refused(table.category_names) if table.images else [])
-        findings += [*problems, *check_boxes(table, limits or Limits())]
-    seen = _look(tables, images, progress)
-    for table, looks in seen:
-        findings += check_images(table, looks)
-    findings += check_twins(seen)
+        findings += [*problems, *check_repeated_files(table), *check_boxes(table, limits or Limits())]
+        findings += [*check_present(table), *(check_learnable(table) if name == "train" else ())]
+    listed = [image.path for table in tables for image in table.images]
+    looks = iter(decode_images(listed, progress) if images else skim_images(listed, progress))
+    seen = [(table, [next(looks) for _ in table.images]) for table in tables]
+    for table, its_looks in seen:
+        findings += check_images(table, its_looks)
+    findings += check_twins(seen if images else confirmed(seen))
     findings += _missing_classes(tables)
     train = available.get("train")
     if splits is None and train and not train.files.serves_any and "val" not in available:
@@ -117,30 +126,12 @@ def check(
     return CheckReport(path, tuple(_summary(table) for table in tables), tuple(findings))
 
 
-def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path, ...]]:
-    """Return any layout as COCO content, and its image folders: every rule is written once."""
+def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path, ...], AnnotationSet | None]:
+    """Return any layout as COCO content, its image folders, and the set where its files are not COCO already."""
     if split.layout.content:
-        return split.layout.content(split.files), split.files.image_folders
-    return coco_dict(split.read(tolerate)), (Path(),)
-
-
-def _refused(names: Sequence[str]) -> list[str]:
-    try:
-        sound_categories(tuple(starmap(Category, enumerate(names))))
-    except ValueError as error:
-        return [str(error)]
-    return []
-
-
-def _in_a_line(error: DataError) -> str:
-    """Return the message and facts of an error without its file, which the message names where it matters."""
-    facts = ", ".join(f"{name} {value}" for name, value in error.facts.items() if name != "file")
-    return f"{error.message}: {facts}" if facts else error.message
-
-
-def _look(tables: list[Tables], decode: bool, progress: Progress | None) -> list[tuple[Tables, list[Look]]]:
-    looks = iter(look_at_images([image for table in tables for image in table.images], decode, progress))
-    return [(table, list(islice(looks, len(table.images)))) for table in tables]
+        return split.layout.content(split.files, tolerate), split.files.image_folders, None
+    annotation_set = split.read(tolerate)
+    return coco_dict(annotation_set), (Path(),), annotation_set
 
 
 def _missing_classes(tables: Sequence[Tables]) -> Iterator[Finding]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import reprlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctnet.data.box_form import Float64
+from ctnet.data.box_form import Float64, to_xywh
 from ctnet.data.checks.findings import Finding, found
-from ctnet.data.layouts.coco import Box, is_file_name, is_integer, read_area, read_box
+from ctnet.data.layouts.coco import Box, as_integer, is_file_name, read_area, read_box, read_crowd
 from ctnet.data.layouts.names import ImageFinder
-from ctnet.types import Int64
+from ctnet.types import AnnotationSet, Int64
 
 Problems = dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class ImageEntry:
+class ImageEntry(NamedTuple):
     """One entry of images; width and height are 0 when they are not stated as they must be."""
 
     id: int
@@ -36,7 +35,7 @@ class Tables:
     """The valid entries of one split.
 
     For each box: `boxes_xywh` (N,4), `image` and `category` its (N,) positions in `images` and
-    `category_names`, `annotation_ids` (N,), `crowd` (N,).
+    `category_names`, `annotation_ids` (N,), `crowd` (N,). `sought` is as in `AnnotationSet`.
     """
 
     split: str
@@ -48,6 +47,7 @@ class Tables:
     category: Int64
     annotation_ids: Int64
     crowd: Int64
+    sought: str = ""
 
     @property
     def sizes_wh(self) -> Float64:
@@ -64,7 +64,7 @@ class Tables:
 
 
 def tabulate(
-    content: Mapping[str, list[Any]], file: Path, image_folders: Sequence[Path], split: str
+    content: Mapping[str, list[Any]], file: Path, image_folders: Sequence[Path], split: str, sought: str = ""
 ) -> tuple[Tables, list[Finding]]:
     """Return the valid entries of a COCO ground truth, and findings about the rest."""
     problems: Problems = defaultdict(list)
@@ -75,10 +75,10 @@ def tabulate(
     rows: list[tuple[Box, int, int, int, int]] = []
     seen: set[int] = set()
     for position, annotation in enumerate(content["annotations"]):
-        if not isinstance(annotation, dict) or not is_integer(annotation.get("id", position + 1)):
-            problems["entry-malformed"].append(f"annotations[{position}] = {_short(annotation)}")
+        annotation_id = as_integer(annotation.get("id", position + 1)) if isinstance(annotation, dict) else None
+        if annotation_id is None:
+            problems["entry-malformed"].append(f"annotations[{position}]{_about(annotation, 'id')}")
             continue
-        annotation_id = annotation.get("id", position + 1)
         where = f"annotation {annotation_id}"
         if annotation_id in seen:
             problems["annotation-id-repeated"].append(where)
@@ -97,10 +97,37 @@ def tabulate(
         area = annotation.get("area")
         if area is not None and read_area(area) is None:
             problems["area-malformed"].append(f"{where}: area {_short(area)}")
+        elif area is not None and area <= 0 and box and min(box[2:]) > 0:
+            problems["area-zero"].append(f"{where}: area {area:g}, box {box[2]:g} x {box[3]:g}")
+        crowd = read_crowd(annotation.get("iscrowd"))
+        if crowd is None:
+            problems["crowd-malformed"].append(f"{where}: iscrowd {_short(annotation.get('iscrowd'))}")
         if category is not None and box is not None:
-            rows.append((box, image, category, annotation_id, int(annotation.get("iscrowd") == 1)))
-    tables = _tables(split, file, images, [categories[i] for i in sorted(categories)], rows)
+            rows.append((box, image, category, annotation_id, bool(crowd)))
+    tables = _tables(split, file, images, [categories[i] for i in sorted(categories)], rows, sought)
     return tables, list(_as_findings(problems, file))
+
+
+def tables_of(annotation_set: AnnotationSet) -> Tables:
+    """Return a set that was read without a problem as tables."""
+    images = annotation_set.images
+    counts = [len(image.labels) for image in images]
+
+    def joined(arrays: Iterable[Any], dtype: type, *shape: int) -> Any:
+        return np.concatenate([np.zeros((0, *shape), dtype), *arrays])
+
+    return Tables(
+        split=annotation_set.split,
+        file=annotation_set.source,
+        images=tuple(ImageEntry(i.id, i.path.name, i.path, i.width, i.height) for i in images),
+        category_names=tuple(category.name for category in annotation_set.categories),
+        boxes_xywh=to_xywh(joined((image.boxes_xyxy for image in images), np.float64, 4)),
+        image=np.repeat(np.arange(len(images)), counts),
+        category=joined((image.labels for image in images), np.int64),
+        annotation_ids=joined((image.annotation_ids for image in images), np.int64),
+        crowd=joined((image.crowd for image in images), np.int64),
+        sought=annotation_set.sought,
+    )
 
 
 def _as_findings(problems: Problems, file: Path) -> Iterator[Finding]:
@@ -114,6 +141,7 @@ def _tables(
     images: list[ImageEntry],
     category_names: list[str],
     rows: list[tuple[Box, int, int, int, int]],
+    sought: str,
 ) -> Tables:
     boxes, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     image, category, annotation_ids, crowd = (np.array(column, np.int64) for column in columns)
@@ -127,6 +155,7 @@ def _tables(
         category=category,
         annotation_ids=annotation_ids,
         crowd=crowd,
+        sought=sought,
     )
 
 
@@ -135,9 +164,9 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
     names: set[str] = set()
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        category_id, name = fields.get("id"), fields.get("name")
-        if not is_integer(category_id) or category_id < 0 or not isinstance(name, str):
-            problems["entry-malformed"].append(f"categories[{position}] = {_short(entry)}")
+        category_id, name = as_integer(fields.get("id")), fields.get("name")
+        if category_id is None or category_id < 0 or not isinstance(name, str):
+            problems["entry-malformed"].append(f"categories[{position}]{_about(entry, 'id', 'name')}")
             continue
         if category_id in categories:
             problems["category-repeated"].append(f"id {category_id}: {categories[category_id]} and {name}")
@@ -153,18 +182,13 @@ def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:
 
 def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problems) -> list[ImageEntry]:
     images: dict[int, ImageEntry] = {}
-    names: dict[str, int] = {}
-    name_of: dict[Path, str] = {}
     find_image = ImageFinder(image_folders)
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        image_id, name = fields.get("id"), fields.get("file_name")
-        if not is_integer(image_id) or not is_file_name(name):
-            problems["entry-malformed"].append(f"images[{position}] = {_short(entry)}")
+        image_id, name = as_integer(fields.get("id")), fields.get("file_name")
+        if image_id is None or not is_file_name(name):
+            problems["entry-malformed"].append(f"images[{position}]{_about(entry, 'id', 'file_name')}")
             continue
-        if name in names:
-            problems["image-file-repeated"].append(f"{name}: images {names[name]} and {image_id}")
-        names.setdefault(name, image_id)
         if image_id in images:
             problems["image-id-repeated"].append(f"image {image_id}: {images[image_id].name} and {name}")
             continue
@@ -172,22 +196,27 @@ def _images(entries: list[Any], image_folders: Sequence[Path], problems: Problem
         if not (width and height):
             stated = f"width {_short(fields.get('width'))}, height {_short(fields.get('height'))}"
             problems["image-size-differs"].append(f"{name}: {stated}")
-        path = find_image(name)
-        if name_of.setdefault(path, name) != name:
-            problems["image-file-repeated"].append(f"{name_of[path]} and {name}: both are {path}")
-        images[image_id] = ImageEntry(image_id, name, path, width, height)
+        images[image_id] = ImageEntry(image_id, name, find_image(name), width, height)
     return list(images.values())
 
 
 def _side(value: object) -> int:
-    return value if is_integer(value) and value > 0 else 0
+    return max(as_integer(value) or 0, 0)
 
 
 def _lookup(value: object, positions: Mapping[int, int]) -> int | None:
-    return positions.get(value) if is_integer(value) else None
+    number = as_integer(value)
+    return None if number is None else positions.get(number)
+
+
+def _about(entry: object, *fields: str) -> str:
+    """Return the words for what an entry has in its important fields, or for what it is that has no fields."""
+    if not isinstance(entry, dict):
+        return f" = {_short(entry)}"
+    return ": " + ", ".join(f"{name} {_short(entry.get(name))}" for name in fields)
 
 
 def _short(value: object) -> str:
     if value is None:
         return "absent"
-    return reprlib.repr(value)
+    return reprlib.repr(value) + (", a string" if isinstance(value, str) else "")

@@ -20,22 +20,37 @@ class Kind(NamedTuple):
     hint: str = ""
 
 
-_REPAIR = "--fix OUT.json repairs it"
+_REPAIR = "--fix OUT repairs it"
 
 KINDS: dict[str, Kind] = {
     "annotations-unreadable": Kind("error", "places in annotation files that cannot be understood"),
+    "annotations-repairable": Kind("error", "places in annotation files that are not as they must be", _REPAIR),
+    "annotations-doubtful": Kind("warning", "doubtful things in annotation files"),
     "entry-malformed": Kind("error", "entries that are not as COCO describes them", _REPAIR),
     "image-missing": Kind("error", "images that are missing", "put them in place, or name their folder in a YAML"),
     "image-empty": Kind("error", "images of zero bytes", _REPAIR),
     "image-unreadable": Kind("error", "images that cannot be decoded", _REPAIR),
+    "image-cut": Kind(
+        "warning", "images whose last bytes are missing", "nearly all of their pixels are there and used"
+    ),
     "image-forbidden": Kind("error", "images that you may not read", "change the rights of file and folder"),
-    "image-suffix": Kind("error", "images whose suffix is that of another format", "rename them"),
+    "image-left-out": Kind(
+        "error",
+        "images that cannot be read",
+        "replace them; data.on_bad_image=skip leaves them out where others are left",
+    ),
+    "image-suffix": Kind("warning", "images whose suffix is that of another format", "ctnet reads them all the same"),
+    "image-converted": Kind("info", "kinds of image files that are not used as they are"),
     "image-size-differs": Kind(
-        "error", "images of another size than stated", "--fix OUT.json repairs it where the boxes show which is meant"
+        "error", "images of another size than stated", f"{_REPAIR}, and moves boxes that were drawn on the stated size"
     ),
     "images-none": Kind("error", "splits without an image"),
     "image-id-repeated": Kind("error", "image ids used more than once", _REPAIR),
-    "image-file-repeated": Kind("error", "images listed more than once", "merge their annotations"),
+    "image-file-repeated": Kind(
+        "error",
+        "images listed more than once",
+        "restore the folders in which the files had the same name, or merge the entries of one image",
+    ),
     "image-unknown": Kind("error", "annotations of an image that is not listed", _REPAIR),
     "category-unknown": Kind("error", "annotations of a category that is not listed", _REPAIR),
     "categories-refused": Kind("error", "splits whose categories cannot be trained on"),
@@ -43,11 +58,30 @@ KINDS: dict[str, Kind] = {
     "annotation-id-repeated": Kind("error", "annotation ids used more than once", _REPAIR),
     "box-malformed": Kind("error", "boxes that are not four finite numbers", _REPAIR),
     "area-malformed": Kind("error", "areas that are not finite numbers", _REPAIR),
-    "box-empty": Kind("error", "boxes without width or height", f"training leaves them out; {_REPAIR}"),
-    "box-outside": Kind("error", "boxes reaching outside of their image", f"training clips them; {_REPAIR}"),
-    "box-corners": Kind("error", "boxes outside: most boxes look like xyxy stored as xywh", _REPAIR),
+    "crowd-malformed": Kind("error", "values of iscrowd that are neither 0 nor 1", _REPAIR),
+    "area-zero": Kind("warning", "areas of 0 of boxes that have one", "the area of the box is taken"),
+    "box-empty": Kind(
+        "error",
+        "boxes of no or negative width or height",
+        f"training leaves them out, evaluation counts them and none can be found; {_REPAIR}",
+    ),
+    "box-outside": Kind(
+        "error", "boxes reaching outside of their image", f"training clips them, evaluation does not; {_REPAIR}"
+    ),
+    "box-repeated": Kind("warning", "boxes that are there twice", _REPAIR),
+    "box-corners": Kind(
+        "error",
+        "boxes outside: most boxes look like xyxy stored as xywh",
+        f"{_REPAIR}, ctnet data convert FILE --from xyxy, too",
+    ),
     "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _REPAIR),
-    "boxes-none": Kind("warning", "splits without a box", "nothing can be learned from them"),
+    "boxes-unusable": Kind(
+        "error",
+        "splits without a box that can be learned",
+        "data.allow_background=true (--allow-background) trains the background alone",
+    ),
+    "boxes-none": Kind("warning", "splits without a box", "nothing can be scored on them"),
+    "class-unused": Kind("warning", "classes without a box that can be learned"),
     "class-missing": Kind("warning", "classes with boxes in another split and none in this"),
     "image-crowded": Kind("warning", "images with more boxes than the settings allow"),
     "box-tiny": Kind("warning", "boxes smaller than one output cell", "a larger image_size helps"),

@@ -1,241 +1,265 @@
-"""Mechanical repairs of a COCO json: errors that can be corrected without looking at the content of images."""
+"""Mechanical repairs of a data set: errors that can be corrected without looking at the content of images."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ctnet.data.box_form import looks_like_corners, looks_normalised
 from ctnet.data.checks.entries import ImageEntry, Tables, tabulate
-from ctnet.data.checks.images import FORBIDDEN, Look, look_at_images
-from ctnet.data.layouts.coco import Box, is_integer, json_image_folders, read_area, read_box, write_coco_json
-from ctnet.data.layouts.layout import CocoContent, SplitFiles
+from ctnet.data.checks.images import FORBIDDEN, Look, decode_images
+from ctnet.data.checks.repair_boxes import Entry, Frames, frames, is_turned, repaired_box
+from ctnet.data.checks.repair_entries import plain_content
+from ctnet.data.convert import place_images, require_new_folder
+from ctnet.data.layouts.coco import coco_dict, json_image_folders, parse_coco, write_coco_json
+from ctnet.data.layouts.layout import CocoContent, Repairable, Split, Tolerate
 from ctnet.data.layouts.names import ImageFinder
-from ctnet.data.layouts.table import find_splits
+from ctnet.data.layouts.table import LAYOUTS, find_splits
 from ctnet.errors import ConfigError, DataError
+from ctnet.files import temporary_beside, writing
 from ctnet.types import Progress
 
-Entry = dict[str, Any]
-Looks = dict[int, tuple[ImageEntry, Look]]
 
-_SAME_SIZE = 0.01
-"""an image that differs by so little from what is stated is the one that boxes were drawn on"""
+class Part(NamedTuple):
+    """One split: its content with plain values, the tables and looks of its images."""
+
+    split: Split
+    content: CocoContent
+    tables: Tables
+    looks: Sequence[Look]
 
 
-def fix(path: str | Path, out: Path, progress: Progress | None = None) -> list[str]:
-    """Write a repaired copy of a COCO json to `out` and return, as sentences, what was done.
+def fix(path: str | Path, out: Path | None, progress: Progress | None = None) -> list[str]:
+    """Write a repaired copy of a data set to `out`, and return, as sentences, what was done.
 
-    Images that are missing or unreadable go, with their boxes; so do boxes that are no boxes or of unknown
-    classes. Boxes are clipped, repeated annotation ids numbered anew, corner and normalised boxes converted where most
-    look so. Sizes are corrected, and boxes scaled with them unless they can only have been drawn on the real images.
-    Turned images are kept: whether their boxes are turned is unknown. Other fields stay; file names become
-    relative to `out` where the images would not be found otherwise.
+    A name that ends in .json gets the one COCO file at `path`, whose images stay where they are. Any other is a new
+    folder for all splits, in the same layout, with links to the images. None repairs in place and keeps what was
+    there beside it.
 
-    Raises ConfigError when `path` is not one COCO json or `out` exists, DataError when none of its images can be read
-    or there are no rights to read one, StorageError.
+    Values are converted (text to numbers, polygons, masks and rotated boxes to boxes, encodings to UTF-8), sizes
+    corrected, and boxes moved with them unless they can only have been drawn on the real images. What cannot be
+    converted goes: images that are missing or unreadable, boxes that are no boxes, repeated or of unknown classes.
+    Other fields of COCO stay.
+
+    Raises ConfigError when `out` exists, DataError when no image can be read or there are no rights to read one,
+    StorageError.
     """
-    files, content = _only_json(Path(path).expanduser(), out)
-    tables, _ = tabulate(content, files.file, files.image_folders, "")
-    looks = look_at_images(tables.images, progress=progress)
-    if not any(look.width for look in looks):
-        raise DataError(
-            f"none of {len(looks)} images can be read",
-            file=files.file,
-            first=tables.images[0].path if tables.images else None,
-            hint="name their folder in a YAML: train: {annotations: FILE.json, images: FOLDER}",
-        )
-    for listed, look in zip(tables.images, looks, strict=True):
-        if any(code == FORBIDDEN for code, _ in look.problems):
-            raise DataError("no rights to read an image", file=listed.path)
-    looks_by_id = {image.id: (image, look) for image, look in zip(tables.images, looks, strict=True)}
-    done: Counter[str] = Counter()
-    images = _repaired_images(content["images"], looks_by_id, done)
-    categories = _repaired_categories(content["categories"], done)
-    to_pixels = _conversion(tables)
-    factors = {} if to_pixels else _scaled(tables, looks)
-    annotations = []
-    ids = {a["id"] for a in content["annotations"] if isinstance(a, dict) and is_integer(a.get("id"))}
-    used: set[int] = set()
-    next_id = max(ids, default=0) + 1
-    for entry in content["annotations"]:
-        annotation = _repaired_annotation(entry, images, categories, to_pixels, factors, done)
-        if annotation is None:
-            continue
-        annotation_id = annotation.get("id")
-        if not is_integer(annotation_id) or annotation_id in used:
-            annotation["id"] = next_id
-            next_id += 1
-            done["annotation ids numbered anew"] += 1
-        used.add(annotation["id"])
-        annotations.append(annotation)
-    repaired = {"images": [*images.values()], "annotations": annotations, "categories": [*categories.values()]}
-    find_image = ImageFinder(json_image_folders(out))
-    for image in images.values():
-        path = looks_by_id[image["id"]][0].path.resolve()
-        if find_image(image["file_name"]).resolve() != path:
-            image["file_name"] = Path(os.path.relpath(path, out.resolve().parent)).as_posix()
-    write_coco_json({**content, **repaired}, out)
-    return [f"{count} {what}" for what, count in done.items() if count]
-
-
-def _only_json(path: Path, out: Path) -> tuple[SplitFiles, CocoContent]:
-    """Return the one split at the path and its content, as it stands."""
+    path = Path(path).expanduser()
     splits = [*find_splits(path).values()]
-    read = splits[0].layout.content
-    if read is None:
-        raise ConfigError(
-            "only COCO files can be repaired",
-            got=f"{path}: {splits[0].layout.title}",
-            hint="ctnet data convert makes COCO files of a data set in another layout",
-        )
-    if len(splits) != 1:
+    if out is not None and out.suffix.lower() == ".json":
+        _require_one(splits, path, out)
+    elif out is not None:
+        require_new_folder(out)
+    done: Counter[str] = Counter()
+    parts = [part._replace(content=_repaired(part, done)) for part in _looked_at([*_parts(splits, done)], progress)]
+    notes: list[str] = []
+    if out is not None and out.suffix.lower() == ".json":
+        _write_json(parts[0], out)
+    elif out is not None:
+        _write_folder(parts, out)
+    elif splits[0].layout.name == "coco":
+        notes = [_replace_json(part) for part in parts]
+    else:
+        notes = [_replace_folder(parts, path if path.is_dir() else path.parent)]
+    return [*(f"{count} {what}" for what, count in done.items() if count), *notes]
+
+
+def _require_one(splits: Sequence[Split], path: Path, out: Path) -> None:
+    if splits[0].layout.name != "coco" or len(splits) != 1:
         choice = ", ".join(str(split.files.file) for split in splits)
-        raise ConfigError("one file at a time can be repaired", got=path, expected=f"one of {choice}")
+        raise ConfigError(
+            "one file at a time can be repaired into a .json", got=f"{path}: {splits[0].layout.title}, {choice}",
+            expected="one COCO .json, or a new folder for the whole set",
+        )  # fmt: skip
     if out.exists():
         raise ConfigError("the repaired copy must be a new file", got=out)
-    return splits[0].files, read(splits[0].files)
 
 
-def _scaled(tables: Tables, looks: Sequence[Look]) -> dict[int, float]:
-    """Return by image id how much larger an image is than stated where that counts for its boxes too.
+def _parts(splits: Sequence[Split], done: Counter[str]) -> Iterator[Part]:
+    seen: set[str] = set()  # Pascal VOC reads the same files for every split
 
-    It does unless boxes show that they were drawn on the real images: larger ones than stated have boxes beyond the
-    stated sides, smaller ones have none beyond their own.
-    """
-    factors = {}
-    for image, look in zip(tables.images, looks, strict=True):
-        if look.width and image.width and image.height and not _is_turned(image, look):
-            factor = look.width / image.width
-            if abs(factor - 1) > _SAME_SIZE and abs(look.height - factor * image.height) <= 1:
-                factors[image.id] = factor
-    larger_has_them: set[bool] = set()  # boxes that only the larger size can hold; True: that is the real one
-    for (x, y, width, height), position in zip(tables.boxes_xywh, tables.image, strict=True):
-        image, look = tables.images[position], looks[position]
-        if image.id in factors:
-            smaller = min((image.width, image.height), (look.width, look.height))
-            if x + width > smaller[0] + 1 or y + height > smaller[1] + 1:
-                larger_has_them.add(factors[image.id] > 1)
-    return {
-        image_id: factor for image_id, factor in factors.items() if (factor > 1) != ((factor > 1) in larger_has_them)
-    }
+    def tolerate(error: DataError) -> None:
+        if str(error) not in seen:
+            seen.add(str(error))
+            done[error.done if isinstance(error, Repairable) else "places left out that cannot be understood"] += 1
+
+    for split in splits:
+        content, folders = _content(split, tolerate)
+        content = plain_content(content, done)
+        yield Part(split, content, tabulate(content, split.files.file, folders, split.name)[0], ())
 
 
-def _is_turned(image: ImageEntry, look: Look) -> bool:
-    """Return whether the image has the stated sides the other way round."""
-    return (image.width, image.height) == (look.height, look.width) != (look.width, look.height)
+def _content(split: Split, tolerate: Tolerate) -> tuple[CocoContent, tuple[Path, ...]]:
+    if split.layout.content:
+        return split.layout.content(split.files, tolerate), split.files.image_folders
+    return coco_dict(split.read(tolerate)), (Path(),)
 
 
-def _conversion(tables: Tables) -> tuple[str, Callable[[Box, Entry], Box]] | None:
-    """Return the form that most boxes are in, if not the right one, and the function that puts one right."""
-    boxes, sizes = tables.boxes_xywh, tables.sizes_wh
-    if looks_like_corners(boxes, sizes):
-        return "boxes converted from xyxy", _from_corners
-    if looks_normalised(boxes, sizes):
-        return "boxes converted from fractions", _from_fractions
-    return None
+def _looked_at(parts: Sequence[Part], progress: Progress | None) -> list[Part]:
+    images = [image for part in parts for image in part.tables.images]
+    found = decode_images([image.path for image in images], progress)
+    if not any(look.width for look in found):
+        raise DataError(
+            f"none of {len(images)} images can be read",
+            file=parts[0].tables.file,
+            first=images[0].path if images else None,
+            hint="name their folder in a YAML: train: {annotations: FILE.json, images: FOLDER}",
+        )
+    for image, look in zip(images, found, strict=True):
+        if look.code == FORBIDDEN:
+            raise DataError("no rights to read an image", file=image.path)
+    looks = iter(found)
+    return [part._replace(looks=[next(looks) for _ in part.tables.images]) for part in parts]
 
 
-def _from_corners(box: Box, image: Entry) -> Box:
-    x1, y1, x2, y2 = box
-    return x1, y1, x2 - x1, y2 - y1
+def _repaired(part: Part, done: Counter[str]) -> CocoContent:
+    content, tables, looks = part.content, part.tables, part.looks
+    moves = frames(tables, looks)
+    by_id = {image.id: (image, look) for image, look in zip(tables.images, looks, strict=True)}
+    images, same = _repaired_images(content["images"], by_id, moves, done)
+    categories = _repaired_categories(content["categories"], done)
+    kept: list[Entry] = []
+    boxes: set[tuple[Any, ...]] = set()
+    for entry in content["annotations"]:
+        image = images.get(same.get(entry.get("image_id"), 0)) if _hashable(entry.get("image_id")) else None
+        if image is None:
+            done["annotations dropped, without an image"] += 1
+            continue
+        if not _hashable(entry.get("category_id")) or entry["category_id"] not in categories:
+            done["annotations dropped, of an unknown category"] += 1
+            continue
+        annotation = repaired_box(entry, image, moves, done)
+        if annotation is None:
+            continue
+        annotation["image_id"] = image["id"]
+        key = (image["id"], annotation["category_id"], *annotation["bbox"])
+        if key in boxes:
+            done["boxes dropped, there twice"] += 1
+            continue
+        boxes.add(key)
+        kept.append(annotation)
+    _number(kept, done)
+    return {**content, "images": [*images.values()], "annotations": kept, "categories": [*categories.values()]}
 
 
-def _from_fractions(box: Box, image: Entry) -> Box:
-    x, y, width, height = box
-    return x * image["width"], y * image["height"], width * image["width"], height * image["height"]
+def _hashable(value: object) -> bool:
+    return isinstance(value, int)
 
 
-def _repaired_images(entries: list[Any], looks: Looks, done: Counter[str]) -> dict[int, Entry]:
+def _number(annotations: Sequence[Entry], done: Counter[str]) -> None:
+    """Give annotations new ids where they have none, or one that is taken."""
+    ids = [entry.get("id") for entry in annotations]
+    next_id = max((i for i in ids if isinstance(i, int)), default=0) + 1
+    used: set[int] = set()
+    for entry, annotation_id in zip(annotations, ids, strict=True):
+        if type(annotation_id) is not int or annotation_id in used:
+            entry["id"] = next_id
+            next_id += 1
+            done["annotation ids numbered anew"] += 1
+        used.add(entry["id"])
+
+
+def _repaired_images(
+    entries: list[Entry], looks: Mapping[int, tuple[ImageEntry, Look]], moves: Frames, done: Counter[str]
+) -> tuple[dict[int, Entry], dict[int, int]]:
+    """Return the images that stay by id, and for every id that of the image that its boxes belong to."""
     images: dict[int, Entry] = {}
+    same: dict[int, int] = {}
+    first: dict[tuple[Path, str], int] = {}
     for entry in entries:
-        image_id = entry.get("id") if isinstance(entry, dict) else None
-        image, look = looks.get(image_id, (None, Look([]))) if is_integer(image_id) else (None, Look([]))
-        if image is None or entry.get("file_name") != image.name:
+        image, look = looks.get(entry["id"], (None, Look()))
+        if image is None or entry.get("file_name") != image.name or image.id in images:
             done["entries of images dropped"] += 1
-        elif not look.width:
+            continue
+        if not look.width:
             done["images dropped, missing or unreadable"] += 1
-        elif image.id in images:
-            done["entries of images dropped"] += 1
-        elif _is_turned(image, look):
+            continue
+        same[image.id] = first.setdefault((image.path, image.name), image.id)
+        if same[image.id] != image.id:
+            done["entries of images merged that are one file"] += 1
+            continue
+        images[image.id] = dict(entry)
+        if image.id in moves.keep and is_turned(image, look):
             done["turned images left as they are: turn the files or their boxes"] += 1
-            images[image.id] = dict(entry)
-        else:
-            if (entry.get("width"), entry.get("height")) != (look.width, look.height):
-                done["image sizes corrected"] += 1
-            images[image.id] = {**entry, "width": look.width, "height": look.height}
-    return images
+        elif (entry.get("width"), entry.get("height")) != (look.width, look.height):
+            done["image sizes corrected"] += 1
+            images[image.id] |= {"width": look.width, "height": look.height}
+    return images, same
 
 
-def _repaired_categories(entries: list[Any], done: Counter[str]) -> dict[int, Entry]:
+def _repaired_categories(entries: list[Entry], done: Counter[str]) -> dict[int, Entry]:
     categories: dict[int, Entry] = {}
     for entry in entries:
-        fields = entry if isinstance(entry, dict) else {}
-        category_id, name = fields.get("id"), fields.get("name")
-        if not is_integer(category_id) or not isinstance(name, str) or category_id in categories:
+        if entry["id"] in categories:
             done["entries of categories dropped"] += 1
         else:
-            categories[category_id] = fields
+            categories[entry["id"]] = entry
     return categories
 
 
-def _repaired_annotation(
-    entry: Any,
-    images: dict[int, Entry],
-    categories: dict[int, Entry],
-    conversion: tuple[str, Callable[[Box, Entry], Box]] | None,
-    factors: Mapping[int, float],
-    done: Counter[str],
-) -> Entry | None:
-    """Return a repaired copy of an annotation, or None when nothing can be saved."""
-    fields = entry if isinstance(entry, dict) else {}
-    image_id, category_id = fields.get("image_id"), fields.get("category_id")
-    image = images.get(image_id) if is_integer(image_id) else None
-    box = read_box(fields.get("bbox"))
-    if image is None:
-        done["annotations dropped, without an image"] += 1
-        return None
-    if not is_integer(category_id) or category_id not in categories:
-        done["annotations dropped, of an unknown category"] += 1
-        return None
-    if box is None:
-        done["boxes dropped, not four finite numbers"] += 1
-        return None
-    if conversion:
-        what, convert = conversion
-        box = convert(box, image)
-        done[what] += 1
-    factor = factors.get(image["id"], 1.0)
-    if factor != 1:
-        x, y, w, h = box
-        box = x * factor, y * factor, w * factor, h * factor
-        done["boxes scaled with their image"] += 1
-        done["masks and key points not scaled"] += bool(fields.get("segmentation") or fields.get("keypoints"))
-    clipped = _clip(box, image["width"], image["height"])
-    if min(clipped[2:]) <= 0:
-        done["boxes dropped, without width or height"] += 1
-        return None
-    if any(abs(new - old) > 1e-6 for new, old in zip(clipped, box, strict=True)):
-        done["boxes clipped to their image"] += 1
-        box = clipped
-    stated = fields.get("area")
-    area = read_area(stated)
-    if stated is not None and area is None:
-        done["areas computed anew"] += 1
-    elif list(box) == list(fields["bbox"]):
-        return dict(fields)
-    return {**fields, "bbox": list(box), "area": _area(area, box, converted=conversion is not None or factor != 1)}
+def _paths(part: Part) -> dict[int, Path]:
+    return {image.id: image.path.resolve() for image in part.tables.images}
 
 
-def _clip(box: Box, width: int, height: int) -> Box:
-    x, y, w, h = box
-    left, top = max(x, 0), max(y, 0)
-    return left, top, min(x + w, width) - left, min(y + h, height) - top
+def _write_json(part: Part, out: Path) -> None:
+    """Write the file; names of images become relative to it where the images would not be found otherwise."""
+    find_image, paths = ImageFinder(json_image_folders(out)), _paths(part)
+    images = [dict(image) for image in part.content["images"]]
+    for image in images:
+        if find_image(image["file_name"]).resolve() != paths[image["id"]]:
+            image["file_name"] = Path(os.path.relpath(paths[image["id"]], out.resolve().parent)).as_posix()
+    write_coco_json({**part.content, "images": images}, out)
 
 
-def _area(stated: float | None, box: Box, *, converted: bool) -> float:
-    """Return the area of a changed box: that of a mask stays while it can be true."""
-    whole = box[2] * box[3]
-    return whole if converted or stated is None else min(float(stated), whole)
+def _write_folder(parts: Sequence[Part], out: Path) -> None:
+    """Write all splits in their own layout, COCO where that one is not written, with links to their images."""
+    layout = parts[0].split.layout
+    writer = layout.writer or LAYOUTS[0].writer
+    assert writer is not None
+    sets = {}
+    for part in parts:
+        paths = _paths(part)
+        images = [{**image, "file_name": str(paths[image["id"]])} for image in part.content["images"]]
+        sets[part.split.name] = parse_coco(
+            {**part.content, "images": images}, part.split.files.file, (Path("/"),), part.split.name
+        )
+    placed = place_images(sets, out, writer, link=True)
+    files = writer.write(placed, out)
+    if writer is LAYOUTS[0].writer:  # written again with the fields that ctnet does not read
+        for part in parts:
+            names = {image.id: image.path.name for image in placed[part.split.name].images}
+            images = [{**image, "file_name": names[image["id"]]} for image in part.content["images"]]
+            write_coco_json({**part.content, "images": images}, files[part.split.name])
+
+
+def _replace_json(part: Part) -> str:
+    file = part.split.files.file
+    backup = _backup(file)
+    with writing(backup):
+        shutil.copy2(file, backup)
+    write_coco_json(part.content, file)
+    return f"what was in {file.name} is in {backup}"
+
+
+def _replace_folder(parts: Sequence[Part], folder: Path) -> str:
+    folder = folder.resolve()
+    if Path.cwd().is_relative_to(folder):
+        raise ConfigError("a folder cannot be repaired in place from inside", got=folder, hint="go to another folder")
+    backup, new = _backup(folder), temporary_beside(folder)
+    try:
+        _write_folder(parts, new)
+        with writing(folder):
+            folder.rename(backup)
+            new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return f"the folder as it was is {backup}"
+
+
+def _backup(path: Path) -> Path:
+    """Return a free name beside a file or folder for what it was."""
+    names = (path.with_name(f"{path.name}.before-fix{f'-{n}' if n > 1 else ''}") for n in range(1, 10_000))
+    return next(name for name in names if not name.exists())

@@ -15,12 +15,13 @@ import numpy as np
 
 from ctnet.data.box_form import to_xywh
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
-from ctnet.data.layouts.layout import CocoContent, SplitFiles, Writer, by_split
+from ctnet.data.layouts.layout import CocoContent, Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.data.layouts.recognise import recognise, recognise_json
+from ctnet.data.layouts.text import decode, read_bytes
 from ctnet.errors import DataError
-from ctnet.files import path_component, read_file, write_file
-from ctnet.limits import parse_json
+from ctnet.files import path_component, write_file
+from ctnet.limits import FILE_BYTES, parse_json
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 COCO_LISTS = ("images", "annotations", "categories")
@@ -37,8 +38,7 @@ Box = tuple[float, float, float, float]
 def find(path: Path) -> dict[str, SplitFiles]:
     """Return the splits of a folder, a JSON file, or a YAML file that names annotations and images of each split."""
     if path.suffix.lower() == ".json" and path.is_file():
-        name = _split_of(path)
-        return {name: SplitFiles(path, json_image_folders(path), serves_any=True)}
+        return by_split([(_split_of(path), SplitFiles(path, json_image_folders(path), serves_any=True))])
     return _annotations_folder(path) or _beside_images(path) or _named_in_yaml(path)
 
 
@@ -55,13 +55,19 @@ def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> Ann
     that is nowhere keeps the path it should have. Raises DataError, naming the value, for what cannot be
     understood.
     """
-    content = load_coco_json(json_file)
+    return parse_coco(load_coco_json(json_file), json_file, image_folders, split)
+
+
+def parse_coco(content: CocoContent, json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
+    """Return the annotations in the content of a COCO file, as `read_coco` does."""
     categories = _read_categories(json_file, content["categories"])
     label_of = {category.id: label for label, category in enumerate(categories)}
     by_image: dict[int, list[tuple[Box, int, bool, float, int]]] = defaultdict(list)
+    zero = 0
     for position, annotation in enumerate(content["annotations"]):
         image_id, row = _read_annotation(json_file, position, annotation, label_of)
         by_image[image_id].append(row)
+        zero += annotation.get("area") == 0 != row[3]
     images = []
     find_image = ImageFinder(image_folders)
     for position, entry in enumerate(content["images"]):
@@ -71,7 +77,8 @@ def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> Ann
     if by_image:
         image_id, rows = next(iter(by_image.items()))
         _refuse(json_file, f"annotation {rows[0][-1]}", "an image_id that is in images", image_id)
-    return AnnotationSet(json_file, split, categories, tuple(images))
+    notes = (f"{zero} areas of 0, though the box has one: that is taken",) if zero else ()
+    return AnnotationSet(json_file, split, categories, tuple(images), notes=notes)
 
 
 def read_image_list(json_file: Path, split: str) -> AnnotationSet:
@@ -89,17 +96,29 @@ def read_image_list(json_file: Path, split: str) -> AnnotationSet:
     return AnnotationSet(json_file, split, _read_categories(json_file, content["categories"]), tuple(images))
 
 
-def load_coco_json(json_file: Path, needed: Sequence[str] = COCO_LISTS) -> CocoContent:
-    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO, or those needed."""
+def load_coco_json(
+    json_file: Path, tolerate: Tolerate | None = None, needed: Sequence[str] = COCO_LISTS
+) -> CocoContent:
+    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO, or those needed.
+
+    `tolerate` gets the error of an encoding other than UTF-8, which the content is then read in.
+    """
+    raw = read_bytes(json_file, "the annotations", FILE_BYTES)
     try:
-        content = parse_json(read_file(json_file))
-    except OSError as error:
-        raise DataError("cannot read the annotations", file=json_file, got=error.strerror) from None
+        try:
+            content = parse_json(raw)
+        except UnicodeDecodeError:
+            content = parse_json(decode(raw, json_file, "the annotations", tolerate))
     except ValueError as error:
         what, hint = recognise(json_file) or (error, None)
         raise DataError("the annotations are not JSON", file=json_file, got=what, hint=hint) from None
     lists = content if isinstance(content, dict) else {}
     absent = [name for name in needed if not isinstance(lists.get(name), list)]
+    if tolerate and absent == ["categories"]:
+        numbers = (a.get("category_id") for a in lists["annotations"] if isinstance(a, dict))
+        used = dict.fromkeys(number for number in numbers if isinstance(number, int | str))
+        lists["categories"], absent = [{"id": number, "name": f"class {number}"} for number in used], []
+        tolerate(Repairable("there are no categories", done="lists of categories made of their ids", file=json_file))
     if absent:
         what, hint = recognise_json(content) or (f"no list {', '.join(absent)}", None)
         raise DataError(
@@ -127,6 +146,20 @@ def read_area(value: object) -> float | None:
     return value if type(value) in (int, float) and -_LARGEST < value < _LARGEST else None  # type: ignore[operator, return-value]
 
 
+def as_integer(value: object) -> int | None:
+    """Return the integer that a value is, 1 for 1.0, or None for anything else."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def read_crowd(value: object) -> bool | None:
+    """Return whether an `iscrowd` marks a crowd region, or None when it is neither 0 nor 1, also as a string."""
+    if value is None or value == "0" or value == 0:
+        return False
+    return True if value == "1" or value == 1 else None
+
+
 def is_file_name(value: object) -> TypeGuard[str]:
     """Return whether the value can be an image's `file_name`; it may lie anywhere, since it is only read."""
     return isinstance(value, str) and value != "" and "\0" not in value
@@ -134,7 +167,7 @@ def is_file_name(value: object) -> TypeGuard[str]:
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Return whether the value can be an id: an integer of 64 bits (JSON's true is none)."""
-    return type(value) is int and -(2**63) <= value < 2**63
+    return type(value) is int and as_integer(value) is not None
 
 
 def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
@@ -236,8 +269,14 @@ def _named_in_yaml(path: Path) -> dict[str, SplitFiles]:
             split = path_component(str(name))
         except ValueError as error:
             raise DataError("a split cannot have this name", file=file, got=error) from None
-        folder = file.parent / str(entry["images"])
-        splits[split] = SplitFiles(file.parent / str(entry["annotations"]), (folder,))
+        for what, path_name in entry.items():
+            if not isinstance(path_name, str):
+                raise DataError(
+                    f"the {what} of the split {name!r} are not one path", file=file, got=path_name,
+                    expected="one file and one folder", hint="a split of several files has to be made one file first",
+                )  # fmt: skip
+        folder = file.parent / entry["images"]
+        splits[split] = SplitFiles(file.parent / entry["annotations"], (folder,))
     return splits
 
 
@@ -260,9 +299,11 @@ def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...
     categories = []
     for position, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        if not is_integer(fields.get("id")) or fields["id"] < 0 or not isinstance(fields.get("name"), str):
-            _refuse(json_file, f"categories[{position}]", "an integer id from 0 and a name", entry)
-        categories.append(Category(fields["id"], fields["name"]))
+        category_id, name = as_integer(fields.get("id")), fields.get("name")
+        if category_id is None or category_id < 0 or not isinstance(name, str):
+            expected = "an integer id from 0 and a name that is text"
+            _refuse(json_file, f"categories[{position}]", expected, _values(entry, "id", "name"))
+        categories.append(Category(category_id, name))
     _refuse_repeats(json_file, "category id", (category.id for category in categories))
     return tuple(sorted(categories))
 
@@ -273,32 +314,37 @@ def _read_annotation(
     """Return (image id, (box xyxy, label, crowd, area, annotation id))."""
     if not isinstance(annotation, dict):
         _refuse(json_file, f"annotations[{position}]", "an object", annotation)
-    annotation_id = annotation.get("id", position + 1)
-    if not is_integer(annotation_id):
-        _refuse(json_file, f"annotations[{position}]", "an integer id", annotation_id)
+    annotation_id = as_integer(annotation.get("id", position + 1))
+    if annotation_id is None:
+        _refuse(json_file, f"annotations[{position}]", "an integer id", annotation["id"])
     where = f"annotation {annotation_id}"
     box = read_box(annotation.get("bbox"))
     if box is None:
         _refuse(json_file, where, "a bbox of four finite numbers x, y, width, height", annotation.get("bbox"))
-    image_id = annotation.get("image_id")
-    if not is_integer(image_id):
-        _refuse(json_file, where, "an integer image_id", image_id)
-    category_id = annotation.get("category_id")
-    if not is_integer(category_id) or category_id not in label_of:
-        _refuse(json_file, where, "a category_id that is in categories", category_id)
+    image_id = as_integer(annotation.get("image_id"))
+    if image_id is None:
+        _refuse(json_file, where, "an integer image_id", annotation.get("image_id"))
+    category_id = as_integer(annotation.get("category_id"))
+    if category_id is None or category_id not in label_of:
+        _refuse(json_file, where, "a category_id that is in categories", annotation.get("category_id"))
     x, y, width, height = box
     stated = annotation.get("area")
     area = width * height if stated is None else read_area(stated)
     if area is None:
         _refuse(json_file, where, "a finite area", stated)
+    if area <= 0 < min(width, height):
+        area = width * height  # some tools write 0, with which every object would count as small
+    crowd = read_crowd(annotation.get("iscrowd"))
+    if crowd is None:
+        _refuse(json_file, where, "iscrowd 0 or 1", annotation["iscrowd"])
     corners = (x, y, x + width, y + height)
-    return image_id, (corners, label_of[category_id], bool(annotation.get("iscrowd")), area, annotation_id)
+    return image_id, (corners, label_of[category_id], crowd, area, annotation_id)
 
 
 def _image_id(json_file: Path, position: int, entry: Any) -> int:
-    if not isinstance(entry, dict) or not is_integer(entry.get("id")):
-        _refuse(json_file, f"images[{position}]", "an object with an integer id", entry)
-    image_id: int = entry["id"]
+    image_id = as_integer(entry.get("id")) if isinstance(entry, dict) else None
+    if image_id is None:
+        _refuse(json_file, f"images[{position}]", "an object with an integer id", _values(entry, "id"))
     return image_id
 
 
@@ -311,22 +357,29 @@ def _record(
 ) -> ImageRecord:
     if not is_file_name(entry.get("file_name")):
         _refuse(json_file, f"image {image_id}", "a file_name", entry.get("file_name"))
-    for side in ("width", "height"):
-        value = entry.get(side)
-        if not is_integer(value) or value <= 0:
-            _refuse(json_file, f"image {image_id} ({entry['file_name']})", f"a {side} in pixels", value)
+    sides = {side: as_integer(entry.get(side)) or 0 for side in ("width", "height")}
+    for side, value in sides.items():
+        if value <= 0:
+            _refuse(json_file, f"image {image_id} ({entry['file_name']})", f"a {side} in pixels", entry.get(side))
     boxes, labels, crowd, areas, annotation_ids = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     return ImageRecord(
         id=image_id,
         path=find_image(entry["file_name"]),
-        width=entry["width"],
-        height=entry["height"],
+        width=sides["width"],
+        height=sides["height"],
         boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
         labels=np.array(labels, np.int64),
         crowd=np.array(crowd, np.bool_),
         areas=np.array(areas, np.float32),
         annotation_ids=np.array(annotation_ids, np.int64),
     )
+
+
+def _values(entry: object, *names: str) -> object:
+    """Return what an entry holds under these names: the value of one, a dictionary of several."""
+    if not isinstance(entry, dict):
+        return entry
+    return entry.get(names[0]) if len(names) == 1 else {name: entry.get(name) for name in names}
 
 
 def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
@@ -338,11 +391,11 @@ def _refuse_repeats(json_file: Path, what: str, values: Iterable[int]) -> None:
 
 
 def _refuse(json_file: Path, where: str, expected: str, got: object) -> NoReturn:
-    shown = "nothing" if got is None else reprlib.repr(got)
+    shown = "nothing" if got is None else reprlib.repr(got) + (", a string" if isinstance(got, str) else "")
     raise DataError(
         f"{json_file.name}: {where} is malformed",
         file=json_file,
         expected=expected,
         got=shown,
-        hint="ctnet data check lists every problem, --fix FILE repairs the mechanical ones",
+        hint="ctnet data check lists every problem, --fix OUT repairs the mechanical ones",
     )

@@ -17,10 +17,19 @@ CocoContent = dict[str, list[Any]]
 Tolerate = Callable[[DataError], None]
 """takes the error of a line, file or image that is then left out"""
 
-_SPLIT_NAMES = {
+SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+"""names of splits on disk, in lower case, and ctnet's"""
+
+
+class Repairable(DataError):
+    """What is not as it must be, though its meaning is clear. `done` are the words for its repair, behind a count."""
+
+    def __init__(self, message: str, *, done: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.done = done
 
 
 class SplitFiles(NamedTuple):
@@ -58,10 +67,11 @@ class Layout:
     `sought` are the names that it looks for, for the message when no layout fits.
 
     `read(files, split, tolerate)` returns one split and raises DataError for what cannot be understood; `tolerate`,
-    if given, takes such errors instead, and what they are about is left out.
+    if given, takes such errors instead, and what they are about is left out, or, for a `Repairable` one, taken as it
+    is meant.
 
     The checks and the repair work on COCO content. Without `content` it is made of what `read` understands; a layout
-    whose files hold more than `read` accepts returns it from `content(files)`, and its sets can be repaired.
+    whose files hold more than `read` accepts returns it from `content(files, tolerate)`.
     """
 
     name: str
@@ -69,7 +79,7 @@ class Layout:
     sought: tuple[str, ...]
     find: Callable[[Path], dict[str, SplitFiles]]
     read: Callable[[SplitFiles, str, Tolerate | None], AnnotationSet]
-    content: Callable[[SplitFiles], CocoContent] | None = None
+    content: Callable[[SplitFiles, Tolerate], CocoContent] | None = None
     writer: Writer | None = None
 
 
@@ -88,14 +98,17 @@ class Split(NamedTuple):
 def by_split(found: Iterable[tuple[str, SplitFiles]]) -> dict[str, SplitFiles]:
     """Return the files by ctnet's name of each split, with the name on disk as `key`.
 
-    `Train`, `valid` and `train2017` become train, val and train, unless two splits would then have one name.
+    `Train`, `valid` and `train2017` become train, val and train, unless two splits would then have one name. A split
+    that is alone, of a name that says nothing (`default`, `all`), is train.
     """
     named = [(_plain_name(name), name, files) for name, files in found]
+    if len(named) == 1 and named[0][0] not in SPLIT_NAMES.values():
+        named = [("train", *named[0][1:])]
     counts = Counter(plain for plain, _, _ in named)
     return {plain if counts[plain] == 1 else name: files._replace(key=name) for plain, name, files in named}
 
 
 def _plain_name(name: str) -> str:
     without_year = re.sub(r"(?<=\D)\d{4}$", "", name)
-    plain = _SPLIT_NAMES.get(without_year.lower())
+    plain = SPLIT_NAMES.get(without_year.lower())
     return plain or without_year

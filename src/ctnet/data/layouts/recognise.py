@@ -11,7 +11,7 @@ from ctnet.data.image import suffixes_of
 from ctnet.files import POINTER, read_file, require_file
 from ctnet.limits import TEXT_BYTES, parse_json
 
-EXPORT = "export it as COCO, YOLO or Pascal VOC from the tool that wrote it"
+CONVERT = "ctnet data convert makes COCO, YOLO or Pascal VOC of it"
 _FETCH = "run `git lfs pull`"
 _HEAD = 4096
 _MOST = 8  # files of a folder that are looked at
@@ -39,7 +39,7 @@ def recognise(path: Path) -> tuple[str, str] | None:
     if suffixes_of(head):
         return "an image", "name the folder that holds images and annotations"
     if path.suffix.lower() in (".csv", ".tsv"):
-        return "a table of boxes (CSV)", EXPORT
+        return "a table without columns of images and boxes (CSV)", "name them filename, class, xmin, ymin, xmax, ymax"
     if path.suffix.lower() == ".json":
         try:
             return recognise_json(parse_json(read_file(path, TEXT_BYTES)))
@@ -64,13 +64,13 @@ def recognise_json(content: Any) -> tuple[str, str] | None:
 
 _TOOLS: tuple[tuple[set[str], tuple[str, str]], ...] = (
     ({"images", "annotations", "categories"}, ("COCO, under a name that is not looked for", "name the file itself")),
-    ({"shapes", "imagePath"}, ("annotations of LabelMe", EXPORT)),
-    ({"_via_img_metadata"}, ("annotations of VIA", EXPORT)),
-    ({"filename", "regions"}, ("annotations of VIA", EXPORT)),
-    ({"image", "annotations"}, ("annotations of CreateML", EXPORT)),
-    ({"data", "annotations"}, ("annotations of Label Studio", EXPORT)),
-    ({"objects", "size"}, ("annotations of Supervisely", EXPORT)),
-    ({"items", "categories"}, ("annotations of Datumaro", EXPORT)),
+    ({"shapes", "imagePath"}, ("annotations of LabelMe", CONVERT)),
+    ({"_via_img_metadata"}, ("annotations of VIA", CONVERT)),
+    ({"filename", "regions"}, ("annotations of VIA", CONVERT)),
+    ({"image", "annotations"}, ("annotations of CreateML", CONVERT)),
+    ({"data", "annotations"}, ("annotations of Label Studio", CONVERT)),
+    ({"objects", "size"}, ("annotations of Supervisely", CONVERT)),
+    ({"items", "categories"}, ("annotations of Datumaro", CONVERT)),
     ({"image_id", "bbox", "score"}, ("detections in COCO's form, not annotations", "name the annotations")),
 )
 """keys that are found together, at the top or in the first entry; the tool, and what to do"""

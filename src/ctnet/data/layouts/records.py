@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ctnet.data.image_size import read_image_size
+from ctnet.errors import DataError
 from ctnet.types import Float32, ImageRecord, Int64
 
 
 class Records:
-    """Collects image records; images and boxes are numbered from 1, areas are those of the boxes, none is a crowd."""
+    """Collects image records; images and boxes are numbered from 1, areas are those of the boxes."""
 
     def __init__(self) -> None:
         self.images: list[ImageRecord] = []
         self._boxes = 0
 
-    def add(self, path: Path, size_hw: tuple[int, int], boxes_xyxy: Float32, labels: Int64, image_id: int) -> None:
-        """Add an image of (height, width) with its (N,4) boxes in pixels and (N,) labels."""
+    def size_of(self, path: Path, image_id: int) -> tuple[int, int] | None:
+        """Return (height, width) of the image; one that cannot be read is added without objects, for others to find."""
+        try:
+            return read_image_size(path)
+        except DataError:
+            self.add(path, (1, 1), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), image_id)
+            return None
+
+    def add(
+        self,
+        path: Path,
+        size_hw: tuple[int, int],
+        boxes_xyxy: Float32,
+        labels: Int64,
+        image_id: int,
+        crowd: Sequence[bool] | None = None,
+    ) -> None:
+        """Add an image of (height, width) with its (N,4) boxes in pixels and labels (N,), by default no crowds."""
         ids = np.arange(self._boxes + 1, self._boxes + len(labels) + 1, dtype=np.int64)
         self._boxes += len(labels)
         self.images.append(
@@ -28,7 +47,7 @@ class Records:
                 height=size_hw[0],
                 boxes_xyxy=boxes_xyxy,
                 labels=labels,
-                crowd=np.zeros(len(labels), np.bool_),
+                crowd=np.array(crowd if crowd is not None else [False] * len(labels), np.bool_),
                 areas=np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1, dtype=np.float32),
                 annotation_ids=ids,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
@@ -11,15 +12,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ctnet.data.box_form import rotated_bounds
 from ctnet.data.image import IMAGE_SUFFIXES
-from ctnet.data.image_size import read_image_size
-from ctnet.data.layouts.layout import SplitFiles, Tolerate, Writer, by_split
+from ctnet.data.layouts.layout import Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_path
 from ctnet.data.layouts.records import Records
+from ctnet.data.layouts.text import decode, read_bytes, read_text
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
-from ctnet.files import is_file, read_file, write_file
-from ctnet.limits import TEXT_BYTES
+from ctnet.files import is_file, write_file
 from ctnet.types import AnnotationSet, Category, ImageRecord
 
 _SPLIT_FOLDERS = ("train", "valid", "val", "test")
@@ -54,8 +55,16 @@ def find(path: Path) -> dict[str, SplitFiles]:
     if lists is None:
         annotations = _annotations_folder(root)
         return {"train": SplitFiles(root)} if annotations and files_below(annotations, _XML, nested=True) else {}
-    # Main/ also lists the images of each class (aeroplane_train.txt); those are no splits.
-    return by_split((file.stem, SplitFiles(root)) for file in files_below(lists, (".txt",)) if "_" not in file.stem)
+    return by_split((file.stem, SplitFiles(root)) for file in files_below(lists, (".txt",)) if not _is_of_class(file))
+
+
+def _is_of_class(file: Path) -> bool:
+    """Return whether a list is no split, but says which images have one class (aeroplane_train.txt), by 1, 0 and -1."""
+    if "_" not in file.stem:
+        return False
+    with suppress(OSError), file.open("rb") as lines:
+        return lines.readline(4096).split()[1:] in ([b"1"], [b"0"], [b"-1"])
+    return False
 
 
 def read_voc(folder: Path, split: str, tolerate: Tolerate | None = None, key: str = "") -> AnnotationSet:
@@ -69,8 +78,8 @@ def read_voc(folder: Path, split: str, tolerate: Tolerate | None = None, key: st
     left out and it gets each error. `key` is the name of the split's list where that differs.
     """
     tolerant = Tolerant(tolerate)
-    files = _files(folder, key or split)
-    read = {file: tolerant(partial(_read, file)) for file in files.everywhere}
+    files = _files(folder, key or split, tolerant)
+    read = {file: tolerant(partial(_read, file, tolerant)) for file in files.everywhere}
     class_names = sorted({name for annotated in read.values() if annotated for name, _ in annotated.objects})
     label_of = {name: label for label, name in enumerate(class_names)}
     records, folders, find_image = Records(), Folders(), ImageFinder((files.images,))
@@ -80,7 +89,7 @@ def read_voc(folder: Path, split: str, tolerate: Tolerate | None = None, key: st
         if file is None or annotated is None:
             continue
         path, objects = _image(find_image, name, annotated.stated_name), annotated.objects
-        size = annotated.size_hw or tolerant(partial(read_image_size, path))
+        size = annotated.size_hw or records.size_of(path, image_id)
         if size is None:
             continue
         boxes = np.array([box for _, box in objects], np.float32).reshape(-1, 4)
@@ -109,7 +118,7 @@ def _beside_images(folder: Path) -> dict[str, SplitFiles]:
     return {"train": SplitFiles(folder)} if files_below(folder, _XML) else {}
 
 
-def _files(folder: Path, split: str) -> _Files:
+def _files(folder: Path, split: str, tolerant: Tolerant) -> _Files:
     annotations = _annotations_folder(folder)
     if annotations is None:
         own = files_below(folder, _XML)
@@ -124,10 +133,7 @@ def _files(folder: Path, split: str) -> _Files:
         names = [file.relative_to(annotations).with_suffix("").as_posix() for file in everywhere]
         return _Files(names, annotations, annotations, images, everywhere)
     split_file = lists / f"{split}.txt"
-    try:
-        lines = read_file(split_file, TEXT_BYTES).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("cannot read the list of images", file=split_file, got=error) from None
+    lines = read_text(split_file, "the list of images", tolerant.tolerate).splitlines()
     known = {file.relative_to(annotations).with_suffix("").as_posix() for file in everywhere}
     names = [_listed_name(line.strip(), known) for line in lines if line.strip()]
     return _Files(names, split_file, annotations, images, everywhere)
@@ -153,9 +159,9 @@ class _Annotated(NamedTuple):
     stated_name: str
 
 
-def _read(file: Path) -> _Annotated:
-    root = _parse(file)
-    return _Annotated(_objects(file, root), _size(file, root), (root.findtext("filename") or "").strip())
+def _read(file: Path, tolerant: Tolerant) -> _Annotated:
+    root = _parse(file, tolerant)
+    return _Annotated(_objects(file, root, tolerant), _size(file, root), (root.findtext("filename") or "").strip())
 
 
 def _no_annotations(files: _Files, name: str) -> NoReturn:
@@ -167,35 +173,58 @@ def _no_annotations(files: _Files, name: str) -> NoReturn:
     )
 
 
-def _parse(file: Path) -> ElementTree.Element:
+def _parse(file: Path, tolerant: Tolerant) -> ElementTree.Element:
     """Return the root element; entities are refused, as a few lines of them can fill the memory."""
+    content = read_bytes(file, "the annotations")
+    declared = _DECLARATION.match(content)
+    # not left to the parser, which knows few encodings and takes "utf8" for none
+    text = decode(content, file, "the annotations", tolerant.tolerate, declared and declared[1].decode())
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{file.name}: the annotations are not plain XML", file=file, expected="no document type")
     try:
-        content = read_file(file, TEXT_BYTES)
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
-            raise DataError(
-                f"{file.name}: the annotations are not plain XML", file=file, expected="UTF-8, no document type"
-            )
-        return ElementTree.fromstring(content)
-    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: unknown encodings
+        return ElementTree.fromstring(_DECLARATION_OF_TEXT.sub("", text, count=1))
+    except (ElementTree.ParseError, ValueError) as error:  # the latter for half of a surrogate pair
         raise DataError(f"{file.name}: the annotations are not XML", file=file, got=error) from None
 
 
-def _objects(file: Path, root: ElementTree.Element) -> list[Row]:
+_DECLARATION = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_DECLARATION_OF_TEXT = re.compile(r"\A\ufeff?\s*<\?xml[^>]*\?>")
+
+
+def _objects(file: Path, root: ElementTree.Element, tolerant: Tolerant) -> list[Row]:
     """Return (class name, box xyxy) of every object."""
     rows = []
     for position, element in enumerate(root.iter("object"), start=1):
         name = (element.findtext("name") or "").strip()
         texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
         box = _numbers(texts)
-        if not name or box is None:
-            raise DataError(
-                f"{file.name}: object {position} is malformed",
-                file=file,
-                expected="a name and a bndbox of four finite numbers",
-                got=f"name {name!r}, bndbox {texts}",
-            )
+        expected = "a name and a bndbox of four finite numbers"
+        other = _other_shape(element) if box is None and name else None
+        if other:
+            what, box = other
+            message, done = f"{file.name}: object {position} is {what}", f"boxes made of {what.partition(' ')[2]}s"
+            tolerant.accept(Repairable(message, done=done, file=file, expected=expected))
+        elif not name or box is None:
+            got = f"name {name!r}, bndbox {texts}"
+            raise DataError(f"{file.name}: object {position} is malformed", file=file, expected=expected, got=got)
         rows.append((name, box))
     return rows
+
+
+def _other_shape(element: ElementTree.Element) -> tuple[str, tuple[float, ...]] | None:
+    """Return what an object without a bndbox is, and its bounds as corners; None where it is nothing that is known."""
+    turned = _numbers([element.findtext(f"robndbox/{part}") for part in ("cx", "cy", "w", "h", "angle")])
+    if turned is not None:
+        x, y, w, h = rotated_bounds(*turned)
+        return "a rotated box", (x, y, x + w, y + h)
+    points = [e.text for e in element.findall("polygon/pt/x")], [e.text for e in element.findall("polygon/pt/y")]
+    if not points[0]:
+        numbered = sorted(element.iterfind("polygon/*"), key=lambda e: (len(e.tag), e.tag))
+        points = tuple([e.text for e in numbered if e.tag[0] == axis] for axis in "xy")  # type: ignore[assignment]
+    across, down = _numbers(points[0]), _numbers(points[1])
+    if not across or not down or len(across) != len(down):
+        return None
+    return "a polygon", (min(across), min(down), max(across), max(down))
 
 
 def _numbers(texts: list[str | None]) -> tuple[float, ...] | None:

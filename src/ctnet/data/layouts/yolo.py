@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,20 +14,20 @@ import numpy as np
 
 from ctnet.data.box_form import from_centres, to_centres
 from ctnet.data.image import IMAGE_SUFFIXES
-from ctnet.data.image_size import read_image_size
 from ctnet.data.layouts.coco import is_integer
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
-from ctnet.data.layouts.layout import SplitFiles, Tolerate, Writer, by_split
+from ctnet.data.layouts.layout import Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_path, spelling
 from ctnet.data.layouts.records import Records
+from ctnet.data.layouts.text import read_text
 from ctnet.data.layouts.tolerant import Tolerant
 from ctnet.errors import DataError
-from ctnet.files import read_file, write_file
-from ctnet.limits import TEXT_BYTES
+from ctnet.files import exists, write_file
 from ctnet.types import AnnotationSet, Category, Float32, Int64
 
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _SHOWN = 20  # labels named in an error
+ReadBox = Callable[[list[float]], list[float] | None]
 _SLACK = 0.01
 """coordinates may pass 0 and 1 by so much: tools round"""
 
@@ -38,32 +38,52 @@ def find(path: Path) -> dict[str, SplitFiles]:
     content = read_data_yaml(file) if file else {}
     if file is None or "names" not in content:
         return {}
-    splits = by_split((name, SplitFiles(file)) for name in _SPLITS if content.get(name))
+    others = (name for name, value in content.items() if name not in (*_SPLITS, "path") and _is_source(file, value))
+    splits = by_split((name, SplitFiles(file)) for name in (*_SPLITS, *others) if content.get(name))
     if not splits:
         raise DataError("the data set has no split", file=file, expected="train: FOLDER, val: FOLDER")
     return splits
 
 
-def read_yolo(data_yaml: Path, split: str, tolerate: Tolerate | None = None, key: str = "") -> AnnotationSet:
+def _is_source(file: Path, value: object) -> bool:
+    """Return whether the value of a key that is none of the usual splits names images beside the YAML file."""
+    return isinstance(value, str) and "\0" not in value and value.startswith("images/") and exists(file.parent / value)
+
+
+def read_yolo(
+    data_yaml: Path,
+    split: str,
+    tolerate: Tolerate | None = None,
+    key: str = "",
+    content: dict[str, Any] | None = None,
+) -> AnnotationSet:
     """Return one split; category ids are the label numbers of the files, images and boxes count from 1.
 
     An image without a label file has no objects. Raises DataError, naming file and line, for what cannot be
-    understood: labels that `names` does not have, anything but five numbers, coordinates that are no
-    fractions. With `tolerate` such lines, label files and images are left out and it gets each error. `key` is
-    the split's name in the file where that differs.
+    understood: labels that `names` does not have, coordinates that are no fractions. Of polygons, rotated boxes and
+    boxes with key points the box is read. With `tolerate` such lines and label files are left out and it gets each
+    error. `key` is the split's name in the file where that differs; `content` is the file's if it is no YAML.
     """
     tolerant = Tolerant(tolerate)
-    content = read_data_yaml(data_yaml)
+    content = read_data_yaml(data_yaml) if content is None else content
     categories = _categories(data_yaml, content.get("names"))
     label_of = {category.id: label for label, category in enumerate(categories)}
     records, labels_of = Records(), _LabelFiles()
-    for image_id, path in enumerate(_images(data_yaml, content, key or split), start=1):
-        size = tolerant(partial(read_image_size, path))
+    listed = _images(data_yaml, content, key or split, tolerant)
+    read_box = partial(_box_of, keypoint_columns=_keypoint_columns(content.get("kpt_shape")))
+    for image_id, path in enumerate(listed, start=1):
+        size = records.size_of(path, image_id)
         if size is None:
             continue
-        labels, centres = _read_labels(labels_of(path), label_of, tolerant)
+        labels, centres = _read_labels(labels_of(path), label_of, tolerant, size, read_box)
         records.add(path, size, from_centres(centres, size), labels, image_id)
-    return AnnotationSet(data_yaml, split, categories, tuple(records.images), labels_of.sought())
+    notes = (*_miscounted(content), *labels_of.shared())
+    return AnnotationSet(data_yaml, split, categories, tuple(records.images), labels_of.sought(), notes=notes)
+
+
+def _miscounted(content: dict[str, Any]) -> list[str]:
+    count, names = content.get("nc"), content["names"]
+    return [f"nc is {count}, but names has {len(names)}"] if is_integer(count) and count != len(names) else []
 
 
 def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
@@ -78,7 +98,7 @@ def _categories(data_yaml: Path, names: Any) -> tuple[Category, ...]:
     return tuple(Category(key, names[key]) for key in sorted(names))
 
 
-def _images(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path]:
+def _images(data_yaml: Path, content: dict[str, Any], split: str, tolerant: Tolerant) -> list[Path]:
     """Return the images of a split, which is a folder, a text file that lists them, or several of those."""
     entry = content.get(split)
     entries: list[Any] = entry if isinstance(entry, list) else [entry]
@@ -100,7 +120,7 @@ def _images(data_yaml: Path, content: dict[str, Any], split: str) -> list[Path]:
             images += files_below(source, IMAGE_SUFFIXES, nested=True)
         else:
             find_image = ImageFinder((source.parent, *roots))
-            lines = _lines(source, "the list of images")
+            lines = read_text(source, "the list of images", tolerant.tolerate).splitlines()
             images += [find_image(line.strip()) for line in lines if line.strip()]
     return images
 
@@ -111,7 +131,7 @@ class _LabelFiles:
     def __init__(self) -> None:
         self._folders = Folders()
         self._of: dict[Path, list[Path]] = {}
-        self._found = False
+        self._used: dict[Path, list[str]] = {}
 
     def __call__(self, image: Path) -> Path | None:
         """Return the label file, None when the image has none."""
@@ -119,13 +139,19 @@ class _LabelFiles:
             self._of[image.parent] = self._label_folders(image.parent)
         found = (self._folders.with_stem(folder, image.stem, (".txt",)) for folder in self._of[image.parent])
         file = next((file for file in found if file), None)
-        self._found = self._found or file is not None
+        if file:
+            self._used.setdefault(file, []).append(image.name)
         return file
+
+    def shared(self) -> list[str]:
+        """Return which files have the labels of several images, in sentences."""
+        users = ((file, names) for file, names in self._used.items() if len(names) > 1)
+        return [f"{' and '.join(names)} have the same labels, {file.name}" for file, names in users]
 
     def sought(self) -> str:
         """Return in which folders there is not a single label file, empty when there is one."""
         places = dict.fromkeys(_expected_folder(folder) for folder in self._of)
-        return "" if self._found else ", ".join(f"{place}/*.txt" for place in places)
+        return "" if self._used else ", ".join(f"{place}/*.txt" for place in places)
 
     def _label_folders(self, folder: Path) -> list[Path]:
         """Return the folders that may hold the labels of the images in `folder`, the innermost `images` first."""
@@ -147,12 +173,36 @@ def _expected_folder(folder: Path) -> Path:
     return folder
 
 
-def _read_labels(file: Path | None, label_of: dict[int, int], tolerant: Tolerant) -> tuple[Int64, Float32]:
+def _keypoint_columns(shape: Any) -> int:
+    """Return the numbers of key points in a line, 0 where none are described."""
+    sound = isinstance(shape, list) and len(shape) == 2 and all(is_integer(n) and n > 0 for n in shape)
+    return shape[0] * shape[1] if sound else 0
+
+
+def _box_of(numbers: list[float], keypoint_columns: int) -> list[float] | None:
+    """Return centre x, centre y, width and height in the numbers behind a label, None for numbers that hold no box.
+
+    They are the box, the box and key points (x, y and a visibility of 0, 1 or 2, or as many as are described), or the
+    corners of a polygon or rotated box, whose bounds are returned.
+    """
+    points = numbers[4:]
+    visible = points[2::3] if len(points) % 3 == 0 else []
+    if not points or len(points) == keypoint_columns or (2 in visible and {*visible} <= {0, 1, 2}):
+        return numbers[:4] if len(numbers) >= 4 else None
+    if len(numbers) < 6 or len(numbers) % 2:
+        return None
+    xs, ys = numbers[::2], numbers[1::2]
+    return [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _read_labels(
+    file: Path | None, label_of: dict[int, int], tolerant: Tolerant, size_hw: tuple[int, int], read_box: ReadBox
+) -> tuple[Int64, Float32]:
     """Return labels (N,) and boxes (N,4) as normalised centre x, centre y, width, height."""
-    lines = tolerant(partial(_lines, file, "the labels")) if file else None
+    text = tolerant(partial(read_text, file, "the labels", tolerant.tolerate)) if file else None
     read = (
-        tolerant(partial(_read_line, file or Path(), number, line, label_of))
-        for number, line in enumerate(lines or [], start=1)
+        tolerant(partial(_read_line, file or Path(), number, line, label_of, size_hw, tolerant, read_box))
+        for number, line in enumerate((text or "").splitlines(), start=1)
         if line.strip()
     )
     rows = [row for row in read if row is not None]
@@ -160,34 +210,48 @@ def _read_labels(file: Path | None, label_of: dict[int, int], tolerant: Tolerant
     return labels, np.array([box for _, box in rows], np.float32).reshape(-1, 4)
 
 
-def _lines(file: Path, what: str) -> list[str]:
-    try:
-        text = read_file(file, TEXT_BYTES).decode("utf-8-sig")
-        if "\0" in text:
-            raise ValueError("a NUL character")
-        return text.splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {what}", file=file, got=getattr(error, "strerror", None) or error) from None
+def _read_line(
+    file: Path, number: int, line: str, label_of: dict[int, int], size_hw: tuple[int, int], tolerant: Tolerant,
+    read_box: ReadBox,
+) -> tuple[int, list[float]]:  # fmt: skip
+    facts = {"file": f"{file}:{number}", "got": line}
 
-
-def _read_line(file: Path, number: int, line: str, label_of: dict[int, int]) -> tuple[int, list[float]]:
     def refuse(expected: str) -> DataError:
-        return DataError(f"{file.name}:{number} is malformed", file=f"{file}:{number}", expected=expected, got=line)
+        return DataError(f"{file.name}:{number} is malformed", expected=expected, **facts)
 
     try:
         values = [float(text) for text in line.split()]
     except ValueError:
         raise refuse("numbers: label, centre x, centre y, width, height") from None
-    if len(values) != 5:
-        raise refuse("five numbers: label, centre x, centre y, width, height (polygons are not read)")
-    label, *box = values
+    label, box = values[0], read_box(values[1:])
+    if box is None:
+        raise refuse("a label, then centre x, centre y, width, height, perhaps key points; or the corners of a polygon")
     if label not in label_of:
         few = ", ".join(str(key) for key in islice(label_of, _SHOWN)) + (", ..." if len(label_of) > _SHOWN else "")
         raise refuse(f"a label that names has: {few}")
     if not all(-_SLACK <= v <= 1 + _SLACK for v in box):
-        pixels = "; these look like pixels" if max(box) > 1 + _SLACK else ""
-        raise refuse(f"fractions of the image between 0 and 1{pixels}")
+        box = _as_meant(box, size_hw, refuse, facts, tolerant)
     return label_of[int(label)], box
+
+
+def _as_meant(
+    box: list[float], size_hw: tuple[int, int], refuse: Callable[[str], DataError], facts: dict[str, str],
+    tolerant: Tolerant,
+) -> list[float]:  # fmt: skip
+    """Return the fractions that are meant by numbers which are none: pixels, or a box that reaches out of its image.
+
+    Raises DataError for others, and for these too unless they are tolerated.
+    """
+    sides = [*size_hw[::-1], *size_hw[::-1]]
+    in_pixels = max(box) > 1.5 and all(0 <= v <= side for v, side in zip(box, sides, strict=True))
+    overlaps = max(box) <= 1.5 and all(abs(c - 0.5) < (1 + side) / 2 for c, side in zip(box[:2], box[2:], strict=True))
+    hint = "; these look like pixels" if max(box) > 1 + _SLACK else ""
+    error = refuse(f"fractions of the image between 0 and 1{hint}")
+    if not (in_pixels or overlaps):
+        raise error
+    done = "boxes converted from pixels" if in_pixels else "boxes beyond the edge of their image read as they are"
+    tolerant.accept(Repairable(error.message, done=done, expected=error.facts["expected"], **facts))
+    return [v / s for v, s in zip(box, sides, strict=True)] if in_pixels else box
 
 
 def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:

@@ -27,7 +27,7 @@ from ctnet.engine.processes.failure import cause
 from ctnet.engine.processes.rank_info import LAUNCHER, ROLE
 from ctnet.engine.report import Silence
 from ctnet.engine.run_folder import new_run_folder, run_to_resume
-from ctnet.engine.train import open_data
+from ctnet.engine.train import check_data, open_data
 from ctnet.errors import ConfigError, LostRanks
 from ctnet.files import read_file, remove_leftovers, temporary_ending
 from ctnet.limits import TEXT_BYTES, parse_json
@@ -80,7 +80,8 @@ def folder_to_fill(plan: LaunchPlan, recipe: Recipe, out: Path | None) -> Path |
 
     Raises DataError when the recipe's data cannot be used: better now, once, than in every process.
     """
-    open_data(recipe, Silence())
+    _, train_set, val_set = open_data(recipe, Silence())
+    check_data(recipe, train_set, val_set, Silence())
     if plan.node_rank:
         return out
     with new_run_folder(recipe.name, out) as folder:  # rank 0 holds it from its start on
