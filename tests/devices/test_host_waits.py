@@ -1,6 +1,9 @@
 """Where the host waits for the device in training: at the listed places and nowhere else; and what devices lack."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +84,22 @@ def test_the_second_device_and_the_precision_of_inference(session, small_set, tm
     precision = json.loads(told)["protocol"]["precision"]
     assert precision == ("float32" if device == "sdaa" else "bfloat16")
     assert (lost, "number 2" in words) == (4, True)
+
+
+@pytest.mark.slow
+def test_a_list_of_devices_is_trained_on_with_one_process_each(small_set, tmp_path):
+    """With `train.accumulate`, because a static graph of DDP wants page-locked memory, which is not emulated."""
+    words = ("train", "--data", small_set, "--device", "npu:0,1", "--amp", "off", "--max-steps", "1", "--json")
+    settings = ("--global-batch", "8", "train.accumulate=2", "data.val_split=none", "--out", tmp_path / "run")
+    tiny = [word for word in TINY if not word.startswith("train.batch_size")]
+    command = [sys.executable, "-m", "ctnet", *map(str, (*words, *settings)), *tiny]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(EMULATED), "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["world_size"], summary["batch_size"], summary["effective_batch"]) == (2, 2, 8)
