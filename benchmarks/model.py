@@ -14,12 +14,10 @@ from graph_peers import onnxruntime_network, openvino_network
 from measure import DEVICE, arguments, check, finish, matmul_rate, milliseconds
 from torch import Tensor, nn
 
-from ctnet.bench.operations import operations, random_network
-from ctnet.config import load_recipe
+from ctnet.bench.operations import operations
+from ctnet.bench.subject import open_subject
 from ctnet.devices import OpenDevice
 from ctnet.devices.fold import fold_batch_norm
-
-CLASSES = 80
 
 
 def calls_of(device: OpenDevice, network: nn.Module, x: Tensor, values: argparse.Namespace) -> dict[str, object]:
@@ -65,7 +63,8 @@ def main() -> None:
     figures: dict[str, object] = {"matmul": rates}
     ratios: dict[str, float] = {}
     for name in values.models:
-        network = random_network(load_recipe(name, []).recipe.model, CLASSES)
+        network = open_subject(name, None, (values.size, values.size)).network
+        assert network is not None
         short = name.removeprefix("centernet_")
         for batch in values.batches:
             x = torch.randn(batch, 3, values.size, values.size)

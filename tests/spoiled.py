@@ -237,3 +237,51 @@ def no_val(data):
 
 def twin(data):
     data.image_file(2, "val").write_bytes(data.image_file(2, "train").read_bytes())
+
+
+def _with_points(data):
+    """Give every object three sound points: a person's left is at the right of the image."""
+    for content in data.content.values():
+        for category in content["categories"]:
+            category["keypoints"] = ["nose", "left_eye", "right_eye"]
+        for annotation in content["annotations"]:
+            x, y, _, _ = annotation["bbox"]
+            annotation["keypoints"] = [x + 9, y + 9, 2, x + 14, y + 5, 2, x + 4, y + 5, 2]
+
+
+def points_malformed(data):
+    _with_points(data)
+    data.box["keypoints"] = [30, 40, "x"]
+
+
+def category_of_points_malformed(data):
+    _with_points(data)
+    data.train["categories"][0]["skeleton"] = [[1, 9]]
+
+
+def points_short(data):
+    _with_points(data)
+    data.box["keypoints"] = data.box["keypoints"][:6]
+
+
+def points_of_odd_visibility(data):
+    _with_points(data)
+    data.box["keypoints"][5] = 3
+
+
+def points_in_the_corner(data):
+    _with_points(data)
+    data.box["keypoints"][3:6] = [0, 0, 2]
+
+
+def points_outside(data):
+    _with_points(data)
+    data.box["keypoints"][3] = 120
+
+
+def points_mirrored(data):
+    data.add_boxes(*((10 + 3 * k, 5 + 2 * k, 25, 20) for k in range(14)))
+    _with_points(data)
+    for annotation in data.train["annotations"]:
+        points = annotation["keypoints"]
+        points[3:6], points[6:9] = points[6:9], points[3:6]

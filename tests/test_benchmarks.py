@@ -31,6 +31,12 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
+def test_the_protocol_of_widerface_is_faster_than_loops(shared, tmp_path):
+    truth = ["--truth", str(shared / "data" / "widerface_gt")]
+    test_a_script_writes_its_ratios(["widerface.py", *truth], {"widerface/loops"}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     CASES,

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
@@ -58,6 +58,35 @@ class KeypointSchema:
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
         return order
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what files of weights hold; `config.metadata` reads and checks it."""
+        return asdict(self)
+
+
+PERSON = KeypointSchema(
+    names=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+        "right_ankle",
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    skeleton=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
+        0.089, 0.089,
+    ),
+)  # fmt: skip
+"""COCO's key points of a person"""
+FACE = KeypointSchema(
+    names=("left_eye", "right_eye", "nose", "left_mouth", "right_mouth"),
+    flip_pairs=((0, 1), (3, 4)),
+    skeleton=((0, 2), (1, 2), (2, 3), (2, 4), (3, 4)),
+)
+"""the landmarks of a face in WIDER FACE's annotations"""
 
 
 class _Rows:
@@ -154,9 +183,15 @@ class AnnotationSet:
         sha = hashlib.sha256(json.dumps([list(category) for category in self.categories]).encode())
         for image in self.images:
             sha.update(f"{image.id}\0{image.path.name}\0{image.width}\0{image.height}\0{len(image.labels)}\0".encode())
-            for array in (image.boxes_xyxy, image.labels, image.crowd, image.areas):
+            points = () if image.keypoints is None else (image.keypoints,)
+            for array in (image.boxes_xyxy, image.labels, image.crowd, image.areas, *points):
                 sha.update(np.ascontiguousarray(array).tobytes())
         return sha.hexdigest()
+
+
+def flat_points(points: Float32) -> list[float]:
+    """Return points (P,2) as COCO's results have them: x, y (0.01 pixel) and 1 of each."""
+    return [value for x, y in points.astype(np.float64).round(2).tolist() for value in (x, y, 1)]
 
 
 def _package(name: str) -> Any:
@@ -185,6 +220,10 @@ class Origin(Protocol):
     @property
     def categories(self) -> tuple[Category, ...]:
         """The detector's classes in label order."""
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """The names of the objects' key points, none without key points."""
 
     def plot(self, found: Detections, image: Any = None) -> NDArray[np.uint8]:
         """Return the image, or the one that is given, (H,W,3) BGR, with the detections drawn."""
@@ -282,11 +321,16 @@ class Detections(_Rows):
     def to_supervision(self) -> Any:
         """Return `supervision.Detections` with class names in its data. Raises MissingExtra without the package."""
         supervision = _package("supervision")
-        names = {"class_name": np.array(self.names, dtype=str)}
+        names: dict[str, Any] = {"class_name": np.array(self.names, dtype=str)}
+        if self.keypoints is not None:
+            names["keypoints"] = self.keypoints
         return supervision.Detections(self.boxes_xyxy, confidence=self.scores, class_id=self.labels, data=names)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
-        """Return COCO's results: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`."""
+        """Return COCO's results: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`.
+
+        With key points also `keypoints`: x, y, 1 of each.
+        """
         ids = [category.id for category in self.categories]
         return [
             {
@@ -294,8 +338,9 @@ class Detections(_Rows):
                 "category_id": ids[one.label],
                 "bbox": [one.box[0], one.box[1], one.box[2] - one.box[0], one.box[3] - one.box[1]],
                 "score": one.score,
+                **({} if self.keypoints is None else {"keypoints": flat_points(self.keypoints[i])}),
             }
-            for one in self
+            for i, one in enumerate(self)
         ]
 
     def to_pandas(self) -> Any:
@@ -303,24 +348,30 @@ class Detections(_Rows):
         columns = ["x1", "y1", "x2", "y2", "score", "label", "name"]
         return _package("pandas").DataFrame([(*d.box, d.score, d.label, d.name) for d in self], columns=columns)
 
-    def to_dicts(self, categories: tuple[Category, ...] | None = None) -> list[dict[str, Any]]:
+    def to_dicts(
+        self, categories: tuple[Category, ...] | None = None, keypoint_names: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Return one JSON-ready dict a detection: `box` (xyxy pixels), `score`, `category_id`, `category_name`.
 
-        `categories` are the detector's unless given.
+        With key points also `keypoints`: x, y by the name of the point. Categories and names are the detector's unless
+        given.
         """
         categories = self.categories if categories is None else categories
+        if keypoint_names is None:
+            keypoint_names = self.origin.keypoint_names if self.origin else ()
         entries = []
         for i, label in enumerate(self.labels):
-            more = {name: values[i] for name, values in self.values.items()}
+            more = {name: np.round(v[i].astype(np.float64), 4).tolist() for name, v in self.values.items()}
             if self.keypoints is not None:
-                more["keypoints"] = self.keypoints[i]
+                points = self.keypoints[i].astype(np.float64).round(2).tolist()
+                more["keypoints"] = dict(zip(keypoint_names, points, strict=True)) if keypoint_names else points
             entries.append(
                 {
                     "box": [round(float(v), 2) for v in self.boxes_xyxy[i]],
                     "score": round(float(self.scores[i]), 5),
                     "category_id": categories[label].id,
                     "category_name": categories[label].name,
-                    **{name: np.round(value.astype(np.float64), 4).tolist() for name, value in more.items()},
+                    **more,
                 }
             )
         return entries

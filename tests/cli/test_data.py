@@ -152,3 +152,23 @@ def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"ctnet data {command}" in result.stdout
+
+
+@pytest.mark.parametrize(("kind", "joints", "points"), [("--faces", (), 5), ("--pose", ("--joints", 8), 8)])
+def test_demo_sets_with_key_points_are_drawn_and_viewed(ctnet, tmp_path, kind, joints, points):
+    out = tmp_path / "set"
+    code, _, err = ctnet("data", "demo", kind, *joints, "--out", out, "--images-train", 2, "--images-val", 1)
+    assert code == 0, err
+    content = json.loads((out / "annotations" / "instances_train.json").read_text())
+    assert len(content["categories"][0]["keypoints"]) == points
+    code, _, err = ctnet("data", "view", out, "--out", tmp_path / "sheet.png", "--count", 2)
+    assert code == 0, err
+    code, _, err = ctnet("data", "check", out)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("arguments", [("--faces", "--pose"), ("--joints", 9, "--out", "x"), ("--pose", "--joints", 9)])
+def test_demo_options_that_do_not_fit_are_named(ctnet, arguments):
+    code, _, err = ctnet("data", "demo", *arguments)
+    assert code == 2
+    assert "demo set" in err

@@ -164,7 +164,7 @@ from ctnet.cli.reporter import ConsoleReporter
 def command(*_, **__):
     with ConsoleReporter() as reporter:
         reporter.message("warning: " + {EVIL!r})
-        reporter.progress("train", 1, 2, {{"loss": {EVIL!r}}})
+        reporter.progress("train", 1, 2, {{"loss": {FILE!r}}})
         print({line!r})
         warnings.warn({line!r})
     raise ValueError({line!r})

@@ -19,6 +19,7 @@ from ctnet.data.checks.usable import look_over
 from ctnet.data.dataset import open_dataset
 from ctnet.data.image import read_image
 from ctnet.data.loader import EpochOrder, worker_count
+from ctnet.data.repeat import repeat_factors
 from ctnet.detect.detector import Detector
 from ctnet.detect.views import network_input, render_views
 from ctnet.devices import open_device
@@ -95,6 +96,11 @@ def samples(recipe):
 
 def order(recipe):
     return list(EpochOrder(8, recipe.train.images_per_process(), 2, recipe.seed, shuffle=recipe.data.shuffle))
+
+
+def repeated(recipe):
+    factors = repeat_factors(train_set(recipe), recipe.data.repeat_threshold)
+    return None if factors is None else digest(factors)
 
 
 def sets(recipe):
@@ -211,6 +217,8 @@ ROWS = {
     "model.neck": (network, "conv", ()),
     "model.neck_channels": (network, "[8,8,16]", ()),
     "model.stride": (network, 8, ()),
+    "model.dense_up": (network, "true", ("model.neck=lateral",)),
+    "model.relu6": (network, "false", ("model.backbone=mobilenetv2",)),
     "model.deform_bias": (network, "false", ()),
     "model.head_channels": (network, 16, ()),
     "model.heatmap_bias": (network, -4, ()),
@@ -225,6 +233,7 @@ ROWS = {
     "data.mean": (network_sees, "[0.1,0.2,0.3]", ()),
     "data.std": (network_sees, "[0.1,0.2,0.3]", ()),
     "data.max_objects": (samples, 1, ()),
+    "data.repeat_threshold": (repeated, 1.0, ()),
     "data.shuffle": (order, "false", ()),
     "data.crowd": (samples, "true", ()),
     "data.empty_images": (sets, "false", ()),
@@ -233,6 +242,7 @@ ROWS = {
     "data.allow_background": (a_set_without_boxes, "true", ()),
     "data.workers": (lambda r: worker_count(r.data.workers), 3, ()),
     "augment.crop": (samples, "none", ()),
+    "augment.anchors": (samples, "[16]", ("augment.crop=anchor",)),
     "augment.scale": (samples, "[0.8,0.9]", ()),
     "augment.border": (samples, 10, ()),
     "augment.shift": (samples, 0.2, ("augment.crop=shift",)),
@@ -276,6 +286,8 @@ ROWS = {
     "loss.regression": (losses, "smooth_l1", ("loss.size_targets=dense", "loss.offset=0")),
     "loss.targets": (losses, "mmdet", ()),
     "loss.size_targets": (losses, "dense", ()),
+    "loss.class_weights": (losses, "[1,1,1,1,1,5]", ()),
+    "train.freeze": (weights_after_updates, "backbone", ()),
     "train.batch_size": (weights_after_updates, 8, ()),
     "train.global_batch": (weights_after_updates, 8, ()),
     "train.accumulate": (weights_after_updates, 2, ()),
@@ -298,6 +310,7 @@ ROWS = {
     "evaluation.score_floor": (detections, 0.5, ()),
     "evaluation.batch_size": (detections, 2, ()),
     "evaluation.keep_res": (detections, "true", ()),
+    "evaluation.stretch": (detections, "true", ()),
     "evaluation.image_size": (detections, 70, ()),
     "evaluation.tiles": (detections, 64, ()),
     "evaluation.overlap": (detections, 0.5, ("evaluation.tiles=64",)),

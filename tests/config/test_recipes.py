@@ -4,6 +4,7 @@ import pytest
 
 from ctnet.config import load_recipe, recipe_names
 from ctnet.config.load import _shipped
+from ctnet.data.demo import demo_of, write_demo
 from ctnet.engine.schedule import peak_lr
 
 # what is published for each: batch, rate at that batch, epochs, drops
@@ -19,6 +20,12 @@ PUBLISHED = {
     "centernet_resdcn18_mmdet": (128, 0.02, 140, (90, 120)),
     "centernet_res18_mmdet": (128, 0.02, 140, (90, 120)),
     "centernet_resdcn18_mindspore": (128, 5e-4, 140, (90, 120)),
+    "pose_dla34_coco_1x": (128, 5e-4, 140, (90, 120)),
+    "pose_dla34_coco_3x": (128, 5e-4, 320, (270, 300)),
+    "pose_hourglass104_coco_1x": (24, 2.5e-4, 50, (40,)),
+    "pose_hourglass104_coco_3x": (24, 2.5e-4, 150, (130,)),
+    "centerface_mobilenetv2_wider": (8, 1.25e-4, 140, (30, 80)),
+    "centerface_mobilenetv2_wider_8p": (128, 2.5e-3, 160, (85, 120)),
 }
 
 
@@ -30,7 +37,8 @@ def test_published_schedules(name):
     assert batch == optimizer.lr_batch or optimizer.lr_scaling == "linear"
     at_batch = optimizer.lr * batch / optimizer.lr_batch
     assert (batch, round(at_batch, 10), schedule.epochs, schedule.milestones) == PUBLISHED[name]
-    assert (schedule.name, schedule.gamma, recipe.augment.crop) == ("multistep", 0.1, "random")
+    crop = "centerface" if recipe.model.family == "centerface" else "random"
+    assert (schedule.name, schedule.gamma, recipe.augment.crop) == ("multistep", 0.1, crop)
     for processes in (1, 2, 4, 8):  # as many as published or not: the batch and its rate stay the same
         if batch % processes == 0:
             effective = recipe.train.images_per_process(processes) * processes
@@ -50,12 +58,17 @@ QUICK = {
     "centernet_res18_mmdet",
     "centernet_resdcn18_mindspore",
     "centernet_dla34_voc",
-    "centernet_mobilenetv2",
+    "centerface_mobilenetv2",
+    "pose_res18_lateral",
 }
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in recipe_names()])
 def test_every_recipe_takes_a_step(name, ctnet, small_set, tmp_path):
+    family = load_recipe(name).recipe.model.family
+    if family != "centernet":
+        kind = "faces" if family == "centerface" else "pose"
+        small_set = write_demo(tmp_path / kind, 12, 6, seed=3, size=(96, 120), demo=demo_of(kind))
     size = 128 if "hourglass" in name else 64
     out = tmp_path / "run"
     where = ("--data", small_set, "--device", "cpu", "--out", out, "data.workers=0")

@@ -57,6 +57,13 @@ ROWS = [
     (spoiled.no_images, "images-none", "error", "train"),
     (spoiled.no_boxes, "boxes-unusable", "error", "train of 4 images: none has a box"),
     (spoiled.no_val, "split-missing", "info", "val"),
+    (spoiled.points_malformed, "keypoints-malformed", "error", "annotation 20 in train_2.png: keypoints [30, 40, 'x']"),
+    (spoiled.category_of_points_malformed, "keypoints-malformed", "error", "pairs of the numbers 1 to 3"),
+    (spoiled.points_short, "keypoints-count", "error", "annotation 20 in train_2.png: 2 points instead of 3"),
+    (spoiled.points_of_odd_visibility, "keypoints-visibility", "error", "left_eye has 3"),
+    (spoiled.points_in_the_corner, "keypoints-zero", "error", "left_eye"),
+    (spoiled.points_outside, "keypoints-outside", "warning", "annotation 20 in train_2.png"),
+    (spoiled.points_mirrored, "keypoints-mirrored", "warning", "18 of 18 (100%)"),
     (spoiled.twin, "image-in-two-splits", "warning", "val_2.png is train_2.png of train"),
 ]
 OTHERS = {

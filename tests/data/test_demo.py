@@ -90,7 +90,7 @@ def test_size_is_height_and_width(tmp_path):
 @pytest.fixture
 def small_default(monkeypatch, tmp_path):
     monkeypatch.setenv("CTNET_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("ctnet.data.demo.write_demo", lambda folder: write_demo(folder, 2, 1))
+    monkeypatch.setattr("ctnet.data.demo.write_demo", lambda folder, demo: write_demo(folder, 2, 1, demo=demo))
     return tmp_path / "home"
 
 

@@ -135,6 +135,14 @@ def test_detections_iterate_filter_index_and_print(detector, image):
     assert again.names == found.names
 
 
+def test_a_loaded_detector_goes_to_another_process(detector, image, tmp_path):
+    file = tmp_path / "best.safetensors"
+    save_weights(file, Weights(detector.model.state_dict(), detector.recipe, CATEGORIES))
+    loaded = load_detector(file, "cpu")
+    again = pickle.loads(pickle.dumps(loaded))
+    assert np.array_equal(again.detect(image)[0].scores, loaded.detect(image)[0].scores)
+
+
 def test_detections_are_drawn(detector, image, tmp_path):
     file = tmp_path / "a.png"
     write_image(file, image)

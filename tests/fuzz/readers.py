@@ -28,6 +28,7 @@ from ctnet.engine.record import Record
 from ctnet.engine.report import RunLog, Silence
 from ctnet.engine.train import _read_summary
 from ctnet.errors import CtnetError, DataError, WeightsError
+from ctnet.eval import widerface
 from ctnet.export.about import KEY, About, read_about
 from ctnet.export.pt2_format import ExportedProgram
 from ctnet.types import Category
@@ -36,6 +37,7 @@ from ctnet.weights.ctnet_file import Weights, is_own, metadata_of, own_weights, 
 from ctnet.weights.foreign import foreign_weights, read_foreign
 from fuzz import mutations
 from fuzz.mutations import Mutation
+from widerfaces import small_truth
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,16 @@ COCO = {
         {"id": 2, "image_id": 5, "category_id": 7, "bbox": [0, 0, 12, 9], "segmentation": [[1, 1, 2, 2, 3, 1]]},
     ],
     "categories": [{"id": 2, "name": "cat"}, {"id": 7, "name": "dog"}],
+}
+
+
+POINTED = {
+    **COCO,
+    "annotations": [{**COCO["annotations"][0], "keypoints": [2, 3, 2, 4, 5, 1, 0, 0, 0], "num_keypoints": 2}],
+    "categories": [
+        {**COCO["categories"][0], "keypoints": ["nose", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]},
+        {**COCO["categories"][1], "keypoints": ["nose", "left_eye", "right_eye"], "sigmas": [0.1, 0.2, 0.3]},
+    ],
 }
 
 
@@ -183,6 +195,19 @@ def _legacies() -> list[bytes]:
 def _pickles() -> list[bytes]:
     arrays = {"model": {"w": np.ones((2, 3), np.float32), "b": np.arange(4)}, "__author__": "someone"}
     return [pickle.dumps(arrays, protocol=p) for p in (0, 1, 2, 3, 4, 5)]
+
+
+def _onnxes() -> list[bytes]:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
+    values = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, n, 4, 4]) for name, n in (("x", 3), ("y", 2))
+    ]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[1, 1], strides=[1, 1])
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+    return [helper.make_model(graph).SerializeToString()]
 
 
 def _mindspores() -> list[bytes]:
@@ -330,6 +355,13 @@ def _read_end(path: Path) -> None:
         raise DataError("no summary of that step")
 
 
+def _truths() -> list[bytes]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        return [(small_truth(Path(folder)) / widerface.GROUND_TRUTH).read_bytes()]
+
+
 def _settings() -> Iterator[bytes]:
     for text in (
         "optimizer.lr=5e-4",
@@ -355,14 +387,17 @@ def _around_run(folder: Path) -> None:
 
 
 YOLO_YAML = b"path: .\ntrain: images\nval: [images, list.txt]\nnames:\n  0: cat\n  1: dog\nnc: 2\n"
+POINTS_YAML = YOLO_YAML + b"kpt_shape: [3, 3]\nflip_idx: [0, 2, 1]\nkpt_names: {0: [a, b, c], 1: [a, b, c]}\n"
+FACES = b"a.png\n2\n1 2 5 4 0 0 0 0 0 0\n3 1 0 2 0 0 0 1 0 0\nb.png\n0\n0 0 0 0 0 0 0 0 0 0\n"
+LANDMARKS = b"# a.png\n1 2 5 4 2 3 0.0 4 3 0.0 3 4 1.0 2 5 -1.0 4 5 0.0 0.8\n# b.png\n1 1 4 4\n"
 SPLITS_YAML = b"train: {annotations: coco.json, images: images}\nval:\n  annotations: coco.json\n  images: .\n"
 METRICS = b"epoch,step,lr,loss,heatmap,size,offset,AP\n1,3,0.1,2.5,1,1,0.5,0.2\n2,6,0.1,2,1,1,0,\n"
 ENVIRONMENT = b'{"schema": "ctnet.env/1", "ctnet": "1", "data": {"train": {"sha256": "ab", "images": 3}}}'
 SUMMARY = b'{"steps": 6, "epochs": 2, "best": {"AP": 0.5}, "report": null}'
 
 READERS = (
-    Reader("coco", lambda: [json.dumps(COCO).encode()], mutations.json_tree, _read_coco, "coco.json", 80,
-            _put_images),
+    Reader("coco", lambda: [json.dumps(content).encode() for content in (COCO, POINTED)], mutations.json_tree,
+            _read_coco, "coco.json", 80, _put_images),
     Reader("voc-xml", lambda: [VOC], mutations.xml, lambda p: _read_set(p.parents[1]), "Annotations/a.xml", 70,
             _put_images),
     Reader("voc-list", lambda: [b"a\n", b"a 1\na -1\n"], mutations.lines, lambda p: _read_set(p.parents[2]),
@@ -371,8 +406,15 @@ READERS = (
             lambda p: _read_set(p.parents[1] / "data.yaml"), "labels/a.txt", 50, _yolo_around),
     Reader("yolo-list", lambda: [b"images/a.png\n./a.png\n"], mutations.lines,
             lambda p: _read_set(p.with_name("data.yaml"), "val"), "list.txt", 25, _yolo_around),
-    Reader("data-yaml", lambda: [YOLO_YAML, SPLITS_YAML], mutations.yaml_tree, _read_set, "data.yaml", 60,
+    Reader("data-yaml", lambda: [YOLO_YAML, POINTS_YAML, SPLITS_YAML], mutations.yaml_tree, _read_set, "data.yaml", 60,
             _yolo_around),
+    Reader("wider-faces", lambda: [FACES], mutations.lines, _read_set, "wider_face_train_bbx_gt.txt", 25, _put_images),
+    Reader("wider-landmarks", lambda: [LANDMARKS], mutations.lines, lambda p: _read_set(p.parents[1]),
+            "train/label.txt", 25, _put_images),
+    Reader("wider-truth", _truths, mutations.mutate_bytes, lambda p: widerface.read_ground_truth(p.parent),
+            widerface.GROUND_TRUTH, 12, lambda folder: small_truth(folder)),
+    Reader("wider-results", lambda: [b"a\n2\n1 2 3 4 0.5\n5 6 7 8.5 0.25\n"], mutations.lines,
+            lambda p: widerface.read_results(p.parents[1], [("0--Parade", "a")]), "0--Parade/a.txt", 20),
     Reader("recipe", lambda: [to_yaml(_weights().recipe).encode(), b"extends: demo\nschedule: {epochs: 3}\nname: x\n"],
             mutations.yaml_tree, lambda p: to_yaml(load_recipe(str(p)).recipe), "recipe.yaml", 40),
     Reader("overrides", lambda: [*_settings()], mutations.yaml_words,
@@ -382,6 +424,7 @@ READERS = (
     Reader("torch-zip", _zips, mutations.zipped(mutations.pickled, ".pkl"), _read_weights, "a.pth", 80),
     Reader("torch-legacy", _legacies, mutations.pickled, _read_weights, "a.pth", 60),
     Reader("pickle", _pickles, mutations.pickled, _read_weights, "a.pkl", 70),
+    Reader("onnx", _onnxes, mutations.mutate_bytes, _read_weights, "a.onnx", 60),
     Reader("mindspore", _mindspores, mutations.mutate_bytes, _read_weights, "a.ckpt", 60),
     Reader("safetensors", _safetensors, mutations.safetensors, _read_weights, "a.safetensors", 60),
     Reader("export-about", _abouts, mutations.json_tree,

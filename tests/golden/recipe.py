@@ -44,3 +44,8 @@ def recipe_image(shape, seed=0):
     """Network input, N x 3 x H x W float32, already 'normalised'."""
     rng = np.random.Generator(np.random.PCG64(seed))
     return rng.standard_normal(tuple(shape)).astype(np.float32)
+
+
+def rnd(name, shape):
+    """Numbers of one draw, from their name and shape alone, float64."""
+    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode("utf-8")))).standard_normal(shape)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.config import CenterNetModel
-from ctnet.families import build_network
+from ctnet.config import CenterFaceModel, CenterNetModel, PoseModel
+from ctnet.families import assumed_keypoints, build_network
 from ctnet.weights.names import detector_pairs, foreign_names
 from originals import recipe
 
@@ -22,18 +22,30 @@ WHOLE = {
     "dlav0_34": CenterNetModel(backbone="dla34", neck="plain", head_channels=256),
     "hourglass": CenterNetModel(backbone="hourglass104", head_channels=256),
     "mmdet_centernet_r18-dcnv2": CenterNetModel(deform_bias=False),
+    "mp_dla_34": PoseModel(backbone="dla34", head_channels=256),
+    "mp_resdcn_18": PoseModel(),
+    "mp_hourglass": PoseModel(backbone="hourglass104", head_channels=256),
+    "centerface_mobilev2_10": CenterFaceModel(),
 }
 KEYS_ONLY = {
     "res_50": CenterNetModel(backbone="resnet50", **PLAIN),
     "resdcn_101": CenterNetModel(backbone="resnet101"),
     "mmdet_centernet_r18": CenterNetModel(neck="conv"),
+    "centerface_mobilev2_10_hc24": CenterFaceModel(neck_channels=(256, 128, 24)),
 }
 # in the files of both DLA networks, but they feed nothing
 UNUSED = re.compile(r"base\.level[34]\.project\.|base\.fc\.")
 
 
 def pairs_of(name, model):
-    return detector_pairs("mmdet" if name.startswith("mmdet") else "centernet", model)
+    projects = {"mmdet": "mmdet", "cente": "centerface"}
+    return detector_pairs(projects.get(name[:5], "centernet"), model)
+
+
+def network_of(model):
+    """Return our network of a detector of COCO's classes, of people or of faces."""
+    keypoints = assumed_keypoints(model)
+    return build_network(model, 80 if keypoints is None else 1, keypoints)
 
 
 class Original:
@@ -41,7 +53,7 @@ class Original:
 
     def __init__(self, name, model, file):
         self.name, self.file, self.pairs = name, file, pairs_of(name, model)
-        network = build_network(model, 80)
+        network = network_of(model)
         own = network.state_dict()
         names = foreign_names(own, self.pairs)
         for key, tensor in own.items():
@@ -56,10 +68,15 @@ class Original:
         return {f"stack{i}/{name}": out for i, heads in enumerate(stacks) for name, out in heads.items()}
 
     def _named(self, heads):
+        if self.name.startswith("centerface"):
+            names = {"log_size": "wh", "offset": "hm_offset", "landmarks": "landmarks"}
+            return {"hm": heads["heatmap_logits"].sigmoid()} | {theirs: heads[ours] for ours, theirs in names.items()}
         heatmap, size, offset = heads["heatmap_logits"], heads["size"], heads["offset"]
         if self.name.startswith("mmdet"):
             return {"center_heatmap_sigmoid": heatmap.sigmoid(), "wh": size, "offset": offset}
-        return {"hm": heatmap, "wh": size, "reg": offset}
+        more = {"keypoints": "hps", "keypoint_logits": "hm_hp", "keypoint_offset": "hp_offset"}
+        further = {theirs: heads[ours] for ours, theirs in more.items() if ours in heads}
+        return {"hm": heatmap, "wh": size, "reg": offset, **further}
 
     def expected_outputs(self):
         """Yield name, values of every tenth class, and the deviation of the original's float32 run."""
@@ -72,7 +89,16 @@ class Original:
         return torch.from_numpy(recipe.recipe_image(tuple(self.file[f"{self.name}/input_shape"])))
 
 
-@pytest.fixture(scope="module", params=WHOLE)
+SLOW = ("mp_hourglass",)
+WITHOUT_TRAINING = ("mp_hourglass",)
+"""the reference has outputs alone"""
+
+
+def marked(names, slow=SLOW):
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+@pytest.fixture(scope="module", params=marked(WHOLE))
 def original(request, golden):
     return Original(request.param, WHOLE[request.param], golden("models"))
 
@@ -80,12 +106,12 @@ def original(request, golden):
 @pytest.fixture(scope="module")
 def facts(original, shared):
     """The full numbers of the original."""
-    folder = shared / "golden" / "models"
+    folder = shared / "golden" / ("pose/models" if original.name.startswith("mp_") else "models")
     return json.loads((folder / f"{original.name}.json").read_text()), np.load(folder / f"{original.name}.npz")
 
 
 def thinned(values):
-    return values[:, ::10] if values.shape[1] == 80 else values
+    return values[:, :: {80: 10, 34: 5, 17: 5}.get(values.shape[1], 1)]
 
 
 @torch.no_grad()
@@ -113,7 +139,7 @@ def test_maps_inside_equal_the_original(original, facts):
 
     def remember(name):
         def hook(module, args, output):
-            seen[name] = output[:, :8].numpy().copy()
+            seen[name] = output[:, : expected[name].shape[1]].numpy().copy()
 
         return hook
 
@@ -127,14 +153,14 @@ def test_maps_inside_equal_the_original(original, facts):
     original.network(torch.from_numpy(recipe.recipe_image((1, 3, 128, 128))).double())
     for hook in hooks:
         hook.remove()
-    assert len(seen) >= 5
+    assert len(seen) >= min(4, len(expected) // 2)
     for name, values in seen.items():
         assert np.abs(values - expected[name]).max() < 1e-6 * np.abs(expected[name]).max(), name
 
 
 @pytest.mark.parametrize(
     "original",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "hourglass" else name for name in WHOLE],
+    marked([name for name in WHOLE if name not in WITHOUT_TRAINING], ("hourglass",)),
     indirect=True,
 )
 def test_gradients_equal_the_original(original, facts):
@@ -161,7 +187,7 @@ def test_names_and_shapes_of_tensors_are_the_originals_but_the_unused(name, gold
     file, model = golden("models"), (WHOLE | KEYS_ONLY)[name]
     theirs = dict(zip(file[f"{name}/keys"].tolist(), file[f"{name}/shapes"].tolist(), strict=True))
     with torch.device("meta"):
-        own = build_network(model, 80).state_dict()
+        own = network_of(model).state_dict()
     names = foreign_names(own, pairs_of(name, model))
     ours = {names[key]: " ".join(map(str, tensor.shape)) for key, tensor in own.items()}
     assert len(ours) == len(own)
@@ -170,12 +196,9 @@ def test_names_and_shapes_of_tensors_are_the_originals_but_the_unused(name, gold
 
 @pytest.mark.parametrize("name", KEYS_ONLY)
 def test_networks_known_by_their_names_run(name):
-    network = build_network(KEYS_ONLY[name], 80).eval()
+    network = network_of(KEYS_ONLY[name]).eval()
     with torch.no_grad():
         [heads] = network(torch.randn(1, 3, 64, 96))
-    assert {k: tuple(v.shape) for k, v in heads.items()} == {
-        "heatmap_logits": (1, 80, 16, 24),
-        "size": (1, 2, 16, 24),
-        "offset": (1, 2, 16, 24),
-    }
+    assert {k: tuple(v.shape[2:]) for k, v in heads.items()} == dict.fromkeys(heads, (16, 24))
+    assert len(heads) == len(KEYS_ONLY[name].head_names)
     assert all(v.isfinite().all() for v in heads.values())

@@ -235,7 +235,7 @@ def test_names_that_would_steer_a_terminal(kind, save, put):
         ("grün\n".encode() * 2000, "text that begins", None),
         (b'{"epoch": 3}', "JSON that begins", None),
         (b"<!DOCTYPE html><html>sign in</html>", "a web page", "download"),
-        (b"\x08\x07\x12\x07pytorch\x1a\x05" + bytes(200), "an ONNX model", ".pth"),
+        (b"\x08\x07\x12\x07pytorch", "an ONNX model", "centerface.onnx"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a git-lfs pointer", "git lfs pull"),
         (b"\x1f\x8b\x08" + bytes(50), "a compressed file", "unpack"),
         (b"a.pth" + bytes(252) + b"ustar\x00", "a tar archive", "unpack"),

@@ -15,6 +15,7 @@ from ctnet.families import build_network
 from ctnet.models.heads import Heads
 from ctnet.nn import DeformConv2d
 from ctnet.ops.table import flop_formulas
+from ctnet.types import KeypointSchema
 
 
 def operations(network: nn.Module, x: Tensor) -> int:
@@ -24,13 +25,15 @@ def operations(network: nn.Module, x: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def operations_per_image(model: Model, num_classes: int, image_size: tuple[int, int]) -> int:
+def operations_per_image(
+    model: Model, num_classes: int, image_size: tuple[int, int], keypoints: KeypointSchema | None = None
+) -> int:
     """Return the operations of the recipe's network on one image of (height, width). Nothing is computed."""
     with FakeTensorMode():
-        return operations(build_network(model, num_classes).eval(), torch.empty(1, 3, *image_size))
+        return operations(build_network(model, num_classes, keypoints).eval(), torch.empty(1, 3, *image_size))
 
 
-def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
+def random_network(model: Model, num_classes: int, seed: int = 0, keypoints: KeypointSchema | None = None) -> nn.Module:
     """Return the recipe's network with random weights that let numbers flow as after training.
 
     Deformable layers have offsets of a fraction of a cell, heads have large weights and norms the statistics of smooth
@@ -38,7 +41,7 @@ def random_network(model: Model, num_classes: int, seed: int = 0) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(model, num_classes)
+        network = build_network(model, num_classes, keypoints)
         momenta = {m: m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
         for norm in momenta:
             nn.init.uniform_(norm.weight, 0.5, 1.0)

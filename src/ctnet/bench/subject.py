@@ -16,7 +16,8 @@ from ctnet.detect.opening import open_exported
 from ctnet.errors import ConfigError
 from ctnet.export.formats import ExportFormat, format_of
 from ctnet.export.runtime import RuntimeNetwork
-from ctnet.types import Category
+from ctnet.families import assumed_keypoints
+from ctnet.types import Category, KeypointSchema
 from ctnet.weights.ctnet_file import Weights
 from ctnet.weights.opening import load_network, open_weights
 
@@ -40,11 +41,13 @@ class Subject:
     exported: tuple[Path, ExportFormat] | None = None
     trust: bool = False
     notes: tuple[str, ...] = ()
+    keypoints: KeypointSchema | None = None
 
     @cached_property
     def operations_per_image(self) -> int:
         """The operations of the convolutions for one image."""
-        return operations_per_image(self.recipe.model, len(self.categories), self.recipe.data.image_size)
+        size = self.recipe.data.image_size
+        return operations_per_image(self.recipe.model, len(self.categories), size, self.keypoints)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the subject as JSON values."""
@@ -71,11 +74,14 @@ def open_subject(
     """
     if weights is None:
         recipe = _at_one_size(load_recipe(config or DEFAULT_RECIPE).recipe, image_size)
-        categories = tuple(Category(i, f"class {i}") for i in range(CLASSES))
-        network = random_network(recipe.model, CLASSES)
-        filled = Weights(network.state_dict(), recipe, categories)
-        note = f"{recipe.name} with {RANDOM} and {CLASSES} classes: speeds are meaningful, detections are not"
-        return Subject(recipe, categories, RANDOM, filled, network, notes=(note,))
+        keypoints = assumed_keypoints(recipe.model)
+        classes = CLASSES if keypoints is None else 1
+        categories = tuple(Category(i, f"class {i}") for i in range(classes))
+        network = random_network(recipe.model, classes, keypoints=keypoints)
+        filled = Weights(network.state_dict(), recipe, categories, keypoints=keypoints)
+        what = f"{classes} classes" if keypoints is None else f"{len(keypoints.names)} key points"
+        note = f"{recipe.name} with {RANDOM} and {what}: speeds are meaningful, detections are not"
+        return Subject(recipe, categories, RANDOM, filled, network, notes=(note,), keypoints=keypoints)
     format = format_of(weights)
     if format is not None:
         if config is not None:
@@ -85,7 +91,8 @@ def open_subject(
     recipe = _at_one_size(opened.recipe, image_size)
     network, notes = load_network(opened, weights)
     filled = replace(opened, recipe=recipe)
-    return Subject(recipe, opened.categories, str(weights), filled, network, notes=tuple(notes))
+    noted, points = tuple(notes), opened.keypoints
+    return Subject(recipe, opened.categories, str(weights), filled, network, notes=noted, keypoints=points)
 
 
 def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, int] | None, trust: bool) -> Subject:
@@ -103,12 +110,14 @@ def _exported_subject(file: Path, format: ExportFormat, image_size: tuple[int, i
     if about.batch is not None:
         notes.append(f"its batch is {about.batch}: other batches are split or padded")
     recipe = _at_one_size(about.recipe, about.size or image_size)
-    return Subject(recipe, about.categories, str(file), exported=(file, format), trust=trust, notes=tuple(notes))
+    noted, points = tuple(notes), about.keypoints
+    made = (file, format)
+    return Subject(recipe, about.categories, str(file), exported=made, trust=trust, notes=noted, keypoints=points)
 
 
 def _at_one_size(recipe: Recipe, image_size: tuple[int, int] | None) -> Recipe:
     content = recipe.model_dump()
     test_size = enlarged(recipe.data.image_size, recipe.evaluation.test_scale, recipe.model.size_multiple)
     content["data"]["image_size"] = image_size or test_size
-    content["evaluation"].update(keep_res=False, test_scale=1.0, scales=(1.0,), flip=False)
+    content["evaluation"].update(keep_res=False, stretch=False, test_scale=1.0, scales=(1.0,), flip=False)
     return recipe_from_dict(content, "--image-size")

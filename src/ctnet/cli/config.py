@@ -67,9 +67,9 @@ def show(arguments: Arguments = None, as_yaml: AsYaml = False, as_json: AsJson =
     name, overrides = split_arguments(arguments)
     loaded = load_recipe(name, overrides)
     if loaded.sources.get("model.heads", "default") != "default":  # else without importing torch
-        from ctnet.families import family_of
+        from ctnet.families import assumed_keypoints, family_of
 
-        family_of(loaded.recipe)  # refuses heads that do not fit together
+        family_of(loaded.recipe, assumed_keypoints(loaded.recipe.model))  # refuses heads that do not fit together
     if as_json:
         recipe = loaded.recipe.model_dump(mode="json")
         print(json.dumps({"schema": "ctnet.config.show/1", "recipe": recipe, "sources": dict(loaded.sources)}))
@@ -89,11 +89,11 @@ def show(arguments: Arguments = None, as_yaml: AsYaml = False, as_json: AsJson =
 def validate(arguments: Arguments = None) -> None:
     """Check a recipe without running it; exit 2 names the first mistake."""
     from ctnet.config import load_recipe
-    from ctnet.families import family_of
+    from ctnet.families import assumed_keypoints, family_of
 
     name, overrides = split_arguments(arguments)
     recipe = load_recipe(name, overrides).recipe
-    family_of(recipe)  # refuses heads that do not fit together
+    family_of(recipe, assumed_keypoints(recipe.model))  # refuses heads that do not fit together
     say(f"{recipe.name}: valid")
 
 

@@ -29,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="Check, convert and view data sets;
 
 DataPath = Annotated[
     Path,
-    typer.Argument(help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML", metavar="PATH"),
+    typer.Argument(help="Folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, COCO .json or YAML", metavar="PATH"),
 ]
 
 _MOST_CLASSES = 1500  # of a table; laying out a row takes the time of checking a hundred classes
@@ -104,7 +104,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="New folder for annotations and images", metavar="DIR")],
     source: Annotated[
         str,
-        typer.Option("--from", help="Layout of PATH: auto, coco, voc, yolo; xyxy: COCO whose boxes are corners"),
+        typer.Option("--from", help="Layout of PATH: auto, coco, voc, yolo, wider; xyxy: COCO of corners"),
     ] = "auto",
     to: Annotated[str, typer.Option(help="Layout to write: coco, voc, yolo")] = "coco",
     link: Annotated[bool, typer.Option("--link", help="Link the images instead of copying them")] = False,
@@ -130,7 +130,7 @@ def view(
     count: Annotated[int, typer.Option(min=1, max=400, help="Images on the sheet")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images")] = 0,
 ) -> None:
-    """Write a contact sheet of images with their annotated boxes."""
+    """Write a contact sheet of images with their annotated boxes and key points."""
     from ctnet.data.dataset import open_dataset
     from ctnet.data.draw import annotation_sheet
     from ctnet.data.image import write_image
@@ -147,21 +147,28 @@ def demo(
     images_train: Annotated[int | None, typer.Option(min=1, help="Images to train on (default: 360)")] = None,
     images_val: Annotated[int | None, typer.Option(min=1, help="Images to evaluate on (default: 80)")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the drawings (default: 0)")] = None,
+    faces: Annotated[bool, typer.Option("--faces", help="Faces with five landmarks instead of shapes")] = False,
+    pose: Annotated[bool, typer.Option("--pose", help="Figures with labelled joints instead of shapes")] = False,
+    joints: Annotated[int | None, typer.Option(min=8, max=17, help="Joints of --pose (default: 13)")] = None,
 ) -> None:
-    """Draw a small data set of shapes and print its folder."""
+    """Draw a small data set, of shapes unless --faces or --pose, and print its folder."""
     from ctnet.data.convert import require_new_folder
-    from ctnet.data.demo import demo_folder, write_demo
+    from ctnet.data.demo import demo_folder, demo_of, write_demo
 
+    if faces and pose:
+        raise ConfigError("a demo set is of one kind", got="--faces --pose")
+    kind = "faces" if faces else "pose" if pose else "shapes"
+    drawn = demo_of(kind, joints)
     numbers = {"images_train": images_train, "images_val": images_val, "seed": seed}
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     if out is None:
-        if given:
+        if given or joints:
             raise ConfigError("the cached demo set has fixed settings", hint="add --out DIR for a set of your own")
-        say(demo_folder())
+        say(demo_folder(kind))
         return
     require_new_folder(out)
     try:
-        say(write_demo(out, **given))
+        say(write_demo(out, demo=drawn, **given))
     except KeyboardInterrupt:
         shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is unusable
         raise

@@ -1,20 +1,23 @@
-"""ctnet eval: COCO metrics of a detector on one split, with the protocol they were measured by."""
+"""ctnet eval: COCO or WIDER FACE metrics of a detector on one split, with the protocol they were measured by."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich import box
 from rich.table import Table
+from typer import Option
 
 from ctnet.cli import options, processes
 from ctnet.cli.arguments import writable_file, writable_folder
 from ctnet.cli.console import Terminal, say
+from ctnet.cli.eval_widerface import WiderOptions, score_widerface
 from ctnet.cli.progress import progress_bar
 from ctnet.cli.test_settings import RequestedSettings, open_for_test
 from ctnet.errors import ConfigError
@@ -32,9 +35,29 @@ DataPath = Annotated[
 ]
 Split = Annotated[str | None, options.DataOption(help="Split to score (default: the recipe's val_split)")]
 Workers = Annotated[int, options.DataOption(min=0, help="Loader processes")]
+Weights = Annotated[
+    Path | None,
+    options.WeightsOption(metavar="FILE", help="Weights, checkpoint or exported file of a detector"),
+]
 SaveResults = Annotated[
     Path | None,
-    options.OutputOption(metavar="FILE", callback=writable_file, help="Write the detections as COCO results"),
+    options.OutputOption(metavar="FILE|DIR", help="Write the detections as COCO results; widerface: a file an image"),
+]
+ProtocolOption = partial(Option, rich_help_panel="Protocol")
+Protocol = Annotated[Literal["coco", "widerface"], ProtocolOption(help="Whose numbers to take")]
+GroundTruth = Annotated[
+    Path | None, ProtocolOption(metavar="DIR", help="widerface: the folder of wider_face_val.mat and its settings")
+]
+Results = Annotated[Path | None, ProtocolOption(metavar="DIR", help="widerface: score these files, without a network")]
+Iou = Annotated[
+    float | None, ProtocolOption(min=0.05, max=0.95, help="widerface: least overlap (default: 0.5; many ports: 0.4)")
+]
+SkipMissing = Annotated[
+    bool, ProtocolOption("--skip-missing", help="widerface: images without a result do not count, as in many ports")
+]
+Preset = Annotated[
+    Literal["fixed", "original", "multiscale"] | None,
+    ProtocolOption(help="widerface: fitted into 800 x 800, own size, or four sizes with mirror images"),
 ]
 Submission = Annotated[
     bool,
@@ -59,7 +82,7 @@ Report = Annotated[
 
 
 def evaluate_command(
-    weights: options.Weights,
+    weights: Weights = None,
     data: DataPath = None,
     split: Split = None,
     device: options.Device = "auto",
@@ -72,6 +95,12 @@ def evaluate_command(
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
     top_k: options.TopK = None,
+    protocol: Protocol = "coco",
+    ground_truth: GroundTruth = None,
+    results: Results = None,
+    iou: Iou = None,
+    skip_missing: SkipMissing = False,
+    preset: Preset = None,
     tiles: options.Tiles = None,
     overlap: options.Overlap = None,
     against: Against = None,
@@ -87,7 +116,7 @@ def evaluate_command(
     nproc: processes.Nproc = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score a detector on annotated images, by the COCO metrics.
+    """Score a detector on annotated images: by COCO's metrics, with key points where there are some, or WIDER FACE's.
 
     Options override the test settings of the weights; the protocol is printed beside the numbers.
 
@@ -97,18 +126,47 @@ def evaluate_command(
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip
-    if bins is not None:
-        requested, loading["bins"] = requested.of_one_view(), bins
-    if submission and (save_results is None or report or against):
+    if protocol == "widerface":
+        given = WiderOptions(
+            ground_truth, results, writable_folder(save_results), iou or 0.5, skip_missing, preset, report, against
+        )
+        score_widerface(given, weights, data, split, device, workers, precision, requested, loading, as_json=as_json)
+        return
+    of_widerface = (ground_truth, results, iou, skip_missing or None, preset)
+    if any(value is not None for value in of_widerface):
+        raise ConfigError("--ground-truth, --results, --iou, --skip-missing and --preset go with --protocol widerface")
+    given_files = _Files(writable_file(save_results), report, against, bins, submission)
+    _score_coco(weights, (data, split, workers), device, precision, requested, loading, given_files, nproc, as_json)
+
+
+class _Files(NamedTuple):
+    """The files and folders of the options; `bins` holds the outputs to score."""
+
+    results: Path | None
+    report: Path | None
+    against: Path | None
+    bins: Path | None
+    submission: bool
+
+
+def _score_coco(
+    weights: Path | None, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
+    requested: RequestedSettings, loading: dict[str, Any], files: _Files, nproc: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Score, or only detect, alone or in several processes. Raises ConfigError for options that do not go together."""
+    if weights is None:
+        raise ConfigError("a detector is needed", expected="--weights FILE")
+    if files.submission and (files.results is None or files.report or files.against):
         raise ConfigError("--submission writes --save-results FILE and nothing else")
+    requested = requested if files.bins is None else requested.of_one_view()
 
     def work(share: Share, device: str) -> None:
-        if submission:
-            _submit(weights, (data, split, workers), device, precision, requested, loading, share, save_results)
+        if files.submission:
+            _submit(weights, source, device, precision, requested, loading, share, files.results)
             return
-        found = _evaluate(weights, (data, split, workers), device, precision, requested, against, loading, share)
+        found = _evaluate(weights, source, device, precision, requested, files, loading, share)
         if share.rank == 0:
-            _write(save_results, report, *found)
+            _write(files.results, files.report, *found)
             typer.echo(json.dumps(found[-1], indent=2)) if as_json else _print_tables(found[-1])
 
     processes.in_processes(nproc, device, work)
@@ -116,7 +174,7 @@ def evaluate_command(
 
 def _evaluate(
     weights: Path, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
-    requested: RequestedSettings, against: Path | None, loading: dict[str, Any], share: Share,
+    requested: RequestedSettings, files: _Files, loading: dict[str, Any], share: Share,
 ) -> tuple[AnnotationSet, dict[int, Detections], CocoMetrics, dict[str, Any]]:  # fmt: skip
     """Return the annotations, detections, metrics and the document; the first process prints notes and warnings."""
     from ctnet.eval.evaluate import only
@@ -124,8 +182,7 @@ def _evaluate(
     from ctnet.eval.report import evaluation_document
 
     data, split, workers = source
-    leads = share.rank == 0
-    bins = loading.pop("bins", None)
+    leads, bins, against = share.rank == 0, files.bins, files.against
     detector, settings = open_for_test(weights, device, precision, requested, notes=leads and bins is None, **loading)
     annotation_set, warnings = _open(data, split, detector.recipe)
     if bins is None:
@@ -241,32 +298,40 @@ def _open(data: Path | None, split: str | None, recipe: Recipe) -> tuple[Annotat
 
 
 def _print_tables(document: Mapping[str, Any]) -> None:
-    """Print the protocol, the twelve numbers and the classes; numbers are times 100."""
+    """Print the protocol, the numbers, the classes and the key points; numbers are times 100."""
     from ctnet.eval.coco import percent
     from ctnet.eval.protocol import sentence
-    from ctnet.eval.scorer import COCO
+    from ctnet.eval.scorer import COCO, KEYPOINTS
 
+    scorer = KEYPOINTS if "per_point" in document else COCO
     data, metrics = document["data"], document["metrics"]
     say(f"{data['path']}, {data['split']}: {data['images']} images, {data['boxes']} boxes")
     say(sentence(document["protocol"]))
     console = Terminal(soft_wrap=False)
     names = list(metrics)
-    for half in (names[:6], names[6:]):
+    for half in (names[start : start + 6] for start in range(0, len(names), 6)):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in half:
             table.add_column(name, justify="right", min_width=5)
         table.add_row(*(percent(metrics[name]) for name in half))
         console.print(table)
-    name = COCO.primary
+    name = scorer.primary
     if "untiled" in document:
         console.print(f"{name} {percent(metrics[name])} tiled, {percent(document['untiled'][name])} untiled")
     if "against" in document:
         other = document["against"]
-        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'][name])}"
+        both = f"{name} {percent(metrics[name])} against {percent(other['metrics'].get(name))}"
         console.print(f"{both} of {other['weights']} ({other['precision']})")
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("boxes", *COCO.per_class):
+    for name in ("boxes", *scorer.per_class):
         table.add_column(name, justify="right", min_width=5)
     for name, row in document["per_class"].items():
-        table.add_row(name, str(row["count"]), *(percent(row[number]) for number in COCO.per_class))
+        table.add_row(name, str(row["count"]), *(percent(row[number]) for number in scorer.per_class))
     console.print(table)
+    if "per_point" in document:
+        table = Table("point", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("NME", "PCK"):
+            table.add_column(name, justify="right", min_width=5)
+        for name, row in document["per_point"].items():
+            table.add_row(name, percent(row["NME"]), percent(row["PCK"]))
+        console.print(table)

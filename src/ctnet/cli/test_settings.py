@@ -69,6 +69,8 @@ def with_test_settings(
     flags = {name: getattr(requested, name) for name in _AS_THEY_ARE}
     content = detector.recipe.model_dump()
     content["evaluation"].update({key: value for key, value in flags.items() if value is not None})
+    if requested.keep_res is not None:
+        content["evaluation"]["stretch"] = False  # a third way to show an image
     if requested.scales is not None:
         content["evaluation"]["scales"] = requested.scales.split(",")
     size, multiple = parse_image_size(requested.image_size), detector.recipe.model.size_multiple

@@ -28,7 +28,8 @@ _LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--m
 DataPath = Annotated[
     str | None,
     options.DataOption(
-        metavar="PATH", help="Folder in COCO, Pascal VOC or YOLO layout, COCO .json or YAML (default: the demo set)"
+        metavar="PATH",
+        help="Folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, COCO .json or YAML (default: the demo set)",
     ),
 ]
 ImageSize = Annotated[
@@ -359,9 +360,9 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(summary))
         return
     from ctnet.eval.coco import percent
-    from ctnet.eval.scorer import COCO
+    from ctnet.eval.scorer import COCO, KEYPOINTS
 
-    name = COCO.primary
+    name = KEYPOINTS.primary if KEYPOINTS.primary in summary else COCO.primary
     say(f"run      {summary['run']}")
     best = Path(summary["run"]) / "checkpoints" / "best.safetensors"
     where = f"  ({best})" if best.is_file() else ""

@@ -112,11 +112,12 @@ def _print_document(document: Mapping[str, Any], shown: int) -> None:
 
 def _network(model: Mapping[str, Any]) -> str:
     """Return the settings of a recipe's `model` section that say which network it is."""
-    from ctnet.config import CenterNetModel
+    from ctnet.config import settings_of
 
-    defaults = CenterNetModel().model_dump(mode="json")
-    changed = [f"{key}={value}" for key, value in model.items() if key != "backbone" and value != defaults[key]]
-    return " ".join([model["backbone"], *changed])
+    defaults = settings_of(model.get("family", "centernet")).model().model_dump(mode="json")
+    known = {"family", "backbone"}
+    changed = [f"{key}={value}" for key, value in model.items() if key not in known and value != defaults.get(key)]
+    return " ".join([model.get("family", ""), model["backbone"], *changed]).strip()
 
 
 def _print_fit(console: Terminal, document: Mapping[str, Any], shown: int) -> None:

@@ -69,7 +69,7 @@ class View:
     """The mapping of an image onto the network input: resized to `resized_hw`, then mapped onto `input_hw`.
 
     `center` and `scale` are in pixels of the resized image; `test_scale` is the resizing factor that boxes are
-    divided by when they are mapped back.
+    divided by when they are mapped back, or `stretch` those of width and height where they differ.
     """
 
     resized_hw: Size
@@ -77,6 +77,7 @@ class View:
     center: tuple[float, float]
     scale: float
     test_scale: float
+    stretch: tuple[float, float] | None = None
 
     def to_input(self) -> Matrix:
         """Return the matrix from the resized image to input pixels."""
@@ -84,7 +85,9 @@ class View:
 
     def from_input(self) -> Matrix:
         """Return the matrix from input pixels to original image pixels."""
-        return affine_matrix(self.center, self.scale, self.input_hw[::-1], inverse=True) / self.test_scale
+        factors = np.array(self.stretch or (self.test_scale, self.test_scale))
+        matrix = affine_matrix(self.center, self.scale, self.input_hw[::-1], inverse=True)
+        return np.asarray(matrix / factors[:, None])
 
 
 def fixed_view(image_hw: Size, input_hw: Size, test_scale: float = 1.0) -> View:
@@ -111,6 +114,13 @@ def keep_view(image_hw: Size, test_scale: float = 1.0, pad: int = 31) -> View:
     padded = ((resized[0] | pad) + 1, (resized[1] | pad) + 1)
     center = (float(resized[1] // 2), float(resized[0] // 2))
     return View(resized, padded, center, float(padded[1]), test_scale)
+
+
+def stretched_view(image_hw: Size, test_scale: float = 1.0, multiple: int = 32) -> View:
+    """Return the view that stretches an image to sides rounded up to multiples (CenterFace's ONNX file)."""
+    height, width = (-(-max(1, int(side * test_scale)) // multiple) * multiple for side in image_hw)
+    factors = width / image_hw[1], height / image_hw[0]
+    return View((height, width), (height, width), (width / 2, height / 2), float(width), test_scale, factors)
 
 
 def render_view(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:

@@ -76,6 +76,17 @@ def draw_centers(centers: Centers, num_classes: int, sigma: float | None = None)
     return heatmap
 
 
+def draw_points(centers: Centers, places: Float32, labelled: NDArray[np.bool_]) -> Float32:
+    """Return heatmaps (P,H,W) float32 of key points at `places` (N,P,2) in cells; their radii are those of the objects.
+
+    Only points are drawn that are `labelled` (N,P) and of an object that is drawn.
+    """
+    heatmaps = np.zeros((places.shape[1], *centers.map_hw), np.float32)
+    owner, point = np.nonzero(labelled & centers.drawn[:, None])
+    draw_gaussians(heatmaps, point, places[owner, point].astype(np.int64), centers.radii[owner])
+    return heatmaps
+
+
 def clip_to_cells(boxes: Float32, map_hw: MapSize) -> tuple[Float32, NDArray[np.bool_]]:
     """Return CenterNet's boxes, clipped to the first and last cell's corner, and which of them have area left."""
     last = np.array([map_hw[1] - 1, map_hw[0] - 1] * 2, np.float32)
@@ -128,3 +139,28 @@ def spread_size(centers: Centers) -> Float32:
         won = values >= highest[cells]
         spread[:, cells[won]] = size[index][:, None]
     return spread.reshape(2, height, width)
+
+
+def spread_points(centers: Centers, places: Float32, labelled: NDArray[np.bool_]) -> Float32:
+    """Return key points over the footprints of objects, (3P,H,W): 2P numbers, then P weights, the gaussians.
+
+    The numbers are x and y of each point in turn, measured from each cell. In a cell they are those of the highest
+    gaussian, the later of equals; weights take the maximum of all, as in the original's `dense_hp`.
+    """
+    height, width = centers.map_hw
+    count = places.shape[1]
+    drawn = np.flatnonzero(centers.drawn)
+    owner, cell, value = footprint_pixels(centers.cell_xy[drawn], centers.radii[drawn], centers.map_hw)
+    highest = np.zeros(height * width, np.float32)
+    numbers = np.zeros((count, 2, height * width), np.float32)
+    weights = np.zeros((count, height * width), np.float32)
+    for index, of_object in enumerate(drawn):
+        mine = owner == index
+        cells, values = cell[mine], value[mine]
+        won = cells[values >= highest[cells]]
+        xy = np.stack([won % width, won // width])
+        for point in np.flatnonzero(labelled[of_object]):
+            numbers[point][:, won] = places[of_object, point][:, None] - xy
+            weights[point, cells] = np.maximum(weights[point, cells], values.astype(np.float32))
+        highest[cells] = np.maximum(highest[cells], values.astype(np.float32))
+    return np.concatenate([numbers.reshape(2 * count, height, width), weights.reshape(count, height, width)])

@@ -1,7 +1,17 @@
 """Recipes: their schema, how files and overrides become one frozen `Recipe`, and where each value came from."""
 
 from ctnet.config.change import changed
-from ctnet.config.families import CenterNetLoss, CenterNetModel, Loss, Model
+from ctnet.config.families import (
+    DEFAULT,
+    CenterFaceModel,
+    CenterNetLoss,
+    CenterNetModel,
+    Loss,
+    Model,
+    PoseLoss,
+    PoseModel,
+    settings_of,
+)
 from ctnet.config.load import (
     DEFAULT_RECIPE,
     DEMO_RECIPE,
@@ -24,10 +34,12 @@ from ctnet.config.schema import (
 )
 
 __all__ = [
+    "DEFAULT",
     "DEFAULT_RECIPE",
     "DEMO_RECIPE",
     "FINE_TUNING_RECIPE",
     "Augment",
+    "CenterFaceModel",
     "CenterNetLoss",
     "CenterNetModel",
     "Data",
@@ -37,6 +49,8 @@ __all__ = [
     "Loss",
     "Model",
     "Optimizer",
+    "PoseLoss",
+    "PoseModel",
     "Recipe",
     "Schedule",
     "StateMetadata",
@@ -49,4 +63,5 @@ __all__ = [
     "recipe_from_dict",
     "recipe_names",
     "recipe_titles",
+    "settings_of",
 ]

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from ctnet._version import __version__
 from ctnet.config.load import recipe_from_dict
-from ctnet.config.ranges import LONGEST_TEXT, MOST_CATEGORIES, Count, ImageSize, Text
+from ctnet.config.ranges import LONGEST_TEXT, MOST_CATEGORIES, MOST_KEYPOINTS, Count, ImageSize, Text
 from ctnet.config.schema import Recipe
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.limits import parse_json
-from ctnet.types import Category
+from ctnet.types import Category, KeypointSchema
 
 Updates = Annotated[StrictInt, Field(ge=0, le=10**12)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -31,6 +31,24 @@ def sound_categories(categories: tuple[Category, ...]) -> tuple[Category, ...]:
     return categories
 
 
+def sound_keypoints(schema: KeypointSchema | None) -> KeypointSchema | None:
+    """Return the key points. Raises ValueError, in words that follow "expected", unless files of weights take them."""
+    if schema is None:
+        return None
+    count = len(schema.names)
+    if not 1 <= count <= MOST_KEYPOINTS:
+        raise ValueError(f"from 1 to {MOST_KEYPOINTS:,} key points are expected, not {count:,}")
+    if len(set(schema.names)) < count or any(not n or len(n) > LONGEST_TEXT or "\0" in n for n in schema.names):
+        raise ValueError("a name of its own for each key point is expected")
+    ends = [end for pair in (*schema.flip_pairs, *schema.skeleton) for end in pair]
+    swapped = [end for pair in schema.flip_pairs for end in pair]
+    if any(not 0 <= end < count for end in ends) or len(set(swapped)) < len(swapped):
+        raise ValueError(f"pairs of indices below {count} are expected, each index in one flip pair at most")
+    if schema.sigmas is not None and (len(schema.sigmas) != count or not all(0 < s < 1e6 for s in schema.sigmas)):
+        raise ValueError(f"{count} sigmas above 0 are expected")
+    return schema
+
+
 class NetworkMetadata(BaseModel):
     """What every file with a network carries. Further entries are left alone."""
 
@@ -38,6 +56,7 @@ class NetworkMetadata(BaseModel):
 
     recipe: Recipe
     categories: Annotated[tuple[Category, ...], AfterValidator(sound_categories)]
+    keypoints: Annotated[KeypointSchema | None, AfterValidator(sound_keypoints)] = None
 
 
 class WeightsMetadata(NetworkMetadata):

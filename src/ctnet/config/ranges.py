@@ -34,6 +34,7 @@ LARGEST_SIDE = 8192
 LARGEST_AREA = 2**23
 """pixels of its input, a square of 2880"""
 MOST_CATEGORIES = 2**15
+MOST_KEYPOINTS = 1024
 LONGEST_TEXT = 4096
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]

@@ -39,7 +39,8 @@ class Data(Section):
     """Where images come from and how they enter the network."""
 
     path: Text | None = None
-    """folder in COCO, Pascal VOC or YOLO layout, or a YAML naming files; empty means the built-in demo set"""
+    """folder in COCO, Pascal VOC, YOLO or WIDER FACE layout, or a YAML naming files; empty means the demo
+    set of shapes, demo:faces and demo:pose those of faces and figures"""
     train_split: Text = "train"
     """split to train on"""
     val_split: Text = "val"
@@ -52,11 +53,15 @@ class Data(Section):
     """per-channel mean, in color_order, of values in 0..1"""
     std: tuple[Level, Level, Level] = (0.28863828, 0.27408164, 0.27809835)
     """per-channel standard deviation, in color_order, of values in 0..1"""
+    repeat_threshold: Fraction = 0.0
+    """images with a class that fewer than this part of all images have are shown more often, up to the square root of
+    how much rarer it is (repeat-factor sampling; Gupta et al., "LVIS", 2019, takes 0.001); 0 shows each once"""
     value_range: tuple[Value, Value] | None = None
     """values of images with more than eight bits that become black and white, others are clipped; empty means for each
     image the range of 8, 10, 12, 14 or 16 bits that holds its values, and for floating ones up to 1 the range 0 to 1"""
     max_objects: Count = 128
-    """objects of one image that are trained on; further ones are left out, in file order"""
+    """objects of one image that are trained on; of more, those that the view does not show are left out first, then the
+    last in the file"""
     shuffle: bool = True
     """a new order of the images in each epoch; otherwise that of the annotations"""
     crowd: bool = False
@@ -74,9 +79,15 @@ class Data(Section):
 class Augment(Section):
     """Random changes of the training images."""
 
-    crop: Literal["random", "inside", "shift", "none"] = "random"
+    crop: Literal["random", "inside", "shift", "none", "anchor", "centerface"] = "random"
     """random: scale from `scale`, centre anywhere; inside: scale from `scale`, within the image as far as it fits;
-    shift: centre and scale jittered; none: whole image"""
+    shift: centre and scale jittered; none: whole image; anchor: an object drawn at random gets a side near one of
+    `anchors`, anywhere in the view, for objects of very different sizes such as faces (data-anchor sampling, Tang et
+    al., "PyramidBox", 2018); centerface: as CenterFace's published code samples, which undoes the object's new size by
+    fitting the image's longer side into the input, and draws `data.max_objects` of more objects with replacement"""
+    anchors: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (16, 32, 48, 64, 96, 128, 256, 512)
+    """crop=anchor, centerface: sides in pixels, rising; the object's side becomes 0.5 to 2 times one of the first five
+    that is not above the anchor nearest to its side in the image"""
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.3)
     """range of the crop's side relative to the image's longer side; for crop=random in steps of 0.1"""
     border: Positive = 128
@@ -176,6 +187,9 @@ class Train(Section):
     sync_bn: bool = False
     """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
     would; for small batches"""
+    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=1, le=1000)] = "none"
+    """weights that stay as they are, with the statistics of their norms: those of the whole backbone, or of its first N
+    layers and blocks, which the run names; for small sets, with --weights or --backbone-weights"""
     amp: Precision = "auto"
     """precision of forward and backward passes; auto takes what the device runs fast, off is another word for fp32"""
     loss_scale: Literal["auto", "dynamic", "off"] | Annotated[float, Field(gt=0, le=2.0**24)] = "auto"
@@ -252,6 +266,8 @@ class Evaluation(Section):
     """keep resolution and pad; otherwise scale, keeping aspect, into image_size"""
     image_size: Annotated[tuple[TestSide, TestSide], BeforeValidator(pair)] | None = None
     """test input as (height, width), of any size: padded to what the network divides; empty means `data.image_size`"""
+    stretch: bool = False
+    """stretch the image to sides that are multiples, which changes its aspect by a little"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     """test input relative to data.image_size, rounded to multiples as there: above 1 where training crops show objects
     larger than a whole image would (Touvron et al., "Fixing the train-test resolution discrepancy", 2019)"""
@@ -311,6 +327,8 @@ class Recipe(Section):
         test = self.evaluation
         if max(test.image_size or self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
             raise ValueError(f"the test input x test_scale x scales must be at most {LARGEST_SIDE} pixels")
+        if test.keep_res and test.stretch:
+            raise ValueError("evaluation.keep_res and evaluation.stretch are two ways to show an image: choose one")
         if type(self.loss) is not SETTINGS[self.model.family].loss:
             raise ValueError(f"loss: {type(self.loss).__name__} is not for the family {self.model.family}")
         self.loss.check(self.model)
@@ -318,6 +336,8 @@ class Recipe(Section):
             raise ValueError("data.value_range must be two numbers, low < high")
         if any(s <= 0 for s in self.data.std):
             raise ValueError("data.std must be above 0")
+        if list(self.augment.anchors) != sorted(set(self.augment.anchors)):
+            raise ValueError("augment.anchors must rise")
         low, high = self.augment.scale
         if not 0 < low <= high:
             raise ValueError("augment.scale must be two numbers, 0 < low <= high")

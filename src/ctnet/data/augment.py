@@ -6,6 +6,7 @@ Every function draws from the generator it is given, so a sample depends on seed
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,11 +17,22 @@ from ctnet.codec.affine import Matrix, affine_matrix, transform_points
 from ctnet.config import Augment
 from ctnet.types import Float32, KeypointSchema, Objects
 
+_LAST_ANCHOR = 5
+_MOST_MAGNIFIED = 16.0
+_CENTERFACE_PIXELS = 12_000**2
+
 
 def random_matrix(
-    rng: np.random.Generator, image_hw: tuple[int, int], input_hw: tuple[int, int], settings: Augment
+    rng: np.random.Generator,
+    image_hw: tuple[int, int],
+    input_hw: tuple[int, int],
+    settings: Augment,
+    boxes_xyxy: Float32 | None = None,
 ) -> Matrix:
-    """Return the (2,3) map from image to input pixels of a random crop, rotation, mirror image and transposition."""
+    """Return the (2,3) map from image to input pixels of a random crop, rotation, mirror image and transposition.
+
+    Crops that follow an object take one of `boxes_xyxy` (N,4) with area; without one they show the whole image.
+    """
     transposed = settings.transpose > 0 and rng.random() < settings.transpose
     if transposed:
         input_hw = input_hw[::-1]
@@ -41,6 +53,11 @@ def random_matrix(
         scale *= float(
             np.clip(rng.normal(1, settings.scale_jitter), 1 - settings.scale_jitter, 1 + settings.scale_jitter)
         )
+    elif settings.crop in ("anchor", "centerface"):
+        box = _any_box(rng, boxes_xyxy)
+        if box is not None:
+            view = _around_object if settings.crop == "anchor" else _as_centerface
+            center, scale = view(rng, box, _anchor_side(rng, box, settings.anchors), image_hw, input_hw)
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
     if settings.rotate_probability < 1 and rng.random() >= settings.rotate_probability:
         angle = 0.0
@@ -57,6 +74,57 @@ def _inside(rng: np.random.Generator, size: int, window: float) -> float:
     """Return a middle for a window that stays within 0..size, or, where it is larger, covers all of it."""
     ends = window / 2, size - window / 2
     return float(rng.uniform(min(ends), max(ends)))
+
+
+def _any_box(rng: np.random.Generator, boxes_xyxy: Float32 | None) -> NDArray[np.float64] | None:
+    """Return one of the boxes with area, None without any."""
+    if boxes_xyxy is None:
+        return None
+    usable = boxes_xyxy[(boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)].astype(np.float64)
+    return np.asarray(usable[rng.integers(len(usable))]) if len(usable) else None
+
+
+def _anchor_side(rng: np.random.Generator, box: NDArray[np.float64], anchors: Sequence[int]) -> float:
+    """Return the side that the box is to get, in pixels (CenterFace's rule)."""
+    side = np.sqrt(np.prod(box[2:] - box[:2]))
+    nearest = int(np.argmin(np.abs(np.array(anchors) - side)))
+    return float(rng.choice(anchors[: min(nearest + 1, _LAST_ANCHOR)]) * 2 ** rng.uniform(-1, 1))
+
+
+def _around_object(
+    rng: np.random.Generator,
+    box: NDArray[np.float64],
+    target: float,
+    image_hw: tuple[int, int],
+    input_hw: tuple[int, int],
+) -> tuple[NDArray[np.float64], float]:
+    """Return centre and scale of a view with the whole object, of side `target`, anywhere in it.
+
+    A view never shows less than a pixel in `_MOST_MAGNIFIED` of the input, nor more than the image twice over.
+    """
+    ratio = target / float(np.sqrt(np.prod(box[2:] - box[:2])))
+    scale = float(np.clip(input_hw[1] / ratio, input_hw[1] / _MOST_MAGNIFIED, 2 * max(image_hw)))
+    window = np.array([scale, scale * input_hw[0] / input_hw[1]])
+    lowest, highest = box[2:] - window / 2, box[:2] + window / 2  # centres whose view holds the object
+    return rng.uniform(np.minimum(lowest, highest), np.maximum(lowest, highest)), scale
+
+
+def _as_centerface(
+    rng: np.random.Generator,
+    box: NDArray[np.float64],
+    target: float,
+    image_hw: tuple[int, int],
+    input_hw: tuple[int, int],
+) -> tuple[NDArray[np.float64], float]:
+    """Return centre and scale as CenterFace's published code draws them, in pixels of the image."""
+    ratio = target / float(np.sqrt(np.prod(box[2:] - box[:2])))
+    ratio = min(ratio, float(np.sqrt(_CENTERFACE_PIXELS / np.prod(image_hw))))
+    height, width = (max(1, int(side * ratio)) for side in image_hw)
+    scale = float(max(height, width))
+    border = max(1, int(scale * rng.choice((0.1, 0.2, 0.25))))
+    border_x, border_y = _border(border, width), _border(border, height)
+    center = np.array([rng.integers(border_x, width - border_x), rng.integers(border_y, height - border_y)])
+    return center / ratio, scale / ratio
 
 
 def _border(border: int, size: int) -> int:

@@ -37,9 +37,9 @@ def convert(
 
     `source` is the layout that the set must be in; "auto" takes any, "xyxy" takes the boxes of a COCO file for
     corners. Images are copied; with `link` they are hard links, or symbolic ones across disks. Crowd regions exist in
-    COCO alone: in other layouts they are left out, which `warn` gets as a sentence. Raises ConfigError when `out`
-    holds something or a layout is unknown, DataError when the data is in another layout or an image is missing,
-    StorageError.
+    COCO alone, key points in COCO and YOLO: in other layouts they are left out, which `warn` gets as a sentence. Raises
+    ConfigError when `out` holds something or a layout is unknown, DataError when the data is in another layout or an
+    image is missing, StorageError.
     """
     path = Path(path).expanduser()
     require_new_folder(out)
@@ -54,6 +54,8 @@ def convert(
         sets = _numbered_alike(sets)
     if to != "coco":
         sets = {split: _without_crowds(annotation_set, warn) for split, annotation_set in sets.items()}
+    if not writer.keypoints:
+        sets = {split: _without_points(annotation_set, warn, to) for split, annotation_set in sets.items()}
     paths = [image.path for annotation_set in sets.values() for image in annotation_set.images]
     missing = next((image for image in paths if not is_file(image)), None)
     if missing:
@@ -141,9 +143,19 @@ def _without_crowds(annotation_set: AnnotationSet, warn: Callable[[str], None] |
     return replace(annotation_set, images=images)
 
 
+def _without_points(annotation_set: AnnotationSet, warn: Callable[[str], None] | None, to: str) -> AnnotationSet:
+    if annotation_set.keypoints is None:
+        return annotation_set
+    if warn:
+        warn(f"{annotation_set.split}: key points left out, which {to} cannot describe")
+    images = tuple(replace(image, keypoints=None) for image in annotation_set.images)
+    return replace(annotation_set, images=images, keypoints=None)
+
+
 def _objects(image: ImageRecord, keep: NDArray[np.bool_]) -> ImageRecord:
-    names = ("boxes_xyxy", "labels", "crowd", "areas", "annotation_ids")
-    fields: dict[str, Any] = {name: getattr(image, name)[keep] for name in names}
+    names = ("boxes_xyxy", "labels", "crowd", "areas", "annotation_ids", "keypoints")
+    arrays = {name: getattr(image, name) for name in names}
+    fields: dict[str, Any] = {name: array[keep] for name, array in arrays.items() if array is not None}
     return replace(image, **fields)
 
 

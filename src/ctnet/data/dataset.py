@@ -12,7 +12,7 @@ from ctnet.types import AnnotationSet
 
 
 def open_dataset(path: str | Path, split: str) -> AnnotationSet:
-    """Return one split of a COCO, VOC or YOLO folder, a COCO json, a data.yaml, or a YAML that names files.
+    """Return one split of a COCO, VOC, YOLO or WIDER FACE folder, a COCO json, a data.yaml, or a YAML that names files.
 
     Raises DataError when no layout is recognised, the split is absent or the annotations cannot be
     understood.

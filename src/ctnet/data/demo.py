@@ -1,4 +1,4 @@
-"""A seeded set of drawn shapes with exact boxes: training data for a first run."""
+"""Seeded sets of drawings with exact boxes, of shapes, faces or figures: training data for a first run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import colorsys
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ctnet.data import demo_faces, demo_figures
+from ctnet.data.demo_figures import DEFAULT_JOINTS, JOINTS, render_figures
 from ctnet.data.image import Image, write_image
 from ctnet.data.layouts.coco import write_coco_json
-from ctnet.errors import StorageError
+from ctnet.data.layouts.keypoints import annotation_fields
+from ctnet.data.scene import Drawn, Generator, background, finish
+from ctnet.errors import ConfigError, StorageError, nearest
 from ctnet.files import cache_folder
 
 CATEGORIES = {1: "disc", 2: "square", 3: "triangle", 5: "star", 8: "ring", 13: "cross"}
@@ -30,7 +37,35 @@ _HUES = {category_id: 360 * i / len(CATEGORIES) for i, category_id in enumerate(
 _HUE_SPREAD = 24
 
 Mask = NDArray[np.bool_]
-Generator = np.random.Generator
+
+
+KINDS = ("shapes", "faces", "pose")
+_DEMO = "demo:"  # before a kind, in place of a path
+Render = Callable[[Generator, tuple[int, int]], tuple[Image, list[Drawn]]]
+
+
+class Demo(NamedTuple):
+    """A kind of demo set: COCO's categories, what draws an image of about a size, and the name of the cached folder."""
+
+    categories: Sequence[Mapping[str, Any]]
+    render: Render
+    cached: str
+
+
+def demo_of(kind: str = "shapes", joints: int | None = None) -> Demo:
+    """Return the demo set `shapes`, `faces` or `pose`, the last with so many joints. Raises ConfigError."""
+    if kind not in KINDS:
+        raise ConfigError(f"no demo set is called {kind!r}", expected=" or ".join(KINDS), nearest=nearest(kind, KINDS))
+    if joints is not None and (kind != "pose" or joints not in JOINTS):
+        raise ConfigError(
+            "joints are those of the demo set pose", got=joints, expected=f"{JOINTS.start} to {JOINTS.stop - 1}"
+        )
+    if kind == "faces":
+        return Demo(demo_faces.CATEGORIES, demo_faces.render_faces, "demo-faces-v1")
+    if kind == "pose":
+        count = joints or DEFAULT_JOINTS
+        return Demo(demo_figures.categories(count), partial(render_figures, joints=count), "demo-pose-v1")
+    return Demo([{"id": i, "name": name} for i, name in CATEGORIES.items()], _render, "demo-v2")
 
 
 def write_demo(
@@ -39,49 +74,52 @@ def write_demo(
     images_val: int = 80,
     seed: int = 0,
     size: tuple[int, int] = (288, 288),
+    demo: Demo | None = None,
 ) -> Path:
     """Render train and val in COCO layout into `folder` and return it; the same seed gives the same images.
 
-    `size` is the middle (height, width): sides vary by a tenth either way. A box covers its whole shape, also
+    `size` is the middle (height, width): sides vary by a tenth either way. A box covers its whole object, also
     what another one hides. Raises StorageError.
     """
+    demo = demo or demo_of()
     next_annotation = 1
     for number, (split, count) in enumerate((("train", images_train), ("val", images_val))):
         images, annotations = [], []
         for index in range(count):
             generator = np.random.default_rng([seed, number, index])
-            image, objects = _render(generator, size)
+            image, objects = demo.render(generator, size)
             name = f"{split}_{index:05d}.jpg"
             write_image(folder / "images" / split / name, image)
             image_id = number * images_train + index + 1
             height, width = image.shape[:2]
             images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-            for category_id, box in objects:
+            for category_id, box, area, points in objects:
                 annotations.append(
                     {
                         "id": next_annotation,
                         "image_id": image_id,
                         "category_id": category_id,
-                        "bbox": box,
-                        "area": box[2] * box[3],
+                        "bbox": list(box),
+                        "area": area,
                         "iscrowd": 0,
+                        **({} if points is None else annotation_fields(points.astype(np.float32))),
                     }
                 )
                 next_annotation += 1
-        categories = [{"id": i, "name": name} for i, name in CATEGORIES.items()]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = {"images": images, "annotations": annotations, "categories": demo.categories}
         write_coco_json(content, folder / "annotations" / f"instances_{split}.json")
     return folder
 
 
 def data_or_demo(path: str | Path | None) -> Path:
-    """Return the path of a data set: the one given, else the demo set's. Raises StorageError.
+    """Return the path of a data set: the one given, that of the demo set `demo:KIND`, or the shapes without any.
 
     A relative path that does not exist here is looked for in the folder that `DETECTRON2_DATASETS` names, as by
-    detectron2.
+    detectron2. Raises StorageError, and ConfigError for a kind that there is none of.
     """
-    if not path:
-        return demo_folder()
+    kind = str(path)[len(_DEMO) :] if path and str(path).startswith(_DEMO) else None
+    if not path or kind is not None:
+        return demo_folder(kind or "shapes")
     here, elsewhere = Path(path).expanduser(), os.environ.get("DETECTRON2_DATASETS")
     if elsewhere and not here.is_absolute() and not here.exists():
         there = Path(elsewhere).expanduser() / here
@@ -89,12 +127,13 @@ def data_or_demo(path: str | Path | None) -> Path:
     return here
 
 
-def demo_folder() -> Path:
-    """Return the folder of the default demo set, rendered on first use. Raises StorageError.
+def demo_folder(kind: str = "shapes") -> Path:
+    """Return the folder of a default demo set, rendered on first use. Raises StorageError.
 
     Processes may race for it: each renders aside, the first to finish wins.
     """
-    folder = cache_folder() / "demo-v2"
+    demo = demo_of(kind)
+    folder = cache_folder() / demo.cached
     if (folder / "annotations" / "instances_val.json").is_file():
         return folder
     try:
@@ -105,7 +144,7 @@ def demo_folder() -> Path:
             "cannot make the demo set", folder=folder.parent, got=error.strerror, hint="set CTNET_HOME"
         ) from None
     try:
-        write_demo(aside / "demo")
+        write_demo(aside / "demo", demo=demo)
         (aside / "demo").rename(folder)
     except OSError as error:
         if not folder.is_dir():
@@ -115,11 +154,11 @@ def demo_folder() -> Path:
     return folder
 
 
-def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tuple[int, list[int]]]]:
-    """Return an image and its objects as (category id, [x, y, width, height])."""
+def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[Drawn]]:
+    """Return an image of shapes and its objects."""
     height, width = (round(side * generator.uniform(0.9, 1.1)) for side in size)
-    image = _background(generator, height, width)
-    boxes: list[tuple[int, list[int]]] = []
+    image = background(generator, height, width)
+    drawn: list[Drawn] = []
     shapes: list[Mask] = []
     visible: list[Mask] = []
     for _ in range(int(generator.choice(len(_OBJECTS), p=_OBJECTS))):
@@ -131,9 +170,8 @@ def _render(generator: Generator, size: tuple[int, int]) -> tuple[Image, list[tu
         shapes.append(mask)
         _paint(generator, image, mask, _HUES[category_id])
         x, y, box_width, box_height = cv2.boundingRect(mask.astype(np.uint8))
-        boxes.append((category_id, [x, y, box_width, box_height]))
-    noise = generator.normal(0, generator.uniform(2, 8), image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8), boxes
+        drawn.append(Drawn(category_id, (x, y, box_width, box_height), box_width * box_height))
+    return finish(generator, image), drawn
 
 
 def _place(
@@ -207,15 +245,6 @@ def _outline(name: str, turn: float) -> NDArray[np.float64]:
 def _on_circle(radii: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
     angles = turn + 2 * np.pi * np.arange(len(radii)) / len(radii)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
-
-
-def _background(generator: Generator, height: int, width: int) -> NDArray[np.float32]:
-    """Return a soft gradient with large blotches, of middling contrast so that shapes stand out."""
-    corners = generator.uniform(50, 200, (2, 2, 1)) + generator.uniform(-25, 25, (2, 2, 3))
-    gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    coarse = generator.normal(0, generator.uniform(2, 14), (int(generator.integers(3, 14)),) * 2)
-    blotches = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(gradient + blotches[..., None], np.float32)
 
 
 def _paint(generator: Generator, image: NDArray[np.float32], mask: Mask, hue: float) -> None:

@@ -1,4 +1,4 @@
-"""Draw boxes on images, and images on contact sheets."""
+"""Draw boxes and key points on images, and images on contact sheets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from ctnet.data.canvas import letters
 from ctnet.data.image import Image, read_image
 from ctnet.errors import DataError
-from ctnet.types import AnnotationSet, Category, Float32, Int64
+from ctnet.types import AnnotationSet, Category, Float32, Int64, KeypointSchema
 
 Color = tuple[int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PAPER: Color = (40, 40, 40)
+_LEFT, _RIGHT, _MIDDLE, _BONE = (90, 220, 60), (60, 140, 255), (255, 225, 80), (245, 245, 245)
 
 
 def draw_boxes(
@@ -26,9 +27,15 @@ def draw_boxes(
     labels: Int64,
     categories: Sequence[Category],
     scores: Float32 | None = None,
+    keypoints: Float32 | None = None,
+    schema: KeypointSchema | None = None,
     tracks: Sequence[int | None] | None = None,
 ) -> Image:
-    """Return a copy of the image with each box outlined and named, its score and the number of its track when given.
+    """Return a copy of the image with each box outlined and named, its score, points and track's number when given.
+
+    `keypoints` (N,P,2) are all drawn; of (N,P,3) those that are not labelled are left out and hidden ones are hollow.
+    Points that a mirror image swaps have two colours, all others a third; `schema` says which those are and what is
+    joined.
 
     Lines and letters follow the image's size; a label keeps its colour in every image. Boxes are in
     pixels of this image; what lies outside of it is not drawn. The first boxes are drawn last, so that the
@@ -42,6 +49,9 @@ def draw_boxes(
     for i in order:
         x1, y1, x2, y2 = corners[i]
         cv2.rectangle(canvas, (x1, y1), (x2, y2), label_color(int(labels[i])), thickness)
+    if keypoints is not None:
+        for i in order:
+            draw_points(canvas, keypoints[i], boxes_xyxy[i], schema)
     for i in order:
         category = categories[int(labels[i])]
         text = letters(category)
@@ -51,6 +61,25 @@ def draw_boxes(
             text += f" #{tracks[i]}"
         _write(canvas, text, corners[i][:2], label_color(int(labels[i])), max(0.4, side / 1000), thickness)
     return canvas
+
+
+def draw_points(canvas: Image, points: Float32, box_xyxy: Float32, schema: KeypointSchema | None) -> None:
+    """Draw the points (P,2) or (P,3) of one object, and what joins them, into the image; see `draw_boxes`."""
+    seen = points[:, 2] if points.shape[1] > 2 else np.full(len(points), 2.0)
+    pixels = np.clip(np.nan_to_num(points[:, :2]), -(2**15), 2**15).round().astype(int).tolist()
+    side = float(np.nan_to_num(np.abs(box_xyxy[2:] - box_xyxy[:2])).max())
+    radius = int(np.clip(side / 40, 1, math.sqrt(canvas.shape[0] * canvas.shape[1]) / 120 + 1))
+    for start, end in schema.skeleton if schema else ():
+        if seen[start] > 0 and seen[end] > 0:
+            cv2.line(canvas, pixels[start], pixels[end], _BONE, max(1, radius // 2 + 1), cv2.LINE_AA)
+    sides = dict.fromkeys(range(len(points)), _MIDDLE)
+    for left, right in schema.flip_pairs if schema else ():
+        sides |= {left: _LEFT, right: _RIGHT}
+    for index, pixel in enumerate(pixels):
+        if seen[index] > 0:
+            cv2.circle(canvas, pixel, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+            hollow = seen[index] == 1 and radius > 1
+            cv2.circle(canvas, pixel, radius, sides[index], 1 if hollow else cv2.FILLED, cv2.LINE_AA)
 
 
 def label_color(label: int) -> Color:
@@ -92,7 +121,9 @@ def annotation_sheet(annotation_set: AnnotationSet, count: int, seed: int = 0) -
     for index in sorted(chosen):
         record = annotation_set.images[index]
         image, scale = fit_into(read_image(record.path), cell)
-        drawn.append(draw_boxes(image, record.boxes_xyxy * scale, record.labels, annotation_set.categories))
+        points = None if record.keypoints is None else record.keypoints * np.array([scale, scale, 1], np.float32)
+        boxes, categories = record.boxes_xyxy * scale, annotation_set.categories
+        drawn.append(draw_boxes(image, boxes, record.labels, categories, None, points, annotation_set.keypoints))
     fitted = max((d.shape[0] for d in drawn), default=0), max((d.shape[1] for d in drawn), default=0)
     return contact_sheet(drawn, cell=fitted)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ctnet.data.repeat import Factors, draw
 from ctnet.data.sample import Sample, TrainingSamples
 from ctnet.devices.machine import usable_cores
 from ctnet.errors import CtnetError, LoaderDied
@@ -49,6 +50,7 @@ class Batch(NamedTuple):
 class EpochOrder:
     """Batches of (epoch, index) keys: each epoch a new permutation, if wanted; nothing dropped, nothing repeated.
 
+    With `factors` some images are repeated; the keys of repetitions have their number, from 1, as a third.
     Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. `ranks` processes share
     each batch of `batch_size` images; this is the part of one of them. The last batch of an epoch may be smaller: it
     is shared as evenly as can be, and a rank may get nothing. With `fill` it is made up to size by the epoch's first
@@ -65,6 +67,8 @@ class EpochOrder:
     rank: int = 0
     ranks: int = 1
     shuffle: bool = True
+    factors: Factors | None = None
+    """how often each image is drawn; their sum is about `samples`"""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -76,17 +80,22 @@ class EpochOrder:
         """Images in the last batch of an epoch, over all ranks."""
         return self.batch_size if self.fill else self.samples - (self.batches_per_epoch - 1) * self.batch_size
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         for epoch in range(self.first_epoch, self.epochs):
-            order = np.arange(self.samples)
-            if self.shuffle:
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+            rng = np.random.default_rng((self.seed, epoch))
+            order = rng.permutation(self.samples)
+            keys: list[tuple[int, ...]] = [(epoch, index) for index in range(self.samples)]
+            if self.factors is not None:  # a repetition is a sample of its own
+                drawn = zip(*draw(self.factors, self.samples, rng), strict=True)
+                keys = [(epoch, int(image), *([int(again)] if again else [])) for image, again in drawn]
+            if not self.shuffle:
+                order = np.arange(self.samples)
             if self.fill:
                 order = np.resize(order, self.batches_per_epoch * self.batch_size)
             start = self.first_batch if epoch == self.first_epoch else 0
             for batch in range(start, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield [(epoch, int(index)) for index in np.array_split(indices, self.ranks)[self.rank]]
+                yield [keys[index] for index in np.array_split(indices, self.ranks)[self.rank]]
 
     def __len__(self) -> int:
         return (self.epochs - self.first_epoch) * self.batches_per_epoch - self.first_batch

@@ -40,6 +40,11 @@ class Shown:
     family: Family
     value_range: ValueRange | None = None
 
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """The names of the objects' key points, none without key points."""
+        return self.family.keypoints.names if self.family.keypoints else ()
+
     def image(self) -> Image:
         """Return the image. Raises DataError, naming what is taken, for anything else than one."""
         return as_image(self.given, self.color_order, self.value_range)
@@ -47,7 +52,9 @@ class Shown:
     def plot(self, found: Detections, image: Any = None) -> NDArray[np.uint8]:
         """Return the image, or another one that is given, with the detections drawn."""
         canvas = self.image() if image is None else as_image(image, self.color_order, self.value_range)
-        drawn = draw_boxes(canvas, found.boxes_xyxy, found.labels, self.categories, found.scores)
+        schema = self.family.keypoints
+        boxes, points = found.boxes_xyxy, found.keypoints
+        drawn = draw_boxes(canvas, boxes, found.labels, self.categories, found.scores, points, schema)
         self.family.draw(drawn, found)
         return drawn
 

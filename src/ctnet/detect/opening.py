@@ -52,7 +52,7 @@ def load_detector(
     weights = open_weights(file, config, verify=verify)
     opened = open_device(device)
     network, notes = load_network(weights, file, allow_partial=allow_partial)
-    family = family_of(weights.recipe)
+    family = family_of(weights.recipe, weights.keypoints)
     detector = prepare_detector(network, family, weights.categories, opened, precision, compile=compile)
     detector.notes = tuple(notes)
     return detector
@@ -79,4 +79,7 @@ def open_exported(
     words = [names[about.precision]] if about.precision == "int8" or precision == "auto" else []
     words += [names[precision]] if precision != "auto" else []
     computes = f"{format.title} {' and '.join(words)}"
-    return Detector(network, about.recipe, about.categories, open_device("cpu"), computes, f"on {format.runs_on}")
+    return Detector(
+        network, about.recipe, about.categories, open_device("cpu"), computes, f"on {format.runs_on}",
+        keypoints=about.keypoints,
+    )  # fmt: skip

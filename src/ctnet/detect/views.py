@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view
+from ctnet.codec.affine import View, enlarged, fixed_view, keep_view, render_view, stretched_view
 from ctnet.codec.pixels import normalise
 from ctnet.config import Data, Evaluation
 from ctnet.detect.tiles import Region, tile_regions
@@ -46,10 +46,13 @@ def _render(
     pad = math.lcm(multiple, bucket) - 1
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
     test_hw = test_size(image_size, multiple, settings)
-    views = [
-        keep_view(image_hw, scale, pad) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
-        for scale in settings.scales
-    ]
+
+    def view(scale: float) -> View:
+        if settings.stretch:
+            return stretched_view(image_hw, scale, multiple)
+        return keep_view(image_hw, scale, pad) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
+
+    views = [view(scale) for scale in settings.scales]
     return [RenderedView(view, _padded(render_view(image_bgr, view), multiple)) for view in views]
 
 

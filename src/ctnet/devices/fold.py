@@ -30,6 +30,8 @@ def trace(network: nn.Module) -> fx.GraphModule:
     """Return the network as a graph of layers and functions. It shares its weights."""
     tracer = _Tracer()
     graph = tracer.trace(network)
+    for node in graph.nodes:
+        node.type = None  # annotations that are text, with which torch cannot pickle the graph
     return fx.GraphModule(tracer.root, graph, type(network).__name__)
 
 

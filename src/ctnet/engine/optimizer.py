@@ -29,6 +29,8 @@ def build_optimizer(
     hidden = {id(p) for p in hidden_kernels(network)} - side if settings.name == "muon" else set()
     groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         slow, orthogonal = id(parameter) in side, id(parameter) in hidden
         flat = parameter.dim() <= 1 if settings.decay is None else not _fits(name, settings.decay)
         kind = {

@@ -21,7 +21,8 @@ def write_target_sheet(path: Path, family: Family, batch: Batch, categories: Seq
     images = []
     for image, (objects, heat) in zip(batch.images.numpy(), family.taught(batch.targets), strict=True):
         glowing = image if heat is None else _glow(image, heat.numpy())
-        images.append(draw_boxes(glowing, objects.boxes_xyxy, objects.labels, categories))
+        boxes, points = objects.boxes_xyxy, objects.keypoints
+        images.append(draw_boxes(glowing, boxes, objects.labels, categories, None, points, family.keypoints))
     write_image(path, contact_sheet(images))
 
 
@@ -46,5 +47,6 @@ def write_prediction_sheet(
     for record in annotations.images[::step][:count]:
         strong = detections[record.id].above(score)
         image = read_image(record.path)
-        drawn.append(draw_boxes(image, strong.boxes_xyxy, strong.labels, categories, strong.scores))
+        boxes, points, schema = strong.boxes_xyxy, strong.keypoints, annotations.keypoints
+        drawn.append(draw_boxes(image, boxes, strong.labels, categories, strong.scores, points, schema))
     write_image(path, contact_sheet(drawn))

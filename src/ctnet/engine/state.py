@@ -18,6 +18,7 @@ from ctnet._version import __version__
 from ctnet.config import Recipe
 from ctnet.data.loader import explaining_deaths
 from ctnet.devices import OpenDevice
+from ctnet.engine.freeze import freeze
 from ctnet.engine.optimizer import WeightAverage, build_optimizer, restore_optimizer
 from ctnet.engine.precision import Precision
 from ctnet.engine.record import Record
@@ -27,14 +28,15 @@ from ctnet.files import replacing
 from ctnet.nn import synchronise_norms
 from ctnet.types import Category
 from ctnet.weights.containers.torch_file import explaining_full_disks
-from ctnet.weights.ctnet_file import STATE_SCHEMA
+from ctnet.weights.ctnet_file import STATE_SCHEMA, described
 
 
 @dataclass
 class TrainingState:
     """The network, its family, its optimizer and its progress.
 
-    `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished.
+    `step` counts finished updates; `evaluation_due` is set while an epoch's evaluation has not been finished; `frozen`
+    is a sentence about weights that stay.
     """
 
     family: Family
@@ -46,6 +48,7 @@ class TrainingState:
     evaluation_due: bool = False
     best: dict[str, Any] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
+    frozen: str = ""
 
     @property
     def evaluated_network(self) -> nn.Module:
@@ -97,13 +100,15 @@ def new_state(
     network = family.build(num_classes)
     if synchronised:
         network = synchronise_norms(network)
-    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device)
+    network = device.plugin.arrange(network, channels_last=recipe.train.channels_last).to(device.torch_device).train()
+    frozen = freeze(network, recipe.train.freeze)
     return TrainingState(
         family=family,
-        network=network.train(),
+        network=network,
         average=WeightAverage(network, recipe.train.ema) if recipe.train.ema else None,
         optimizer=build_optimizer(network, recipe.optimizer, lr, fused=device.plugin.fused_optimizer),
         scaler=precision.grad_scaler(),
+        frozen=frozen,
     )
 
 
@@ -123,8 +128,7 @@ def save_state(
     content = {
         "schema": STATE_SCHEMA,
         "ctnet": __version__,
-        "recipe": recipe.model_dump(mode="json"),
-        "categories": [list(category) for category in categories],
+        **described(recipe, categories, state.family.keypoints),
         "data": data,
         "world_size": len(statistics) or 1,
         "step": state.step,

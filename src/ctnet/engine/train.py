@@ -15,6 +15,8 @@ from ctnet.data.dataset import has_split, open_dataset
 from ctnet.data.demo import data_or_demo
 from ctnet.data.loader import worker_count
 from ctnet.devices import OpenDevice
+from ctnet.engine.class_weights import with_class_weights
+from ctnet.engine.initial_norms import start_norms
 from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
@@ -34,13 +36,15 @@ from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
 from ctnet.errors import ConfigError, DataError
 from ctnet.eval.coco import align_categories
+from ctnet.eval.keypoints import aligned_points
+from ctnet.eval.scorer import scorer_of
 from ctnet.families import family_of
 from ctnet.files import read_file, write_file
 from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.types import AnnotationSet
 from ctnet.weights.backbone import fetch, is_address, load_backbone
 from ctnet.weights.class_rows import rows_by_class
-from ctnet.weights.ctnet_file import read_state
+from ctnet.weights.ctnet_file import FOLDED, read_state
 from ctnet.weights.fit import load_for_finetuning
 from ctnet.weights.opening import open_weights
 
@@ -71,12 +75,15 @@ def train(recipe: Recipe, options: RunOptions, reporter: Reporter, device: OpenD
     path, train_set, val_set = world.run_on_all_ranks(lambda: open_data(recipe, reporter))
     trained_on, unreadable = world.broadcast_from_rank0(lambda: check_data(recipe, train_set, val_set, reporter))
     train_set = without(train_set, unreadable)
+    recipe = with_class_weights(recipe, train_set)
     seed_generators(recipe.seed)
     with _shared(new_run_folder(recipe.name, out, reuse=world.rank_info.restart > 0), world) as folder:
         trainer = _build(
             recipe, path, folder, device, train_set, val_set, trained_on, reporter, world, profile=options.profile
         )
         world.run_on_all_ranks(lambda: _fetch(options.backbone_weights, world))
+        if trainer.state.frozen and options.weights is None and options.backbone_weights is None:
+            reporter.message("warning: what is frozen has random weights; name trained ones by --backbone-weights")
         sentences = world.run_on_all_ranks(lambda: _start_from(trainer.state, recipe, options, train_set))
         for sentence in sentences:
             reporter.message(sentence)
@@ -116,6 +123,8 @@ def _start_from(state: TrainingState, recipe: Recipe, options: RunOptions, train
         )
         report = load_for_finetuning(state.network, tensors, options.weights, weights.file_names)
         sentences += [f"{options.weights}: {report.sentence()}", *moved, *weights.notes]
+        if FOLDED in weights.info:
+            start_norms(state.network, recipe.data, training_samples(train_set, recipe))
     if state.average is not None:
         state.average.network.load_state_dict(state.network.state_dict())
     return sentences
@@ -150,6 +159,8 @@ def resume(
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
             raise DataError("the data set's categories have changed since the run began", file=train_set.source)
+        if train_set.keypoints != about.keypoints:
+            raise DataError("the data set's key points have changed since the run began", file=train_set.source)
         trained_on, unreadable = world.broadcast_from_rank0(
             lambda: check_data(recipe, train_set, val_set, reporter, new=False)
         )
@@ -233,7 +244,7 @@ def _open_sets(path: Path, recipe: Recipe, reporter: Reporter) -> tuple[Annotati
     if crowded:
         most = max(crowded, key=lambda image: len(image.labels))
         reporter.message(
-            f"warning: {len(crowded)} images have more than {cap} objects, first {cap} are used "
+            f"warning: {len(crowded)} images have more than {cap} objects, {cap} of those in view are used "
             f"({most.path.name}: {len(most.labels)}); raise data.max_objects"
         )
     val_split = recipe.data.val_split
@@ -287,8 +298,13 @@ def _build(
     train_set = _with_objects(train_set, recipe)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
+    scorer = scorer_of(family, val_set)
+    if family.keypoints and val_set is not None and val_set.keypoints is not None:
+        _, unscored = aligned_points({}, family.keypoints, val_set.keypoints)
+        if unscored:
+            reporter.message(f"warning: {unscored}")
     validation = Validation(
-        recipe, train_set.categories, val_set, device, reporter, world, workers, trained_on=trained_on
+        recipe, train_set.categories, val_set, device, reporter, world, workers, scorer, trained_on=trained_on
     )
     parameters = sum(p.numel() for p in state.network.parameters())
     reporter.message(f"run folder {folder}")
@@ -301,9 +317,14 @@ def _build(
         f"{len(train_set.categories)} classes; evaluation on {len(val_set.images) if val_set else 0}"
     )
     reporter.message(lr_sentence)
+    if state.frozen:
+        reporter.message(state.frozen)
     trainer = Trainer(
         folder, recipe, data.absolute(), state, train_set, device, precision, lr, validation, reporter, world, profile
     )
+    if trainer.order.factors is not None:
+        shown = f"an epoch shows {len(train_set.images)} images {trainer.order.samples} times in all"
+        reporter.message(f"repeat-factor sampling: {shown}, an image up to {trainer.order.factors.max():.1f} times")
     if world.size > 1:
         reporter.message(_sharing_sentence(trainer))
     elif recipe.train.sync_bn:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ctnet.config import Recipe
 from ctnet.data.loader import Batch, EpochOrder, explaining_deaths, raising, training_loader, worker_count
+from ctnet.data.repeat import repeat_factors
 from ctnet.data.sample import TrainingSamples
 from ctnet.devices import OpenDevice
 from ctnet.engine.host_memory import peak_memory
@@ -86,8 +87,10 @@ class Trainer:
     def __post_init__(self) -> None:
         train = self.recipe.train
         self.share = train.images_per_process(self.world.size)
+        factors = repeat_factors(self.annotations, self.recipe.data.repeat_threshold)
+        images = len(self.annotations.images)
         self.order = EpochOrder(
-            len(self.annotations.images),
+            images if factors is None else round(factors.sum()),
             self.share * self.world.size,
             self.recipe.schedule.epochs,
             self.recipe.seed,
@@ -95,6 +98,7 @@ class Trainer:
             ranks=self.world.size,
             fill=self.device.plugin.static_shapes,
             shuffle=self.recipe.data.shuffle,
+            factors=factors,
         )
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
         self.planned_steps = self.steps_per_epoch * self.recipe.schedule.epochs
@@ -255,7 +259,8 @@ class Trainer:
         self.state.evaluation_due = False
         self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
         if numbers:
-            classes = {name: row[self.validation.scorer.primary] for name, row in self.validation.per_class.items()}
+            number = self.validation.scorer.per_class[0]
+            classes = {name: row[number] for name, row in self.validation.per_class.items()}
             self.log.event("evaluation", step=self.state.step, epoch=epoch, **numbers, per_class=classes)
             self.log.scalars("val", {k: v for k, v in numbers.items() if v is not None}, self.state.step)
         self.save()

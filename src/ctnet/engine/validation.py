@@ -18,6 +18,7 @@ from ctnet.engine.state import TrainingState
 from ctnet.engine.stop import Stopped
 from ctnet.eval.coco import CocoMetrics, align_categories, percent, relabel
 from ctnet.eval.evaluate import evaluate, only
+from ctnet.eval.keypoints import aligned_points
 from ctnet.eval.protocol import protocol_of, sentence
 from ctnet.eval.report import evaluation_document, write_report
 from ctnet.eval.scorer import COCO, Scorer
@@ -56,7 +57,7 @@ class Validation:
         self._latest: tuple[int, dict[int, Detections], CocoMetrics] | None = None  # on rank 0
         if self.annotations is not None:
             self._alignment = align_categories(self.categories, self.annotations.categories)
-            for warning in self._alignment.warnings:
+            for warning in (*self._alignment.warnings, *self.scorer.notes(self.annotations)):
                 self.reporter.message(f"warning: {warning}")
 
     def run(
@@ -133,13 +134,17 @@ class Validation:
         found = {image.id: found[image.id] for image in annotations.images if image.id in found}
         self.protocol["images"] = len(found)
         self.protocol["unreadable"] = len(annotations.images) - len(found)
-        return relabel(found, self._alignment)
+        found = relabel(found, self._alignment)
+        if annotations.keypoints is not None:
+            found, _ = aligned_points(found, state.family.keypoints, annotations.keypoints)
+        return found
 
     def _save(self, state: TrainingState, folder: Path, numbers: dict[str, Any]) -> None:
         if not (self.world.leads and self.recipe.train.checkpoints):
             return
         info = {"metrics": numbers, "step": state.step, "protocol": self.protocol}
-        weights = Weights(state.evaluated_network.state_dict(), self.recipe, self.categories, info)
+        tensors, keypoints = state.evaluated_network.state_dict(), state.family.keypoints
+        weights = Weights(tensors, self.recipe, self.categories, info, keypoints=keypoints)
         save_weights(folder / "checkpoints" / "best.safetensors", weights)
         write_model_card(folder, self.recipe, self.categories, self.protocol, numbers, self.per_class)
 
@@ -162,7 +167,11 @@ class Validation:
             return None
         _, found, metrics = self._latest
         document = evaluation_document(
-            str(best_file), self.annotations, metrics, self.protocol, self._alignment.warnings
+            str(best_file),
+            self.annotations,
+            metrics,
+            self.protocol,
+            (*self._alignment.warnings, *self.scorer.notes(self.annotations)),
         )
         primary = self.scorer.primary
         score = percent(metrics.numbers()[primary])

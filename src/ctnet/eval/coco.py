@@ -20,7 +20,7 @@ from ctnet.data.box_form import to_xywh
 from ctnet.data.layouts.coco import coco_dict
 from ctnet.errors import DataError, listed
 from ctnet.files import write_file
-from ctnet.types import AnnotationSet, Category, Detections, Int64, counted_names
+from ctnet.types import AnnotationSet, Category, Detections, Int64, counted_names, flat_points
 from ctnet.weights.class_names import are_placeholders
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -74,8 +74,8 @@ def coco_metrics(
     Boxes and scores are rounded as `results_list` does, so a saved results file scores exactly the same. At
     most `max_detections` of each image and class count, also for the number named AR100.
     """
-    truth = _index(coco_dict(annotation_set))
-    found = _index(_results_dict(detections, annotation_set))
+    truth = indexed(coco_dict(annotation_set))
+    found = indexed(results_dict(detections, annotation_set))
     with contextlib.redirect_stdout(io.StringIO()):
         scorer = COCOeval(truth, found, "bbox")
         scorer.params.iouThrs = IOU_THRESHOLDS
@@ -90,17 +90,17 @@ def coco_metrics(
     recall = scorer.eval["recall"][:, order]
     every = precision[:, :, :, 0, -1]
     by_area = {
-        f"{kind}{area[0]}": _mean(values[..., AREAS.index(area), -1])
+        f"{kind}{area[0]}": mean_measured(values[..., AREAS.index(area), -1])
         for kind, values in (("AP", precision), ("AR", recall))
         for area in AREAS[1:]
     }
     return CocoMetrics(
-        AP=_mean(every),
-        AP50=_mean(every[0]),
-        AP75=_mean(every[5]),
-        AR1=_mean(recall[:, :, 0, 0]),
-        AR10=_mean(recall[:, :, 0, 1]),
-        AR100=_mean(recall[:, :, 0, 2]),
+        AP=mean_measured(every),
+        AP50=mean_measured(every[0]),
+        AP75=mean_measured(every[5]),
+        AR1=mean_measured(recall[:, :, 0, 0]),
+        AR10=mean_measured(recall[:, :, 0, 1]),
+        AR100=mean_measured(recall[:, :, 0, 2]),
         **by_area,
         per_class=_per_class(annotation_set, every),
         precision=np.where(every < 0, np.nan, every),
@@ -149,14 +149,19 @@ def relabel(detections: Mapping[int, Detections], alignment: ClassMatch) -> dict
 
 
 def results_list(detections: Mapping[int, Detections], categories: Sequence[Category]) -> list[dict[str, Any]]:
-    """Return COCO results: `image_id`, `category_id`, `bbox` (xywh, 0.01 pixel) and `score` (0.00001)."""
+    """Return COCO results: `image_id`, `category_id`, `bbox` (xywh, 0.01 pixel) and `score` (0.00001).
+
+    Of detections with key points also `keypoints`: x, y (0.01 pixel) and 1 of each.
+    """
     rows = []
     for image_id, found in detections.items():
         corners = found.boxes_xyxy.astype(np.float64)
         boxes_xywh = to_xywh(corners).round(2).tolist()
         scores = found.scores.astype(np.float64).round(5).tolist()
-        for box, score, label in zip(boxes_xywh, scores, found.labels.tolist(), strict=True):
-            rows.append({"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score})
+        for i, (box, score, label) in enumerate(zip(boxes_xywh, scores, found.labels.tolist(), strict=True)):
+            points = {} if found.keypoints is None else {"keypoints": flat_points(found.keypoints[i])}
+            row = {"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score}
+            rows.append({**row, **points})
     return rows
 
 
@@ -170,7 +175,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _results_dict(detections: Mapping[int, Detections], annotation_set: AnnotationSet) -> dict[str, Any]:
+def results_dict(detections: Mapping[int, Detections], annotation_set: AnnotationSet) -> dict[str, Any]:
     """Return results as a COCO data set. `loadRes` does the same, but fails when there are none."""
     rows = results_list(detections, annotation_set.categories)
     for number, row in enumerate(rows, start=1):
@@ -182,7 +187,8 @@ def _results_dict(detections: Mapping[int, Detections], annotation_set: Annotati
     }
 
 
-def _index(content: dict[str, Any]) -> COCO:
+def indexed(content: dict[str, Any]) -> COCO:
+    """Return pycocotools' index of a COCO data set."""
     coco = COCO()
     coco.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):
@@ -190,7 +196,7 @@ def _index(content: dict[str, Any]) -> COCO:
     return coco
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
+def mean_measured(values: NDArray[np.float64]) -> float | None:
     """Return the mean of the entries that pycocotools could measure; it marks the others with -1."""
     measured = values[values > -1]
     return float(measured.mean()) if measured.size else None
@@ -205,8 +211,8 @@ def _per_class(
     names = Counter(category.name for category in annotation_set.categories)
     return {
         category.name if names[category.name] == 1 else f"{category.name} (id {category.id})": {
-            "AP": _mean(precision[:, :, label]),
-            "AP50": _mean(precision[0, :, label]),
+            "AP": mean_measured(precision[:, :, label]),
+            "AP50": mean_measured(precision[0, :, label]),
             "count": int(counts[label]),
         }
         for label, category in enumerate(annotation_set.categories)

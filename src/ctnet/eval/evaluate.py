@@ -16,7 +16,8 @@ from ctnet.detect.detector import Detector
 from ctnet.detect.views import RenderedView, render_views
 from ctnet.errors import DataError
 from ctnet.eval.coco import CocoMetrics, align_categories, relabel
-from ctnet.eval.scorer import COCO, Scorer
+from ctnet.eval.keypoints import aligned_points
+from ctnet.eval.scorer import COCO, Scorer, scorer_of
 from ctnet.types import AnnotationSet, Detections, Progress, Share
 
 ALONE = Share()
@@ -114,20 +115,25 @@ def score(
     settings: Evaluation,
     workers: int = 0,
     progress: Progress | None = None,
-    scorer: Scorer = COCO,
+    scorer: Scorer | None = None,
     share: Share = ALONE,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return the metrics, the detections in the set's labels, and notes on the classes.
+    """Return the metrics, the detections in the set's labels and key points, and notes on what they mean.
 
     Several processes detect on their `share` of the images each; the results are those of one. Images without
     detections, not even an empty set of them, could not be read; they are not scored.
 
-    Raises what `align_categories` raises for a set that shares no class with the detector.
+    `scorer` None takes that which suits detector and set. Raises what `align_categories` raises for a set that shares
+    no class with the detector.
     """
     alignment = align_categories(detector.categories, annotations.categories)
     detections = relabel(evaluate_shared(detector, annotations, settings, workers, progress, share), alignment)
-    return (
-        scorer.score(only(annotations, detections), detections, settings.max_detections),
-        detections,
-        alignment.warnings,
-    )
+    notes = list(alignment.warnings)
+    if annotations.keypoints is not None:
+        detections, warning = aligned_points(detections, detector.family.keypoints, annotations.keypoints)
+        notes += [warning] if warning else []
+        scorer = scorer or scorer_of(detector.family, annotations)
+    scorer = scorer or COCO
+    notes += scorer.notes(annotations)
+    scored = only(annotations, detections)
+    return scorer.score(scored, detections, settings.max_detections), detections, tuple(notes)

@@ -7,8 +7,9 @@ from html import escape as escape_html
 from typing import Any
 
 from ctnet.eval.coco import percent
+from ctnet.eval.keypoints import PCK_AT
 from ctnet.eval.protocol import sentence
-from ctnet.eval.scorer import COCO
+from ctnet.eval.scorer import COCO, KEYPOINTS
 from ctnet.terminal import printable
 
 
@@ -32,6 +33,8 @@ th { font-weight: 600; }
 .scroll { overflow-x: auto; }
 img { max-width: 100%; height: auto; border: 1px solid #e3e5e8; border-radius: 4px; }
 figure { margin: 0 0 1.6rem; }
+.sheet { display: flex; flex-wrap: wrap; gap: 1rem; }
+.sheet figure { width: 21rem; }
 figcaption { margin-bottom: .3rem; overflow-wrap: anywhere; }"""
 
 PAGE = """<!doctype html>
@@ -59,6 +62,7 @@ PAGE = """<!doctype html>
 <tr><th>class</th><th>boxes</th>{class_numbers}</tr>
 {classes}
 </table></div>
+{points}
 <h2>Precision and recall</h2>
 <p><img src="precision_recall.png" alt="precision over recall"></p>
 <p class="quiet">The values are in <a href="precision_recall.csv">precision_recall.csv</a>.</p>
@@ -79,19 +83,18 @@ def page(
     document: Mapping[str, Any],
     matching: Mapping[str, float],
     worst: Sequence[tuple[str, str]],
+    misplaced: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the page of an evaluation document.
 
-    `matching` has the confusion matrix's `iou` and `score`, `worst` lists (image, caption).
+    `matching` has the confusion matrix's `iou` and `score`, `worst` lists (image, caption), `misplaced` too, of objects
+    whose key points are far from where they belong.
     """
     data, metrics = document["data"], document["metrics"]
-    figures = [
-        f'<figure><figcaption>{escape(caption)}</figcaption><img src="{escape(file)}" alt="" loading="lazy"></figure>'
-        for file, caption in worst
-    ]
+    scorer = KEYPOINTS if "per_point" in document else COCO
     classes = [
         f"<tr><td>{escape(name)}</td><td>{row['count']}</td>"
-        + "".join(f"<td>{percent(row[number])}</td>" for number in COCO.per_class)
+        + "".join(f"<td>{percent(row[number])}</td>" for number in scorer.per_class)
         + "</tr>"
         for name, row in document["per_class"].items()
     ]
@@ -99,13 +102,40 @@ def page(
         style=STYLE,
         title=escape(title),
         data=escape(f"{data['path']}, split {data['split']}: {data['images']} images, {data['boxes']} boxes"),
-        metrics_title=escape(COCO.title),
+        metrics_title=escape(scorer.title),
         protocol=escape(sentence(document["protocol"])),
         warnings="\n".join(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"]),
-        class_numbers="".join(f"<th>{name}</th>" for name in COCO.per_class),
+        class_numbers="".join(f"<th>{name}</th>" for name in scorer.per_class),
         number_names="".join(f"<th>{name}</th>" for name in metrics),
         numbers="".join(f"<td>{percent(value)}</td>" for value in metrics.values()),
         classes="\n".join(classes),
-        worst="\n".join(figures) or "<p>No image has an error.</p>",
+        points=_points(document["per_point"], misplaced) if "per_point" in document else "",
+        worst=_figures(worst) or "<p>No image has an error.</p>",
         **matching,
     )
+
+
+def _figures(images: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(
+        f'<figure><figcaption>{escape(caption)}</figcaption><img src="{escape(file)}" alt="" loading="lazy"></figure>'
+        for file, caption in images
+    )
+
+
+def _points(per_point: Mapping[str, Mapping[str, float | None]], misplaced: Sequence[tuple[str, str]]) -> str:
+    """Return the section about key points."""
+    rows = "\n".join(
+        f"<tr><td>{escape(name)}</td><td>{percent(row['NME'])}</td><td>{percent(row['PCK'])}</td></tr>"
+        for name, row in per_point.items()
+    )
+    return f"""<h2>Key points, x100</h2>
+<p class="quiet">NME is the mean distance from the labelled point, relative to the square root of the box's area; PCK
+the share of labelled points that were placed within {PCK_AT:g} of the box's longer side, missed objects included.</p>
+<div class="scroll"><table class="names">
+<tr><th>point</th><th>NME</th><th>PCK</th></tr>
+{rows}
+</table></div>
+<h2>Objects whose key points are farthest away</h2>
+<div class="sheet">
+{_figures(misplaced) or "<p>No object with key points was found.</p>"}
+</div>"""

@@ -17,13 +17,15 @@ class Match(NamedTuple):
     """One image's detections against its objects, crowds left out of both.
 
     `truth_boxes` (N,4) and `truth_labels` (N,) are the objects; `found` the D detections that count;
-    `truth_of` (D,) int64 is the object of each detection, -1 for none.
+    `truth_of` (D,) int64 is the object of each detection, -1 for none; `truth_points` (N,P,3) are the objects' key
+    points, None without any.
     """
 
     truth_boxes: Float32
     truth_labels: Int64
     found: Detections
     truth_of: Int64
+    truth_points: Float32 | None = None
 
     @property
     def missed(self) -> Int64:
@@ -51,7 +53,7 @@ def match(image: ImageRecord, detections: Detections, iou: float = IOU, score: f
     """
     found = detections.above(score)
     boxes, labels = image.boxes_xyxy[~image.crowd], image.labels[~image.crowd]
-    overlap = _iou(found.boxes_xyxy, boxes)
+    overlap = box_iou(found.boxes_xyxy, boxes)
     rows, columns = np.nonzero(overlap >= iou)
     other_class = found.labels[rows] != labels[columns]
     truth_of = np.full(len(found), -1, np.int64)
@@ -62,7 +64,8 @@ def match(image: ImageRecord, detections: Detections, iou: float = IOU, score: f
             truth_of[row], taken[column] = column, True
     in_crowd = _share_inside(found.boxes_xyxy, image.boxes_xyxy[image.crowd]) >= iou
     keep = (truth_of >= 0) | ~in_crowd
-    return Match(boxes, labels, found.select(keep), truth_of[keep])
+    points = None if image.keypoints is None else image.keypoints[~image.crowd]
+    return Match(boxes, labels, found.select(keep), truth_of[keep], points)
 
 
 def match_all(
@@ -99,7 +102,8 @@ def _area(boxes: Float32) -> Float32:
     return np.asarray((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1), np.float32)
 
 
-def _iou(a: Float32, b: Float32) -> Float32:
+def box_iou(a: Float32, b: Float32) -> Float32:
+    """Return the pairwise IoU (A,B) of two lists of boxes xyxy."""
     common = _intersection(a, b)
     union = _area(a)[:, None] + _area(b)[None] - common
     return np.asarray(common / np.maximum(union, 1e-9), np.float32)

@@ -104,6 +104,9 @@ def match_plot(image_bgr: Image, match: Match, categories: Sequence[Category]) -
         _solid_box(resized, truth[index], MISSED, 3)
     for index in np.flatnonzero(~correct):
         _dashed_box(resized, found[index], WRONG, 2)
+    if match.truth_points is not None and match.found.keypoints is not None:
+        for index in np.flatnonzero(correct):
+            _point_errors(resized, match.truth_points[match.truth_of[index]], match.found.keypoints[index], scale)
     for index in missed:
         _tag(resized, _name(categories[match.truth_labels[index]], 20), truth[index], MISSED, below=True)
     for index in np.flatnonzero(~correct):
@@ -117,6 +120,29 @@ def match_plot(image_bgr: Image, match: Match, categories: Sequence[Category]) -
             (f"wrong detections {int((~correct).sum())}", WRONG, True),
         ],
     )
+
+
+def points_plot(image_bgr: Image, box_xyxy: Float32, truth: Float32, found: Float32, side: int = 420) -> Image:
+    """Return the surroundings of an object, of that side in pixels, with its points (P,3) and the found ones (P,2)."""
+    middle, reach = (box_xyxy[:2] + box_xyxy[2:]) / 2, 0.65 * float((box_xyxy[2:] - box_xyxy[:2]).max())
+    scale = side / max(2 * reach, 1.0)
+    shift = side / 2 - scale * middle
+    moved = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float64)
+    canvas = np.asarray(cv2.warpAffine(image_bgr, moved, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
+    _solid_box(canvas, np.concatenate([box_xyxy[:2] * scale + shift, box_xyxy[2:] * scale + shift]), TRUTH, 1)
+    there = np.column_stack([truth[:, :2] * scale + shift, truth[:, 2]])
+    _point_errors(canvas, there, found * scale + shift, 1.0)
+    return _with_key(canvas, [("labelled", TRUTH, False), ("found", CORRECT, False)])
+
+
+def _point_errors(canvas: Image, truth: NDArray[np.floating], found: NDArray[np.floating], scale: float) -> None:
+    """Draw labelled points, those that were found for them, and what lies between; others that were found hollow."""
+    pixels = [np.clip(np.nan_to_num(p[:, :2] * scale), -(2**15), 2**15).round().astype(int) for p in (truth, found)]
+    for start, end, seen in zip(*(p.tolist() for p in pixels), truth[:, 2], strict=True):
+        if seen > 0:
+            cv2.line(canvas, start, end, WRONG, 1, cv2.LINE_AA)
+            cv2.circle(canvas, start, 3, TRUTH, cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(canvas, end, 3, CORRECT, cv2.FILLED if seen > 0 else 1, cv2.LINE_AA)
 
 
 def _wrong_text(match: Match, index: int, categories: Sequence[Category]) -> str:

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ctnet.data.image import read_image, write_image
 from ctnet.eval import matching, plots
 from ctnet.eval.coco import RECALL_POINTS, CocoMetrics
 from ctnet.eval.html import page
+from ctnet.eval.keypoints import KeypointMetrics, PointMatch
 from ctnet.files import write_file, writing
 from ctnet.types import AnnotationSet, Detections, Int64
 
@@ -39,6 +42,7 @@ def evaluation_document(
         "protocol": dict(protocol),
         "metrics": metrics.numbers(),
         "per_class": metrics.per_class,
+        **({"per_point": metrics.per_point} if isinstance(metrics, KeypointMetrics) else {}),
         "warnings": list(warnings),
     }
 
@@ -58,7 +62,7 @@ def write_report(
     """
     index = folder / "index.html"
     with writing(index):
-        for stale in [index, *(folder / "worst").glob("[0-9][0-9].png")]:
+        for stale in [index, *folder.glob("worst*/[0-9][0-9].png")]:
             stale.unlink(missing_ok=True)
     matches = matching.match_all(annotation_set, detections)
     counts = matching.confusion_matrix(matches, len(annotation_set.categories))
@@ -68,9 +72,29 @@ def write_report(
     write_image(folder / "precision_recall.png", plots.precision_recall_plot(metrics, annotation_set.categories))
     write_image(folder / "confusion.png", plots.confusion_plot(counts, annotation_set.categories))
     worst = _write_worst(folder, annotation_set, matches)
+    misplaced = _write_misplaced(folder, metrics.matches, detections) if isinstance(metrics, KeypointMetrics) else []
     thresholds = {"iou": matching.IOU, "score": matching.SCORE}
-    write_file(index, page(title, document, thresholds, worst).encode())
+    write_file(index, page(title, document, thresholds, worst, misplaced).encode())
     return index
+
+
+def _write_misplaced(
+    folder: Path, matches: Sequence[PointMatch], detections: Mapping[int, Detections]
+) -> list[tuple[str, str]]:
+    """Return (image, caption) of the found objects whose key points are farthest away, after drawing them."""
+    found = [match for match in matches if match.found >= 0 and np.isfinite(match.nme)]
+    written = []
+    for number, match in enumerate(sorted(found, key=lambda match: -match.nme)[:WORST], start=1):
+        record, points = match.image, detections[match.image.id].keypoints
+        assert points is not None
+        assert record.keypoints is not None
+        name = f"worst_points/{number:02d}.png"
+        image, box = read_image(record.path), record.boxes_xyxy[match.row]
+        write_image(folder / name, plots.points_plot(image, box, record.keypoints[match.row], points[match.found]))
+        written.append(
+            (name, f"{record.path.name}, annotation {record.annotation_ids[match.row]}: NME {match.nme:.3f}")
+        )
+    return written
 
 
 def _write_worst(

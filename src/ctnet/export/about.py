@@ -12,8 +12,8 @@ from ctnet._version import __version__
 from ctnet.config import ExportMetadata, Recipe, parse_metadata
 from ctnet.errors import WeightsError
 from ctnet.families import Family, family_of
-from ctnet.types import Category
-from ctnet.weights.ctnet_file import read_own
+from ctnet.types import Category, KeypointSchema
+from ctnet.weights.ctnet_file import described, read_own
 
 SCHEMAS = "ctnet.export/"
 SCHEMA = f"{SCHEMAS}1"
@@ -40,11 +40,12 @@ class About:
     precision: Precision = "fp32"
     info: Mapping[str, Any] = field(default_factory=dict)
     pixels: bool = False
+    keypoints: KeypointSchema | None = None
 
     @cached_property
     def family(self) -> Family:
         """The kind of detector."""
-        return family_of(self.recipe)
+        return family_of(self.recipe, self.keypoints)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -57,8 +58,7 @@ class About:
             {
                 "schema": SCHEMA,
                 "ctnet": __version__,
-                "recipe": self.recipe.model_dump(mode="json"),
-                "categories": [list(category) for category in self.categories],
+                **described(self.recipe, self.categories, self.keypoints),
                 "output": self.output,
                 "batch": self.batch,
                 "size": self.size,
@@ -75,9 +75,11 @@ def read_about(text: str | None, source: object) -> About:
     if not isinstance(content, dict) or not str(content.get("schema")).startswith(SCHEMAS):
         raise WeightsError(
             "the file does not say what it is", file=source, expected=f"metadata of {SCHEMA}",
-            hint="only files that ctnet export wrote can be evaluated: they carry classes, colours and sizes",
+            hint="only files that ctnet export wrote can be run: they carry classes, colours and sizes; of others "
+            "ctnet knows CenterFace's centerface.onnx alone",
         )  # fmt: skip
     read = read_own(ExportMetadata, content, SCHEMA, source)
     return About(
-        read.recipe, read.categories, read.output, read.batch, read.size, read.precision, read.info, read.pixels
-    )
+        read.recipe, read.categories, read.output, read.batch, read.size, read.precision, read.info, read.pixels,
+        read.keypoints,
+    )  # fmt: skip

@@ -159,13 +159,19 @@ def about_export(weights: Weights, options: ExportOptions) -> About:
     values: dict[str, object] = {}
     if size is not None:
         values |= {"data.image_size": size}
-        values |= {"evaluation.keep_res": False, "evaluation.test_scale": 1.0, "evaluation.scales": (1.0,)}
+        values |= {
+            "evaluation.keep_res": False,
+            "evaluation.stretch": False,
+            "evaluation.test_scale": 1.0,
+            "evaluation.scales": (1.0,),
+        }
     if options.output == "decoded":
         values |= {"evaluation.flip": False}
     adapted = recipe_from_dict(changed(recipe, values).model_dump(), "export")
     return About(
-        adapted, weights.categories, options.output, options.batch, size, options.precision, dict(weights.info)
-    )
+        adapted, weights.categories, options.output, options.batch, size, options.precision, dict(weights.info),
+        keypoints=weights.keypoints,
+    )  # fmt: skip
 
 
 class _Reference(nn.Module):

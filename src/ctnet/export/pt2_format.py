@@ -22,6 +22,8 @@ def write(program: torch.export.ExportedProgram, about: About, path: Path, optio
     """Write the program and return the file."""
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
+    # that maps of one size have one size: torch executes it as source code, and the check of the file would refuse it
+    program._guards_code = []
     content = io.BytesIO()  # in memory first: torch aborts the process when the disk is full
     torch.export.save(program, content, extra_files={KEY: about.to_json()})
     path.write_bytes(content.getbuffer())

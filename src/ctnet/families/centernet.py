@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ctnet.codec import encode
-from ctnet.codec.decode import cell_positions, center_boxes, gather_cells
-from ctnet.config import CenterNetLoss, CenterNetModel, Recipe
+from ctnet.codec.decode import cell_positions, center_boxes, gather_cells, move_to_peaks, point_peaks
+from ctnet.config import CenterFaceModel, CenterNetLoss, CenterNetModel, PoseLoss, Recipe
 from ctnet.errors import ConfigError, nearest
 from ctnet.families.family import Family, FindPeaks, Outputs
 from ctnet.families.heads import (
@@ -25,10 +25,14 @@ from ctnet.families.heads import (
     Taught,
     compare_heatmap,
     compare_over_footprints,
+    compare_points_over_footprints,
     compare_squares,
     count_cells,
     count_footprints,
+    count_point_footprints,
     fixed_heatmap,
+    from_center,
+    spread_keypoints,
     spread_sizes,
 )
 from ctnet.losses import GUARD, box_giou_loss, count_centers, unclamped_focal_loss
@@ -52,14 +56,19 @@ class Rules:
     heatmap_loss: Callable[[Tensor, Taught], Tensor]
 
 
+NOWHERE = Place(torch.zeros(2), torch.zeros(2))
+"""for sizes, which are decoded alike wherever they are"""
+
+
 def _unclamped(output: Tensor, taught: Taught) -> Tensor:
     assert taught.map is not None
-    return unclamped_focal_loss(output, taught.map, taught.divisor)
+    return unclamped_focal_loss(output, taught.map, taught.divisor, taught.class_weights)
 
 
 RULES = {
     "centernet": Rules(encode.clip_to_cells, encode.centernet_radii, False, False, GUARD, compare_heatmap),
     "mmdet": Rules(encode.clip_to_view, encode.mmdet_radii, True, True, 0.0, _unclamped),
+    "centerface": Rules(encode.clip_to_cells, encode.centernet_radii, False, False, GUARD, _unclamped),
 }
 
 
@@ -72,6 +81,8 @@ class CenterEncoder:
     num_classes: int
     stride: int
     keypoints: KeypointSchema | None = None
+    labelled_only: bool = False
+    """regression counts only for objects with a labelled key point"""
 
     def __call__(self, objects: Objects, input_hw: tuple[int, int]) -> Targets:
         """Return the targets of objects in input pixels."""
@@ -94,7 +105,11 @@ class CenterEncoder:
         if points is not None:
             points = np.concatenate([points[..., :2] / stride, points[..., 2:]], -1)
         in_cells = Objects(objects.boxes_xyxy / stride, objects.labels, points)
-        return encode.place_centers(in_cells, map_hw, rules.clip, rules.radii, last_wins=rules.last_wins)
+        centers = encode.place_centers(in_cells, map_hw, rules.clip, rules.radii, last_wins=rules.last_wins)
+        if self.labelled_only:
+            labelled = np.zeros(len(objects), bool) if points is None else (points[..., 2] > 0).any(1)
+            centers = replace(centers, valid=centers.valid & labelled)
+        return centers
 
     def _rows(self, centers: encode.Centers) -> dict[str, Any]:
         valid = centers.valid
@@ -153,8 +168,14 @@ class CenterNetFamily(Family):
             head = replace(
                 head, encode_map=spread_sizes, loss=compare_over_footprints, count=count_footprints
             )  # fmt: skip
+        if head.name == "keypoints" and getattr(self.loss, "keypoint_targets", "center") == "dense":
+            head = replace(
+                head, encode_map=spread_keypoints, loss=compare_points_over_footprints, count=count_point_footprints
+            )  # fmt: skip
         if head.may_be_per_class and self.model.class_specific_size:
             head = replace(head, per="class")
+        if head.name == "landmarks" and isinstance(self.model, CenterFaceModel):
+            head = replace(head, decode=from_center) if self.model.landmark_origin == "center" else head
         return head
 
     def build(self, num_classes: int) -> nn.Module:
@@ -165,7 +186,8 @@ class CenterNetFamily(Family):
 
     def encoder(self, num_classes: int) -> CenterEncoder:
         """Return what makes the targets."""
-        return CenterEncoder(self.heads, self.rules, num_classes, self.strides[0], self.keypoints)
+        labelled_only = isinstance(self.loss, PoseLoss) and not self.loss.boxes_without_points
+        return CenterEncoder(self.heads, self.rules, num_classes, self.strides[0], self.keypoints, labelled_only)
 
     def start_from(self, network: nn.Module, rows: Mapping[str, Tensor]) -> list[str]:
         """Initialise heads marked for it at the median of the data."""
@@ -175,10 +197,14 @@ class CenterNetFamily(Family):
         taught = {name: values[valid] for name, values in rows.items()}
         modules = [module for module in network.modules() if isinstance(module, Heads)]
         for head in self.heads:
-            for module in modules if head.starts_at_median else ():
-                module.start_at_median(head.output, taught[head.name], taught["label"])
+            if head.starts_at_median:
+                values = taught[head.name]
+                if f"{head.name}.mask" in taught:
+                    values = values.where(taught[f"{head.name}.mask"], torch.nan)
+                for module in modules:
+                    module.start_at_median(head.output, values, taught["label"])
         size = self.by_role["size"]
-        width, height = size.decode(taught[size.name].median(0).values, Place(torch.zeros(2))).tolist()
+        width, height = size.decode(taught[size.name].median(0).values, NOWHERE).tolist()
         cells = f"{width:.1f} x {height:.1f} cells (1 cell = {self.strides[0]} px)"
         return [f"size head starts from the median box: {cells}"]
 
@@ -233,17 +259,28 @@ class CenterNetFamily(Family):
             self.rules.guard,
             self.loss.regression,
             targets,
+            self._class_weights(maps) if head.role == "heatmap" else None,
         )
+
+    def _class_weights(self, maps: Mapping[str, Tensor]) -> Tensor | None:
+        weights, heat = self.loss.class_weights, maps["heatmap"]
+        if isinstance(weights, str):
+            return None
+        if len(weights) != heat.shape[1]:
+            raise ConfigError(
+                "there must be a weight for each class", setting="loss.class_weights", got=len(weights),
+                expected=f"{heat.shape[1]} numbers",
+            )  # fmt: skip
+        return torch.tensor(weights, device=heat.device)
 
     def _giou(self, maps: Outputs, targets: Targets, normalisers: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the boxes from size and offset."""
         rows, size, offset = targets.rows, self.by_role["size"], self.by_role.get("offset")
-        here = Place(rows["valid"])  # sizes do not depend on it
         return box_giou_loss(
-            size.decode(maps[size.output], here),
+            size.decode(maps[size.output], NOWHERE),
             maps[offset.output] if offset else None,
             rows["cell"],
-            size.decode(rows[size.name], here),
+            size.decode(rows[size.name], NOWHERE),
             rows[offset.name] if offset else torch.full_like(rows[size.name], 0.5),
             rows["valid"],
             labels=rows["label"] if size.per == "class" else None,
@@ -265,28 +302,47 @@ class CenterNetFamily(Family):
         assert size is not None
         stride = self.strides[0]
         found = peaks(outputs[heatmap.output], top_k)
-        center = cell_positions(found.cells, outputs[heatmap.output].shape[3])
-        center = center + (gather_cells(outputs[offset.output].float(), found.cells) if offset else 0.5)
-        wh = size.read(outputs[size.output], found, Place(center))
-        place = Place(center, wh)
-        points = self.by_role.get("keypoints")
+        cell = cell_positions(found.cells, outputs[heatmap.output].shape[3])
+        center = cell + (gather_cells(outputs[offset.output].float(), found.cells) if offset else 0.5)
+        wh = size.read(outputs[size.output], found, Place(cell, center))
+        place = Place(cell, center, wh)
+        boxes, points = center_boxes(center, wh), self.by_role.get("keypoints")
+        keypoints = None
+        if points:
+            keypoints = points.read(outputs[points.output], found, place)
+            keypoints = self._at_peaks(keypoints, boxes, outputs, top_k, peaks) * stride
         return Instances(
-            center_boxes(center, wh) * stride,
+            boxes * stride,
             found.scores,
             found.labels,
-            points.read(outputs[points.output], found, place) * stride if points else None,
+            keypoints,
             {head.name: head.read(outputs[head.output], found, place) for head in self.heads if head.role == "value"},
         )
+
+    def _at_peaks(self, points: Tensor, boxes: Tensor, outputs: Outputs, top_k: int, peaks: FindPeaks) -> Tensor:
+        """Return key points in cells, those at peaks of their heatmaps that have one."""
+        heatmap, offset = self.by_role.get("keypoint_heatmap"), self.by_role.get("keypoint_offset")
+        if heatmap is None:
+            return points
+        within = outputs[offset.output] if offset else None
+        return move_to_peaks(points, boxes, *point_peaks(outputs[heatmap.output], within, top_k, peaks))
 
     def taught(self, targets: Targets) -> list[tuple[Objects, Tensor | None]]:
         """Return, for each image of a batch, the boxes that its targets stand for and the glow of its heatmap."""
         heat = targets.maps["heatmap"].amax(1)
         rows, size, offset = targets.rows, self.by_role["size"], self.by_role.get("offset")
-        center = cell_positions(rows["cell"], heat.shape[2]) + (rows[offset.name] if offset else 0.5)
-        boxes = center_boxes(center, size.decode(rows[size.name], Place(center))) * self.strides[0]
+        cell = cell_positions(rows["cell"], heat.shape[2])
+        center = cell + (rows[offset.name] if offset else 0.5)
+        wh = size.decode(rows[size.name], Place(cell, center))
+        boxes, points = center_boxes(center, wh) * self.strides[0], self.by_role.get("keypoints")
+        keypoints: Tensor | None = None
+        if points:
+            xy = HEADS[points.name].decode(rows[points.name], Place(cell, center, wh)) * self.strides[0]
+            keypoints = torch.cat([xy, 2.0 * rows[f"{points.name}.mask"][..., ::2, None]], -1)
         found: list[tuple[Objects, Tensor | None]] = []
         for i, valid in enumerate(rows["valid"]):
-            found.append((Objects(boxes[i][valid].numpy(), rows["label"][i][valid].numpy()), heat[i]))
+            shown = None if keypoints is None else keypoints[i][valid].numpy()
+            found.append((Objects(boxes[i][valid].numpy(), rows["label"][i][valid].numpy(), shown), heat[i]))
         return found
 
 
@@ -307,7 +363,10 @@ def choose_heads(names: Sequence[str], keypoints: KeypointSchema | None) -> tupl
     for what, count in (*by_role.items(), *Counter(head.name for head in heads).items()):
         if count > 1:
             wrong = f"{count} heads for one {what}: " + ", ".join(h.name for h in heads if what in (h.role, h.name))
-    needing = [head.name for head in heads if head.per == "point" or head.role == "keypoints"]
+    for role, other in (("keypoint_heatmap", "keypoints"), ("keypoint_offset", "keypoint_heatmap")):
+        if role in by_role and other not in by_role:
+            wrong = f"{role} without {other}: it refines them"
+    needing = [head.name for head in heads if head.needs_keypoints]
     if needing and keypoints is None:
         wrong = f"{', '.join(needing)} without key points in the data: their number and names are not known"
     if wrong:

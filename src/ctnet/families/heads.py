@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctnet.codec.decode import gather_cells, select_class
-from ctnet.codec.encode import Centers, draw_centers, spread_size
+from ctnet.codec.encode import Centers, draw_centers, draw_points, spread_points, spread_size
 from ctnet.losses import (
     cell_regression_loss,
+    count_centers,
     dense_size_loss,
     footprint_weight,
     heatmap_focal_loss,
@@ -24,6 +25,8 @@ from ctnet.ops import Peaks
 from ctnet.types import Detections, Float32, KeypointSchema, Targets
 
 Schema = KeypointSchema | None
+SMALLEST_FACE = 1.0
+"""cells that the box of a face with landmarks covers at least: 16 pixels at stride 4, as in CenterFace"""
 
 
 class Rows(NamedTuple):
@@ -59,11 +62,17 @@ class Taught(NamedTuple):
     """`loss.regression`"""
     targets: Targets
     """all targets of the batch"""
+    class_weights: Tensor | None = None
+    """(C,): factors of the loss of a heatmap"""
 
 
 class Place(NamedTuple):
-    """Where decoded objects are, in cells: centres (B,K,2), and their size (B,K,2) once it is known."""
+    """Where decoded objects are, in cells: the cells of their centres, and the centres, (B,K,2).
 
+    And their size (B,K,2) once it is known.
+    """
+
+    cell: Tensor
     center: Tensor
     size: Tensor | None = None
 
@@ -77,10 +86,22 @@ def compare_at_cells(output: Tensor, taught: Taught) -> Tensor:
     )  # fmt: skip
 
 
+def compare_numbers(output: Tensor, taught: Taught) -> Tensor:
+    """Return the L1 of values at cells, in whatever form other values are compared."""
+    return compare_at_cells(output, taught._replace(kind="l1"))
+
+
+def compare_at_points(output: Tensor, taught: Taught) -> Tensor:
+    """Return the loss of values at the cells of key points, rows (B,N,P,2)."""
+    assert taught.values is not None
+    values, mask, cell = taught.values.flatten(1, 2), taught.mask.flatten(1), taught.cell.flatten(1)
+    return compare_at_cells(output, taught._replace(values=values, mask=mask, cell=cell))
+
+
 def compare_heatmap(output: Tensor, taught: Taught) -> Tensor:
     """Return the penalty-reduced focal loss of logits."""
     assert taught.map is not None
-    return heatmap_focal_loss(output, taught.map, taught.divisor)
+    return heatmap_focal_loss(output, taught.map, taught.divisor, taught.class_weights)
 
 
 def compare_squares(output: Tensor, taught: Taught) -> Tensor:
@@ -102,6 +123,14 @@ def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:
     return dense_size_loss(output, taught.map, weight, taught.divisor, kind=taught.kind)
 
 
+def compare_points_over_footprints(output: Tensor, taught: Taught) -> Tensor:
+    """Return the weighted L1 of key points over whole gaussians."""
+    assert taught.map is not None
+    count = output.shape[1]
+    numbers, weights = taught.map[:, :count], taught.map[:, count:]
+    return dense_size_loss(output, numbers, weights.repeat_interleave(2, 1), taught.divisor)
+
+
 def count_footprints(name: str, targets: Targets) -> Tensor:
     """Return the weight of the cells whose size is supervised."""
     return footprint_weight(targets.maps["heatmap"]).sum()
@@ -111,6 +140,18 @@ def count_mask(name: str, targets: Targets) -> Tensor | None:
     """Return how many numbers the head's own mask has, None without one: then the family's count serves."""
     mask = targets.rows.get(f"{name}.mask")
     return None if mask is None else mask.sum().float()
+
+
+def count_point_footprints(name: str, targets: Targets) -> Tensor:
+    """Return the weight of the numbers of key points over gaussians, two each."""
+    spread = targets.maps[name]
+    weight: Tensor = spread[:, spread.shape[1] // 3 * 2 :].sum()
+    return 2 * weight
+
+
+def count_peaks(name: str, targets: Targets) -> Tensor:
+    """Return the number of places in the head's own heatmap."""
+    return count_centers(targets.maps[name]).float()
 
 
 def average(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
@@ -128,6 +169,29 @@ def average_probability(first: Tensor, mirrored: Tensor, schema: Schema) -> Tens
     smallest = torch.finfo(torch.float32).tiny
     logit: Tensor = (present.clamp(min=smallest) / absent.clamp(min=smallest)).log()
     return logit
+
+
+def average_points(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
+    """Return the mean of key points measured from a place, x and y in turn."""
+    return (first + _mirror_points(mirrored, schema, 0)) / 2
+
+
+def average_points_in_box(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
+    """Return the mean of key points in sides of the box from its left top."""
+    return (first + _mirror_points(mirrored, schema, 1)) / 2
+
+
+def _mirror_points(mirrored: Tensor, schema: Schema, width: float) -> Tensor:
+    """Return the mirror image's key points as the image has them: pairs swapped, x as `width` - x."""
+    assert schema is not None
+    pairs = mirrored.reshape(mirrored.shape[0], -1, 2, *mirrored.shape[2:])[:, schema.mirrored()]
+    return torch.stack([width - pairs[:, :, 0], pairs[:, :, 1]], 2).flatten(1, 2)
+
+
+def average_point_probability(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
+    """Return the logit of the mean of both probabilities of each key point."""
+    assert schema is not None
+    return average_probability(first, mirrored[:, schema.mirrored()], schema)
 
 
 def take_first(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
@@ -149,7 +213,7 @@ class Head:
 
     name: str
     """what `model.heads` calls it; also the key of its targets"""
-    role: Literal["heatmap", "size", "offset", "keypoints", "value"] = "value"
+    role: Literal["heatmap", "size", "offset", "keypoints", "keypoint_heatmap", "keypoint_offset", "value"] = "value"
     """what objects are decoded from; a `value` goes into `Instances.values` as it is decoded"""
     output: str = ""
     """the map, its module, and the output of exported files; empty: the name"""
@@ -182,6 +246,11 @@ class Head:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", self.output or self.name)
         object.__setattr__(self, "part", self.part or self.name)
+
+    @property
+    def needs_keypoints(self) -> bool:
+        """Whether it means something only where objects have key points."""
+        return self.per == "point" or self.role.startswith("keypoint")
 
     def total_channels(self, num_classes: int, schema: Schema) -> int:
         """Return the channels of its map."""
@@ -221,6 +290,76 @@ def _exponential(values: Tensor, place: Place) -> Tensor:
     return values.exp()
 
 
+def labelled_points(centers: Centers, schema: Schema) -> tuple[Float32, NDArray[np.bool_]]:
+    """Return the key points in cells, (N,P,2), and which of them are labelled and on the map, (N,P)."""
+    assert schema is not None
+    points = centers.objects.keypoints
+    if points is None:
+        points = np.zeros((len(centers.objects), len(schema.names), 3), np.float32)
+    end = np.array(centers.map_hw[::-1], np.float32)
+    places = points[..., :2]
+    return places, (points[..., 2] > 0) & (places >= 0).all(-1) & (places < end).all(-1)
+
+
+def _numbers(values: NDArray[np.floating], labelled: NDArray[np.bool_]) -> Rows:
+    """Return rows of x and y in turn, (N,2P), of points (N,P,2)."""
+    numbers = np.where(labelled[..., None], values, 0).astype(np.float32)
+    return Rows(numbers.reshape(len(numbers), 2 * labelled.shape[1]), np.repeat(labelled, 2, axis=1))
+
+
+def _keypoints(centers: Centers, schema: Schema) -> Rows:
+    places, labelled = labelled_points(centers, schema)
+    return _numbers(places - centers.cell_xy[:, None].astype(np.float32), labelled)
+
+
+def _landmarks(centers: Centers, schema: Schema) -> Rows:
+    places, labelled = labelled_points(centers, schema)
+    large = centers.size.prod(1, keepdims=True) > SMALLEST_FACE
+    return _numbers(places - centers.cell_xy[:, None].astype(np.float32), labelled & large)
+
+
+def _box_landmarks(centers: Centers, schema: Schema) -> Rows:
+    places, labelled = labelled_points(centers, schema)
+    size = np.where(centers.size > 0, centers.size, np.float32(1))[:, None]
+    return _numbers((places - centers.objects.boxes_xyxy[:, None, :2]) / size, labelled)
+
+
+def _keypoint_heatmap(centers: Centers, num_classes: int, schema: Schema) -> Float32:
+    return draw_points(centers, *labelled_points(centers, schema))
+
+
+def spread_keypoints(centers: Centers, num_classes: int, schema: Schema) -> Float32:
+    """Return the key points over whole gaussians and their weights, (3P,H,W)."""
+    return spread_points(centers, *labelled_points(centers, schema))
+
+
+def _keypoint_offset(centers: Centers, schema: Schema) -> Rows:
+    places, labelled = labelled_points(centers, schema)
+    places = np.where(labelled[..., None], places, np.float32(0))
+    cell = places.astype(np.int64)
+    return Rows((places - cell).astype(np.float32), labelled, cell[..., 1] * centers.map_hw[1] + cell[..., 0])
+
+
+def _in_pairs(values: Tensor) -> Tensor:
+    """Return points (...,P,2) of numbers (...,2P)."""
+    return values.reshape(*values.shape[:-1], -1, 2)
+
+
+def _from_cell(values: Tensor, place: Place) -> Tensor:
+    return _in_pairs(values) + place.cell.unsqueeze(-2)
+
+
+def from_center(values: Tensor, place: Place) -> Tensor:
+    """Return key points measured from the centres themselves."""
+    return _in_pairs(values) + place.center.unsqueeze(-2)
+
+
+def _from_box(values: Tensor, place: Place) -> Tensor:
+    assert place.size is not None
+    corner = place.center - place.size / 2
+    return _in_pairs(values) * place.size.unsqueeze(-2) + corner.unsqueeze(-2)
+
+
 def spread_sizes(centers: Centers, num_classes: int, schema: Schema) -> Float32:
     """Return the sizes over whole gaussians, (2,H,W)."""
     return spread_size(centers)
@@ -239,5 +378,25 @@ HEADS: dict[str, Head] = {
             encode=_log_size, decode=_exponential,
         ),
         Head("offset", "offset", channels=2, encode=_offset, unflip=take_first),
+        Head(
+            "keypoints", "keypoints", channels=2, per="point", starts_at_median=True, encode=_keypoints,
+            loss=compare_numbers, unflip=average_points, decode=_from_cell,
+        ),
+        Head(
+            "landmarks", "keypoints", channels=2, per="point", starts_at_median=True, weight=0.1, encode=_landmarks,
+            loss=compare_numbers, unflip=average_points, decode=_from_cell,
+        ),
+        Head(
+            "box_landmarks", "keypoints", channels=2, per="point", starts_at_median=True, encode=_box_landmarks,
+            loss=compare_numbers, unflip=average_points_in_box, decode=_from_box,
+        ),
+        Head(
+            "keypoint_heatmap", "keypoint_heatmap", "keypoint_logits", per="point", is_logit=True,
+            encode_map=_keypoint_heatmap, loss=compare_heatmap, count=count_peaks, unflip=average_point_probability,
+        ),
+        Head(
+            "keypoint_offset", "keypoint_offset", channels=2, encode=_keypoint_offset, loss=compare_at_points,
+            unflip=take_first,
+        ),
     )
 }  # fmt: skip

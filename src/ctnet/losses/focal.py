@@ -15,22 +15,27 @@ def count_centers(heatmap: Tensor) -> Tensor:
     return heatmap.eq(1).sum()
 
 
-def heatmap_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = None) -> Tensor:
+def heatmap_focal_loss(
+    logits: Tensor, target: Tensor, centers: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Return the scalar loss of (B,C,H,W) logits against a heatmap whose centres are exactly 1.
 
     The sum over all cells divided by the number of centres in the batch; without any centre, the sum.
-    `centers`, a scalar, replaces that number: a batch may be a part of a larger one. Computed in at least float32.
+    `centers`, a scalar, replaces that number: a batch may be a part of a larger one. `weights` (C,) multiply the cells
+    of each class. Computed in at least float32.
     """
     probability = _probability(logits).clamp(_MARGIN, 1 - _MARGIN)
     rest = 1 - probability
-    return _focal(probability, rest, probability.log(), rest.log(), target, centers)
+    return _focal(probability, rest, probability.log(), rest.log(), target, centers, weights)
 
 
-def unclamped_focal_loss(logits: Tensor, target: Tensor, centers: Tensor | None = None) -> Tensor:
+def unclamped_focal_loss(
+    logits: Tensor, target: Tensor, centers: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Return mmdet's form of `heatmap_focal_loss`, which does not clamp probabilities."""
     probability = _probability(logits)
     rest = 1 - probability
-    return _focal(probability, rest, (probability + _TINY).log(), (rest + _TINY).log(), target, centers)
+    return _focal(probability, rest, (probability + _TINY).log(), (rest + _TINY).log(), target, centers, weights)
 
 
 def heatmap_squared_loss(logits: Tensor, target: Tensor, cells: Tensor | None = None) -> Tensor:
@@ -47,9 +52,13 @@ def _probability(logits: Tensor) -> Tensor:
 
 
 def _focal(
-    probability: Tensor, rest: Tensor, log_probability: Tensor, log_rest: Tensor, target: Tensor, centers: Tensor | None
-) -> Tensor:
+    probability: Tensor, rest: Tensor, log_probability: Tensor, log_rest: Tensor, target: Tensor,
+    centers: Tensor | None, weights: Tensor | None,
+) -> Tensor:  # fmt: skip
     positive = target.eq(1)
     at_centers = log_probability * rest.square() * positive
     elsewhere = log_rest * probability.square() * (1 - target).pow(4) * ~positive
-    return -(at_centers + elsewhere).sum() / (count_centers(target) if centers is None else centers).clamp(min=1)
+    cells = at_centers + elsewhere
+    if weights is not None:
+        cells = cells * weights.to(cells)[:, None, None]
+    return -cells.sum() / (count_centers(target) if centers is None else centers).clamp(min=1)

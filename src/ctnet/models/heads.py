@@ -26,14 +26,15 @@ class Heads(nn.ModuleDict):
     def start_at_median(self, name: str, values: Tensor, labels: Tensor) -> None:
         """Initialise a branch to output the median of values (N,D), per class where classes have their own channels.
 
-        `labels` (N,) are the classes. From zero, boxes need hundreds of steps until they are about as large as objects.
+        `labels` (N,) are the classes; NaN counts nothing. From zero, boxes need hundreds of steps until they are about
+        as large as objects.
         """
         bias = _convolutions(self[name])[-1].bias
         assert bias is not None
         rows = bias.view(-1, values.shape[1])
         for index, row in enumerate(rows):
             of_class = values[labels == index] if len(rows) > 1 else values
-            row.copy_((of_class if len(of_class) else values).median(0).values)
+            row.copy_((of_class if len(of_class) else values).nanmedian(0).values.nan_to_num())
 
     def output_layers(self) -> list[nn.Conv2d]:
         """Return the layers whose outputs are maps."""

@@ -21,12 +21,17 @@ def _narrow(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(convolution, BatchNorm2d(channels, eps=EPS, relu=True))
 
 
+def _dense_up(channels: int) -> nn.Module:
+    return nn.ConvTranspose2d(channels, channels, 2, 2, bias=False)
+
+
 class LateralStep(nn.Module):
     """Twice the resolution, plus the finer map."""
 
-    def __init__(self, lateral_channels: int, channels: int) -> None:
+    def __init__(self, lateral_channels: int, channels: int, *, dense: bool = False) -> None:
         super().__init__()
-        self.up = nn.Sequential(DepthwiseUpsample(channels, 2, kernel=2), BatchNorm2d(channels, eps=EPS, relu=True))
+        up = _dense_up(channels) if dense else DepthwiseUpsample(channels, 2, kernel=2)
+        self.up = nn.Sequential(up, BatchNorm2d(channels, eps=EPS, relu=True))
         self.lateral = _narrow(lateral_channels, channels)
 
     def forward(self, x: Tensor, finer: Tensor) -> Tensor:
@@ -36,12 +41,15 @@ class LateralStep(nn.Module):
 
 
 class LateralNeck(nn.Module):
-    """All of the up path, one width throughout; `specs` are those of the maps, finest first."""
+    """All of the up path, one width throughout; `specs` are those of the maps, finest first.
 
-    def __init__(self, specs: Sequence[FeatureSpec], channels: int) -> None:
+    With `dense` a step mixes the channels that it enlarges.
+    """
+
+    def __init__(self, specs: Sequence[FeatureSpec], channels: int, *, dense: bool = False) -> None:
         super().__init__()
         self.top = _narrow(specs[-1].channels, channels)
-        self.steps = nn.ModuleList(LateralStep(spec.channels, channels) for spec in reversed(specs[:-1]))
+        self.steps = nn.ModuleList(LateralStep(spec.channels, channels, dense=dense) for spec in reversed(specs[:-1]))
         self.last = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             BatchNorm2d(channels, momentum=0.01, relu=True),

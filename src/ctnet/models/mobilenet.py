@@ -13,24 +13,27 @@ ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1
 TAPS = (3, 6, 13, 17)
 
 
-def _unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Return convolution, norm, ReLU6."""
+def _unit(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, relu6: bool
+) -> nn.Sequential:
+    """Return convolution, norm, ReLU6 or ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
+        nn.ReLU6(inplace=True) if relu6 else nn.ReLU(inplace=True),
     )
 
 
 class InvertedResidual(nn.Module):
     """Widen, filter each channel, narrow without activation; around it a shortcut where the shape stays."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, expansion: int, *, relu6: bool) -> None:
         super().__init__()
         wide = in_channels * expansion
-        widen = [_unit(in_channels, wide, 1)] if expansion > 1 else []
+        widen = [_unit(in_channels, wide, 1, relu6=relu6)] if expansion > 1 else []
         narrow = nn.Conv2d(wide, channels, 1, bias=False)
-        self.conv = nn.Sequential(*widen, _unit(wide, wide, 3, stride, groups=wide), narrow, nn.BatchNorm2d(channels))
+        each = _unit(wide, wide, 3, stride, groups=wide, relu6=relu6)
+        self.conv = nn.Sequential(*widen, each, narrow, nn.BatchNorm2d(channels))
         self.shortcut = stride == 1 and in_channels == channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,16 +45,16 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """The backbone; returns the maps at strides 4, 8, 16 and 32 with 24, 32, 96 and 320 channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, relu6: bool = True) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [_unit(3, 32, 3, 2)]
+        blocks: list[nn.Module] = [_unit(3, 32, 3, 2, relu6=relu6)]
         channels, reduction, specs = 32, 2, []
         for expansion, width, count, stride in ROWS:
             reduction *= stride
             for i in range(count):
                 if len(blocks) in TAPS:
                     specs.append(FeatureSpec(width, reduction))
-                blocks.append(InvertedResidual(channels, width, 1 if i else stride, expansion))
+                blocks.append(InvertedResidual(channels, width, 1 if i else stride, expansion, relu6=relu6))
                 channels = width
         self.specs = tuple(specs)
         self.features = nn.ModuleList(blocks)
@@ -69,6 +72,6 @@ class MobileNetV2(nn.Module):
         return maps
 
 
-def build_mobilenetv2(_: CenterNetModel) -> MobileNetV2:
+def build_mobilenetv2(model: CenterNetModel) -> MobileNetV2:
     """Return the backbone, randomly initialised."""
-    return MobileNetV2()
+    return MobileNetV2(relu6=model.relu6)

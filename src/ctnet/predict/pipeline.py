@@ -79,6 +79,7 @@ def run_predict(
         "model": detector.recipe.name,
         "score": score,
         "categories": [{"id": category.id, "name": category.name} for category in detector.categories],
+        **_described(detector.family),
         "complete": False,
         **({"skipped": [str(path) for path in frames.skipped]} if frames.skipped else {}),
         "pictures": run.entries,
@@ -164,7 +165,7 @@ class _Run:
             numbers = self._numbers(frame, found)
             keep = found.scores >= self._score
             kept = found.select(keep)
-            entry = _entry(frame, kept, self._detector.categories)
+            entry = _entry(frame, kept, self._detector)
             kept_numbers = None
             if numbers is not None:
                 kept_numbers = [number for number, kept_one in zip(numbers, keep, strict=True) if kept_one]
@@ -199,15 +200,27 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _entry(frame: Frame, found: Detections, categories: tuple[Category, ...]) -> dict[str, Any]:
+def _described(family: Family) -> dict[str, Any]:
+    """Return what a document says about the key points of its objects; indices of the skeleton count from 0."""
+    schema = family.keypoints
+    if schema is None or "keypoints" not in family.instance_names:
+        return {}
+    return {"keypoints": {"names": list(schema.names), "skeleton": [list(ends) for ends in schema.skeleton]}}
+
+
+def _entry(frame: Frame, found: Detections, detector: Detects) -> dict[str, Any]:
     height, width = frame.image_bgr.shape[:2]
     entry: dict[str, Any] = {"file": frame.shown or str(frame.path), "width": width, "height": height}
     if frame.frame_number is not None:
         entry["frame"] = frame.frame_number
-    return {**entry, "detections": found.to_dicts(categories)}
+    schema = detector.family.keypoints
+    names = schema.names if schema else ()
+    return {**entry, "detections": found.to_dicts(detector.categories, names)}
 
 
 def _draw(frame: Frame, found: Detections, detector: Detects, numbers: Sequence[int | None] | None) -> Image:
-    drawn = draw_boxes(frame.image_bgr, found.boxes_xyxy, found.labels, detector.categories, found.scores, numbers)
+    boxes, points, schema = found.boxes_xyxy, found.keypoints, detector.family.keypoints
+    labels, categories = found.labels, detector.categories
+    drawn = draw_boxes(frame.image_bgr, boxes, labels, categories, found.scores, points, schema, numbers)
     detector.family.draw(drawn, found)
     return drawn

@@ -6,7 +6,14 @@ from ctnet.config import CenterNetModel
 from ctnet.models.hourglass import DEPTHS, STACKS
 from ctnet.weights.names import Pairs
 
-HEAD_NAMES = (("heatmap_logits", "hm"), ("size", "wh"), ("offset", "reg"))
+HEAD_NAMES = (
+    ("heatmap_logits", "hm"),
+    ("size", "wh"),
+    ("offset", "reg"),
+    ("keypoints", "hps"),
+    ("keypoint_logits", "hm_hp"),
+    ("keypoint_offset", "hp_offset"),
+)
 HEADS: Pairs = tuple((f"heads.{ours}", theirs) for ours, theirs in HEAD_NAMES)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ctnet.config import CenterNetModel, Data, Model
+from ctnet.config import CenterNetModel, Data, Model, PoseModel
 from ctnet.errors import WeightsError
 from ctnet.weights.containers import write_torch
 from ctnet.weights.ctnet_file import CTNET, Weights, metadata_of, save_weights
@@ -88,7 +88,8 @@ def _lacks(project: str, model: Model) -> str | None:
         return f"detectors of the family {model.family}"
     if project not in model.row.foreign:
         return f"backbone {model.backbone}"
-    more = set(model.head_names) - {"heatmap", "size", "offset"}
+    theirs = PoseModel.family_heads if project == "centernet" else CenterNetModel.family_heads
+    more = set(model.head_names) - set(theirs)
     absent = (
         ("", bool(more), f"heads {', '.join(sorted(more))} (model.heads)"),
         ("centernet", model.neck == "conv", "ordinary convolutions before the transposed ones (model.neck=conv)"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ctnet.config.metadata import Metadata
 from ctnet.errors import ConfigError, WeightsError
 from ctnet.families import family_of
 from ctnet.files import replacing
-from ctnet.types import Category
+from ctnet.types import Category, KeypointSchema
 from ctnet.weights.containers import Container, read_container
 from ctnet.weights.containers.kind import find_kind
 from ctnet.weights.containers.refusals import damaged
@@ -32,6 +32,7 @@ from ctnet.weights.containers.zip_file import open_zip
 
 SCHEMA = "ctnet.weights/1"
 STATE_SCHEMA = "ctnet.state/1"
+FOLDED = "folded_norms"  # the entry of `Weights.info` where norms have no statistics of images
 CTNET = "ctnet"  # the entry of a file that holds recipe and categories
 DIGEST = "ctnet.sha256"  # the entry of a file that holds the SHA-256 of its tensors and of the other entry
 
@@ -40,7 +41,8 @@ DIGEST = "ctnet.sha256"  # the entry of a file that holds the SHA-256 of its ten
 class Weights:
     """A network's tensors and everything needed to use them; `info` is free-form (metrics, step, version).
 
-    A foreign file adds `file_names`, from our names of tensors to its own, and `notes`, remarks for the user.
+    `keypoints` are those of its objects, if any. A foreign file adds `file_names`, from our names of tensors to its
+    own, and `notes`, remarks for the user.
     """
 
     tensors: Mapping[str, Tensor]
@@ -49,6 +51,7 @@ class Weights:
     info: Mapping[str, Any] = field(default_factory=dict)
     file_names: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    keypoints: KeypointSchema | None = None
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -80,13 +83,15 @@ def own_weights(container: Container, path: Path, *, verify: bool = True) -> Wei
     if container.kind != "safetensors":
         _, state = read_state(path, verify=verify)
         tensors, notes = _in_float32(state.ema or state.model, path)
-        return Weights(tensors, state.recipe, state.categories, {"step": state.step}, notes=notes)
+        return Weights(
+            tensors, state.recipe, state.categories, {"step": state.step}, notes=notes, keypoints=state.keypoints
+        )
     about = read_own(WeightsMetadata, parse_metadata(container.meta[CTNET]), SCHEMA, path)
     written = container.meta.get(DIGEST)  # files of earlier versions have none
     if verify and written is not None and written != _digest(container.tensors, container.meta[CTNET]):
         raise damaged(path, "its content has another checksum than it was written with; --no-verify skips the check")
     tensors, notes = _in_float32(container.tensors, path)
-    return Weights(tensors, about.recipe, about.categories, about.info, notes=notes)
+    return Weights(tensors, about.recipe, about.categories, about.info, notes=notes, keypoints=about.keypoints)
 
 
 def _in_float32(tensors: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -148,10 +153,16 @@ def _compare_checksums(path: Path) -> None:
 
 
 def metadata_of(weights: Weights) -> dict[str, Any]:
-    """Return recipe and categories as JSON, as `WeightsMetadata` reads them."""
+    """Return recipe, categories and key points as JSON, as `WeightsMetadata` reads them."""
+    return described(weights.recipe, weights.categories, weights.keypoints)
+
+
+def described(recipe: Recipe, categories: Sequence[Category], keypoints: KeypointSchema | None) -> dict[str, Any]:
+    """Return what every file with a network says about it, JSON-ready, as `NetworkMetadata` reads it."""
     return {
-        "recipe": weights.recipe.model_dump(mode="json"),
-        "categories": [list(category) for category in weights.categories],
+        "recipe": recipe.model_dump(mode="json"),
+        "categories": [list(category) for category in categories],
+        "keypoints": None if keypoints is None else keypoints.to_json(),
     }
 
 
@@ -159,7 +170,7 @@ def read_own(kind: type[Metadata], content: Any, schema: str | None, source: obj
     """Return what `read_metadata` does, of a network that this version can build. Raises WeightsError."""
     about = read_metadata(kind, content, schema, source)
     try:
-        family_of(about.recipe)  # knows its heads
+        family_of(about.recipe, about.keypoints)  # knows its heads
     except ConfigError as error:
         raise WeightsError(
             f"the recipe in the file does not suit ctnet {__version__}", file=source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -87,14 +88,25 @@ def load_partially(
 def load_for_finetuning(
     network: nn.Module, tensors: Mapping[str, Tensor], source: object, file_names: Mapping[str, str] | None = None
 ) -> FitReport:
-    """Load into the network except for heads of another shape (other classes, other width), which stay random.
+    """Load into the network except for its heads of another shape, or that the file lacks, which stay random.
 
-    Raises WeightsError when anything outside the heads does not fit: the file belongs to another architecture.
+    Heads that the network lacks are not used. Raises WeightsError when anything outside the heads does not fit: the
+    file belongs to another architecture.
     """
     report = fit(network, tensors, file_names)
-    if report.missing or report.unexpected or any(not name.startswith("heads.") for name in report.other_shape):
+    own = {_head_of(name) for name in network.state_dict()}
+    theirs = {_head_of(name) for name in tensors}
+    missing = [name for name in report.missing if _head_of(name) is None or _head_of(name) in theirs]
+    unexpected = [name for name in report.unexpected if _head_of(name) is None or _head_of(name) in own]
+    if missing or unexpected or any(not name.startswith("heads.") for name in report.other_shape):
         raise _misfit(report, source, "choose the recipe that the weights were trained with")
     return load_partially(network, tensors, source)
+
+
+def _head_of(name: str) -> str | None:
+    """Return the head that a tensor belongs to, such as `size`, whatever stack it is of; None for other tensors."""
+    match = re.match(r"heads\.(?:\d+\.)?(\w+)\.", name)
+    return match[1] if match else None
 
 
 def _misfit(report: FitReport, source: object, hint: str) -> WeightsError:

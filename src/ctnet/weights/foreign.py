@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import CenterNetModel, WeightsMetadata, changed, load_recipe
+from ctnet.config import DEFAULT, CenterNetModel, WeightsMetadata, changed, load_recipe, settings_of
 from ctnet.errors import WeightsError
-from ctnet.families import build_network
+from ctnet.families import assumed_keypoints, build_network
+from ctnet.families.heads import HEADS
 from ctnet.files import path_component
+from ctnet.types import FACE, KeypointSchema
+from ctnet.weights.centerface_onnx import CENTERFACE_ONNX, NORMS_RESTORED, centerface_tensors
 from ctnet.weights.class_names import categories_of
 from ctnet.weights.containers import Container
 from ctnet.weights.ctnet_file import CTNET, Weights, read_own
@@ -51,6 +54,7 @@ class Reading:
     file_names: Mapping[str, str]
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    keypoints: KeypointSchema | None = None
 
 
 def read_foreign(container: Container, source: object, *, backbone_only: bool = False) -> Reading:
@@ -58,6 +62,8 @@ def read_foreign(container: Container, source: object, *, backbone_only: bool = 
 
     With `backbone_only` the network is its backbone, whatever else the file holds.
     """
+    if container.kind == "onnx":
+        return _read_onnx(container, source)
     found = identify(container.tensors)
     if found is None:
         raise _unknown(container, source)
@@ -65,22 +71,30 @@ def read_foreign(container: Container, source: object, *, backbone_only: bool = 
     inside = {name.removeprefix(prefix): t for name, t in container.tensors.items() if name.startswith(prefix)}
     spelled = _spell(inside, format, source)
     if backbone_only or format.recipe is None:
-        model, num_classes = CenterNetModel(**structure), None
+        model, num_classes, keypoints = model_of(structure), None, assumed_keypoints(model_of(structure))
     else:
-        model, num_classes = _with_widths(format, structure, {name: t.shape for name, t in spelled.items()}, source)
+        shapes = {name: t.shape for name, t in spelled.items()}
+        model, num_classes, keypoints = _with_widths(format, structure, shapes, source)
     left_out = [(name, reason) for name in spelled if (reason := format.reason_to_leave_out(name))]
     for name, _ in left_out:
         del spelled[name]
     left_out += [(name, f"outside of {prefix}") for name in container.tensors if not name.startswith(prefix)]
-    wanted = _wanted_names(model, num_classes)
+    wanted = _wanted_names(model, num_classes, keypoints)
     names = foreign_names(wanted, format.pairs(model))
     known = {ours: spelled.pop(theirs) for ours, theirs in names.items() if theirs in spelled}
     if num_classes is None:  # a backbone may come with any network around it
         left_out += [(name, "not the backbone") for name in spelled]
         spelled = {}
-    tensors, notes = _complete(known, wanted, frozen_norms=format.frozen_norms)
+    tensors, notes = _complete(format.adapt(known), wanted, frozen_norms=format.frozen_norms)
     names = {ours: f"{prefix}{theirs}" for ours, theirs in names.items()}
-    return Reading(container, format, model, num_classes, {**tensors, **spelled}, names, tuple(left_out), tuple(notes))
+    tensors |= spelled
+    return Reading(container, format, model, num_classes, tensors, names, tuple(left_out), tuple(notes), keypoints)
+
+
+def _read_onnx(container: Container, source: object) -> Reading:
+    """Return CenterFace's network in an ONNX file."""
+    model, tensors, names = centerface_tensors(container, source)
+    return Reading(container, CENTERFACE_ONNX, model, 1, tensors, names, (), (NORMS_RESTORED,), FACE)
 
 
 def foreign_weights(reading: Reading, source: object) -> Weights:
@@ -95,14 +109,19 @@ def foreign_weights(reading: Reading, source: object) -> Weights:
     meta = reading.container.meta
     if isinstance(about := meta.get(CTNET), Mapping):  # written by `ctnet weights convert`
         own = read_own(WeightsMetadata, about, None, source)
-        recipe, categories = own.recipe, own.categories
+        recipe, categories, keypoints = own.recipe, own.categories, own.keypoints
     else:
-        recipe = load_recipe(reading.format.recipe(reading.num_classes)).recipe
+        recipe = load_recipe(reading.format.recipe(reading.model, reading.num_classes)).recipe
         recipe = changed(recipe, {"name": _recipe_name(source, recipe.name)})
-        categories = categories_of(reading.num_classes, _class_names(meta))
-    info = {"format": reading.format.name} | {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
+        name = reading.format.class_name(reading.model)
+        names = _class_names(meta) or ([name] if name and reading.num_classes == 1 else None)
+        categories, keypoints = categories_of(reading.num_classes, names), reading.keypoints
+    info = {"format": reading.format.name, **reading.format.info}
+    info |= {key: meta[key] for key in ("epoch",) if isinstance(meta.get(key), int)}
     recipe = changed(recipe, {"model": reading.model})
-    return Weights(reading.tensors, recipe, categories, info, reading.file_names, reading.notes)
+    return Weights(
+        reading.tensors, recipe, categories, info, reading.file_names, reading.notes, keypoints
+    )  # fmt: skip
 
 
 def _recipe_name(source: object, otherwise: str) -> str:
@@ -123,12 +142,16 @@ def _spell(named: Mapping[str, Tensor], format: Format, source: object) -> dict[
 
 def _with_widths(
     format: Format, structure: Mapping[str, Any], shapes: Mapping[str, torch.Size], source: object
-) -> tuple[CenterNetModel, int]:
-    """Return the `model` section, widths read off the tensors, and the number of classes."""
-    model = CenterNetModel(**structure)
+) -> tuple[CenterNetModel, int, KeypointSchema | None]:
+    """Return the `model` section, widths read off the tensors, the number of classes, and the key points."""
+    model = model_of(structure)
+    pairs = format.pairs(model)
 
     def shape(name: str) -> torch.Size | None:
-        return shapes.get(foreign_names([name], format.pairs(model))[name])
+        try:
+            return shapes.get(foreign_names([name], pairs)[name])
+        except KeyError:  # the project has no layer for it
+            return None
 
     heads = "heads.0" if model.backbone == "hourglass104" else "heads"  # every stack has its own
 
@@ -136,10 +159,11 @@ def _with_widths(
         last = shape(f"{heads}.{head}.2.weight") or shape(f"{heads}.{head}.weight")
         return None if last is None else last[0]
 
-    num_classes, sizes = out_channels("heatmap_logits"), out_channels("size")
-    if num_classes is None or sizes is None:
-        missing = "heatmap_logits" if num_classes is None else "size"
-        wanted = foreign_names([f"{heads}.{missing}.2.weight"], format.pairs(model)).popitem()[1]
+    rows = [HEADS[name] for name in model.head_names]
+    channels = {row.name: count for row in rows if (count := out_channels(row.output)) is not None}
+    missing = next((row.output for row in rows if row.role in ("heatmap", "size") and row.name not in channels), None)
+    if missing:
+        wanted = foreign_names([f"{heads}.{missing}.2.weight"], pairs).popitem()[1]
         raise WeightsError(
             "half a checkpoint: a head is missing",
             file=source,
@@ -148,20 +172,44 @@ def _with_widths(
             hint="--backbone-weights takes its backbone",
         )
     hidden = shape(f"{heads}.heatmap_logits.0.weight")
+    num_classes = channels["heatmap"]
     fields: dict[str, Any] = {
         "head_channels": 0 if hidden is None else hidden[0],
-        "class_specific_size": num_classes > 1 and sizes == 2 * num_classes,
-        "predict_offset": out_channels("offset") is not None,
+        "class_specific_size": num_classes > 1 and channels.get("size") == 2 * num_classes,
+        "predict_offset": "offset" in channels,
     }
+    if not {row.name for row in rows} - {"offset"} <= set(channels):
+        fields |= {"heads": tuple(channels), "predict_offset": True}
+    lateral = shape("neck.top.0.weight")
+    if lateral is not None:
+        fields["neck_channels"] = (*model.neck_channels[:2], lateral[0])
     stages = [shape(f"neck.{stage}.up.weight") for stage in range(3)] if model.backbone.startswith("resnet") else []
     if stages and None not in stages:
         fields["neck_channels"] = tuple(stage[1] for stage in stages if stage)
-    return CenterNetModel(**structure, **fields), num_classes
+    points = next((channels[row.name] // 2 for row in rows if row.role == "keypoints" and row.name in channels), 0)
+    return model_of({**structure, **fields}), num_classes, _keypoints(model, points)
 
 
-def _wanted_names(model: CenterNetModel, num_classes: int | None) -> dict[str, torch.dtype]:
+def model_of(structure: Mapping[str, Any]) -> CenterNetModel:
+    """Return the `model` section, of the family that it names."""
+    model = settings_of(structure.get("family", DEFAULT)).model(**structure)
+    assert isinstance(model, CenterNetModel)
+    return model
+
+
+def _keypoints(model: CenterNetModel, count: int) -> KeypointSchema | None:
+    """Return the key points of a file, which holds their number alone: those usual for the family where it agrees."""
+    usual = assumed_keypoints(model)
+    if usual is None or count in (0, len(usual.names)):
+        return usual if count else None
+    return KeypointSchema(tuple(f"point {number}" for number in range(1, count + 1)))
+
+
+def _wanted_names(
+    model: CenterNetModel, num_classes: int | None, keypoints: KeypointSchema | None
+) -> dict[str, torch.dtype]:
     with torch.device("meta"):
-        own = build_network(model, num_classes or 1).state_dict()
+        own = build_network(model, num_classes or 1, keypoints).state_dict()
     return {name: t.dtype for name, t in own.items() if num_classes is not None or name.startswith("backbone.")}
 
 
@@ -220,9 +268,10 @@ def with_config(weights: Weights, config: str) -> Weights:
     Raises ConfigError for an unknown one.
     """
     other = load_recipe(config).recipe
-    network = changed(weights.recipe.model, {"stride_in_1x1": other.model.stride_in_1x1})
-    if other.model.backbone != network.backbone:
-        raise WeightsError(
-            "the recipe is for another network", config=config, expected=network.backbone, got=other.model.backbone
-        )
-    return replace(weights, recipe=changed(other, {"model": network}))
+    model = weights.recipe.model
+    theirs, ours = ((each.family, each.backbone) for each in (other.model, model))
+    if theirs != ours:
+        expected, got = " ".join(ours), " ".join(theirs)
+        raise WeightsError("the recipe is for another network", config=config, expected=expected, got=got)
+    of_recipe = {key: getattr(other.model, key) for key in ("stride_in_1x1", "landmark_origin") if hasattr(model, key)}
+    return replace(weights, recipe=changed(other, {"model": changed(model, of_recipe)}))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ctnet.config import CenterNetModel
+from torch import Tensor
+
+from ctnet.config import CenterNetModel, PoseModel
 from ctnet.models.resnet import BASIC, DEPTHS
 from ctnet.weights.centernet_names import dla34_backbone_pairs
-from ctnet.weights.mobilenet_names import centerface_pairs, timm_pairs
+from ctnet.weights.mobilenet_names import timm_pairs
 from ctnet.weights.names import Pairs, detector_pairs
 
 Structure = dict[str, Any]  # fields of a recipe's `model` section
@@ -24,8 +27,9 @@ class Format:
 
     `spellings` rewrite a file's names into the one spelling that `pairs` knows; `structure` says which network the
     names belong to, None if they are not of this format; `left_out` are names that a file of this format may hold
-    and no network needs, each with the reason. Formats without `recipe` are backbones alone; a recipe is chosen by
-    the number of classes and says how images enter the network; `input_settings` are those of backbones.
+    and no network needs, each with the reason; `adapt` changes tensors, under our names, that mean something else
+    there. `class_name` is that of its detectors of one class. Formats without `recipe` are backbones alone; a recipe is
+    chosen by network and number of classes and says how images enter; `input_settings` are those of backbones.
     `frozen_norms`: norms may lack statistics, being scale and shift alone.
     """
 
@@ -35,9 +39,13 @@ class Format:
     pairs: Callable[[CenterNetModel], Pairs]
     spellings: Rules = ()
     left_out: Rules = ()
-    recipe: Callable[[int], str] | None = None
+    recipe: Callable[[CenterNetModel, int], str] | None = None
     frozen_norms: bool = False
     input_settings: tuple[str, ...] = ()
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    class_name: Callable[[CenterNetModel], str | None] = lambda model: None
+    info: Mapping[str, str] = field(default_factory=dict)
+    """what weights of this format say about themselves ever after"""
 
     def spell(self, name: str) -> str:
         """Return a file's name in the spelling of `pairs`."""
@@ -82,6 +90,12 @@ def _resnet(names: Collection[str], backbone: str) -> Structure | None:
 
 
 def _centernet(names: Collection[str]) -> Structure | None:
+    structure = _centernet_network(names)
+    posed = structure is not None and any(name.startswith("hps.") for name in names)
+    return {"family": "pose", **structure} if posed and structure is not None else structure
+
+
+def _centernet_network(names: Collection[str]) -> Structure | None:
     if "pre.0.conv.weight" in names:
         return {"backbone": "hourglass104"}
     if "dla_up.ida_0.up_1.weight" in names:
@@ -116,6 +130,18 @@ def _mobilenet(marker: str) -> Callable[[Collection[str]], Structure | None]:
     return lambda names: {"backbone": "mobilenetv2"} if marker in names else None
 
 
+def _centerface(names: Collection[str]) -> Structure | None:
+    if "base.feature_6.3.conv.3.weight" not in names:
+        return None
+    return {"family": "centerface", "landmark_origin": "center"}
+
+
+def _sizes_in_cells(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with logarithms of sizes in cells, where CenterFace has those of four cells."""
+    bias = tensors.get("heads.log_size.bias")
+    return tensors if bias is None else {**tensors, "heads.log_size.bias": bias + math.log(4)}
+
+
 def _detectron2(names: Collection[str]) -> Structure | None:
     renamed = {re.sub(r"^res(\d)", lambda m: f"layer{int(m[1]) - 1}", name) for name in names}
     backbone = _resnet(renamed, "")
@@ -147,6 +173,13 @@ _CAFFE2_BLOBS: Rules = (
     (r"^res(\d)_(\d+)_branch2c\b", r"res\1.\2.conv3"),
 )
 
+
+def _centernet_recipe(model: CenterNetModel, classes: int) -> str:
+    if isinstance(model, PoseModel):
+        return "pose_dla34_coco_3x"
+    return "centernet_resdcn18_voc" if classes == 20 else "centernet_resdcn18_coco"
+
+
 FORMATS = (
     Format(
         "centernet",
@@ -157,7 +190,8 @@ FORMATS = (
             (r"^base\.fc\.", IMAGENET_HEAD),
             (r"^base\.level[34]\.project\.", "unused in the original network"),
         ),
-        recipe=lambda classes: "centernet_resdcn18_voc" if classes == 20 else "centernet_resdcn18_coco",
+        recipe=_centernet_recipe,
+        class_name=lambda model: "person" if isinstance(model, PoseModel) else None,
     ),
     Format(
         "mmdet",
@@ -167,7 +201,7 @@ FORMATS = (
         # before mmcv's second version of the operator, files keep the offset convolution beside the layer
         spellings=((r"\.conv_offset\.(?=(weight|bias)$)(?<!\.conv\.conv_offset\.)", ".conv.conv_offset."),),
         left_out=((r"^ema_", "running average beside the weights, which already are it"),),
-        recipe=lambda classes: "centernet_resdcn18_mmdet",
+        recipe=lambda model, classes: "centernet_resdcn18_mmdet",
     ),
     Format(
         "mindspore",
@@ -189,7 +223,7 @@ FORMATS = (
             (r"^(global_step|learning_rate|beta[12]_power|momentum|epoch_num|step_num|scale_sense|.*loss_scale.*)$",
              "state of the training"),
         ),
-        recipe=lambda classes: "centernet_resdcn18_mindspore",
+        recipe=lambda model, classes: "centernet_resdcn18_mindspore",
     ),
     Format(
         "torchvision",
@@ -225,10 +259,12 @@ FORMATS = (
     ),
     Format(
         "centerface",
-        "MobileNetV2 of CenterFace",
-        _mobilenet("base.feature_6.3.conv.3.weight"),
-        lambda model: centerface_pairs(),
-        left_out=((r"^(dla_up|hm|wh|hm_offset|landmarks)\.", "not the backbone"),),
+        "CenterFace (chenjun2hao)",
+        _centerface,
+        partial(detector_pairs, "centerface"),
+        recipe=lambda model, classes: "centerface_mobilenetv2_wider",
+        adapt=_sizes_in_cells,
+        class_name=lambda model: "face",
     ),
     Format(
         "detectron2",

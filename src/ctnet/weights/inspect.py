@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctnet.config import Recipe
+from ctnet.config import Model
 from ctnet.families import build_network
-from ctnet.types import Category
+from ctnet.types import Category, KeypointSchema
 from ctnet.weights.containers import Container, read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
 from ctnet.weights.fit import FitReport, fit
@@ -32,19 +32,19 @@ def inspect_file(path: Path) -> dict[str, Any]:
     if is_own(container):
         weights = own_weights(container, path)
         document |= {"format": "ctnet", "title": "ctnet"} | _detector(weights)
-        document |= _fit(fit(_empty(weights.recipe, len(weights.categories)), weights.tensors), {})
+        document |= _fit(fit(_empty_like(weights), weights.tensors), {})
         return document
     reading = read_foreign(container, path)
     document |= {"format": reading.format.name, "title": reading.format.title}
     left_out = _by_reason(reading)
     if reading.num_classes is None:
-        network = _empty(Recipe(model=reading.model), 1).get_submodule("backbone")
+        network = _empty(reading.model, 1, reading.keypoints).get_submodule("backbone")
         backbone = {name.removeprefix("backbone."): tensor for name, tensor in reading.tensors.items()}
         document |= {"kind": "backbone", "model": {"backbone": reading.model.backbone}, "notes": list(reading.notes)}
         names = {ours.removeprefix("backbone."): theirs for ours, theirs in reading.file_names.items()}
         return document | _fit(fit(network, backbone, names), left_out)
     weights = foreign_weights(reading, path)
-    network = _empty(weights.recipe, len(weights.categories))
+    network = _empty_like(weights)
     return document | _detector(weights) | _fit(fit(network, weights.tensors, weights.file_names), left_out)
 
 
@@ -71,6 +71,7 @@ def _detector(weights: Weights) -> dict[str, Any]:
         "kind": "detector",
         "model": recipe.model.model_dump(mode="json"),
         "classes": _names(weights.categories),
+        "keypoints": None if weights.keypoints is None else list(weights.keypoints.names),
         "recipe": recipe.name,
         "pictures": recipe.data.model_dump(mode="json", include={"image_size", "color_order", "mean", "std"}),
         "evaluation": recipe.evaluation.model_dump(mode="json"),
@@ -103,6 +104,10 @@ def _by_reason(reading: Reading) -> dict[str, list[str]]:
     return reasons
 
 
-def _empty(recipe: Recipe, num_classes: int) -> torch.nn.Module:
+def _empty_like(weights: Weights) -> torch.nn.Module:
+    return _empty(weights.recipe.model, len(weights.categories), weights.keypoints)
+
+
+def _empty(model: Model, num_classes: int, keypoints: KeypointSchema | None) -> torch.nn.Module:
     with torch.device("meta"):
-        return build_network(recipe.model, num_classes)
+        return build_network(model, num_classes, keypoints)

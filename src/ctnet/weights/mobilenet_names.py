@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctnet.config import CenterNetModel
 from ctnet.models.mobilenet import ROWS, TAPS
 from ctnet.weights.names import Pairs
 
@@ -22,8 +23,8 @@ def timm_pairs() -> Pairs:
     return pairs
 
 
-def centerface_pairs() -> Pairs:
-    """Return the table of CenterFace's network, landmarks aside (chenjun2hao/CenterFace.pytorch, `mobilev2_10`)."""
+def centerface_pairs(_: CenterNetModel) -> Pairs:
+    """Return the table of CenterFace's network (chenjun2hao/CenterFace.pytorch, `mobilev2_10`)."""
     pairs = [("neck.top", "dla_up.conv"), ("neck.last", "dla_up.conv_last")]
     first = 0
     for name, last in zip(("feature_1", "feature_2", "feature_4", "feature_6"), TAPS, strict=True):
@@ -34,4 +35,5 @@ def centerface_pairs() -> Pairs:
             (f"neck.steps.{step}.up", f"dla_up.up_{step}.up"),
             (f"neck.steps.{step}.lateral", f"dla_up.up_{step}.conv"),
         ]
-    return (*pairs, ("heads.heatmap_logits", "hm.0"), ("heads.size", "wh"), ("heads.offset", "hm_offset"))
+    heads = (("heatmap_logits", "hm.0"), ("log_size", "wh"), ("offset", "hm_offset"), ("landmarks", "landmarks"))
+    return (*pairs, *((f"heads.{ours}", theirs) for ours, theirs in heads))

@@ -53,12 +53,12 @@ def load_network(weights: Weights, source: object, *, allow_partial: bool = Fals
     notes = list(weights.notes)
     num_classes = len(weights.categories)
     if allow_partial:
-        network = build_network(weights.recipe.model, num_classes)
+        network = build_network(weights.recipe.model, num_classes, weights.keypoints)
         report = load_partially(network, weights.tensors, source, weights.file_names)
         return network, notes if report.complete else [*notes, report.sentence()]
     # random initialisation is faster than the meta device, for which torch imports its compiler
     with torch.random.fork_rng(devices=[]):  # the caller's generator keeps its state
-        network = build_network(weights.recipe.model, num_classes)
+        network = build_network(weights.recipe.model, num_classes, weights.keypoints)
     require_fit(network, weights.tensors, source, weights.file_names)
     network.load_state_dict(weights.tensors, assign=True)
     return network, notes

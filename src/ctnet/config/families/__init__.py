@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ctnet.config.families.base import Loss, Model
+from ctnet.config.families.centerface import CenterFaceLoss, CenterFaceModel
 from ctnet.config.families.centernet import CenterNetLoss, CenterNetModel
+from ctnet.config.families.pose import PoseLoss, PoseModel
 
-__all__ = ["DEFAULT", "SETTINGS", "CenterNetLoss", "CenterNetModel", "FamilySettings", "Loss", "Model", "settings_of"]
+__all__ = [
+    "DEFAULT",
+    "SETTINGS",
+    "CenterFaceModel",
+    "CenterNetLoss",
+    "CenterNetModel",
+    "FamilySettings",
+    "Loss",
+    "Model",
+    "PoseLoss",
+    "PoseModel",
+    "settings_of",
+]
 
 
 class FamilySettings(NamedTuple):
@@ -20,7 +34,11 @@ class FamilySettings(NamedTuple):
 DEFAULT = "centernet"
 """the family of recipes, weights and exported files that name none, such as those of ctnet 0.1"""
 
-SETTINGS: dict[str, FamilySettings] = {DEFAULT: FamilySettings(CenterNetModel, CenterNetLoss)}
+SETTINGS: dict[str, FamilySettings] = {
+    DEFAULT: FamilySettings(CenterNetModel, CenterNetLoss),
+    "centerface": FamilySettings(CenterFaceModel, CenterFaceLoss),
+    "pose": FamilySettings(PoseModel, PoseLoss),
+}
 
 
 def settings_of(family: object) -> FamilySettings:

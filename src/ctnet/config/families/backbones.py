@@ -34,7 +34,7 @@ def _resnet(*channels: int, more: frozenset[str] = frozenset()) -> Backbone:
     return Backbone(
         "resnet:build_resnet",
         _at_strides_4_to_32(*channels),
-        frozenset({"neck", "neck_channels", "deform_bias", "stride"}) | more,
+        frozenset({"neck", "neck_channels", "deform_bias", "dense_up", "stride"}) | more,
         ("deform", "conv", "plain", "lateral"),
         foreign={"centernet": "centernet_names:resnet_pairs", "mmdet": "mmdet_names:mmdet_pairs"},
     )
@@ -63,7 +63,10 @@ BACKBONES: dict[str, Backbone] = {
         foreign={"centernet": "centernet_names:hourglass_pairs"},
     ),
     "mobilenetv2": Backbone(
-        "mobilenet:build_mobilenetv2", _at_strides_4_to_32(24, 32, 96, 320), frozenset({"neck_channels"})
+        "mobilenet:build_mobilenetv2",
+        _at_strides_4_to_32(24, 32, 96, 320),
+        frozenset({"neck_channels", "relu6", "dense_up"}),
+        foreign={"centerface": "mobilenet_names:centerface_pairs"},
     ),
 }
 

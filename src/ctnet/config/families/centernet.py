@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ctnet.config.families.backbones import BACKBONES
 from ctnet.config.families.base import Loss, Model
-from ctnet.config.ranges import Channels, NonNegative
+from ctnet.config.ranges import MOST_CATEGORIES, Channels, NonNegative
 
 
 class CenterNetModel(Model):
     """The network. Numbers are those of "Objects as Points" unless a recipe sets others."""
+
+    family_heads: ClassVar[tuple[str, ...]] = ("heatmap", "size", "offset")
+    """the heads where `heads` names none"""
 
     family: Literal["centernet"] = "centernet"
     """kind of detector; it determines the other settings of `model` and `loss`"""
@@ -28,14 +31,18 @@ class CenterNetModel(Model):
     adds one as wide as the last"""
     deform_bias: bool = True
     """deformable convolutions have a bias (mmdet and MindSpore: none)"""
+    dense_up: bool = False
+    """lateral: transposed convolutions mix channels, as in CenterFace's ONNX file, where others enlarge each alone"""
+    relu6: bool = True
+    """mobilenetv2: activations end at 6, as published; CenterFace's ONNX file has none that do"""
     head_channels: Annotated[int, Field(ge=0, le=1024)] = 64
     """channels between the two convolutions of each head; 0 makes a head one 1x1 convolution"""
     heatmap_bias: Annotated[float, Field(ge=-100, le=100)] = -2.19
     """bias that the heatmap head starts with: sigmoid(-2.19) = 0.1 in every cell, so that the many background cells
     do not swamp the first steps"""
     heads: tuple[str, ...] | None = None
-    """what is predicted, in this order: heatmap, size or log_size (its logarithm), offset; empty means heatmap, size
-    and, with predict_offset, offset"""
+    """what is predicted, in this order: heatmap, size or log_size (its logarithm), offset, and key points as keypoints
+    (perhaps with keypoint_heatmap and keypoint_offset), landmarks or box_landmarks; empty means those of the family"""
     class_specific_size: bool = False
     """predict one box size per class instead of one for all"""
     predict_offset: bool = True
@@ -44,7 +51,8 @@ class CenterNetModel(Model):
     @property
     def head_names(self) -> tuple[str, ...]:
         """The heads in order."""
-        return self.heads or ("heatmap", "size", *(("offset",) if self.predict_offset else ()))
+        own = type(self).family_heads
+        return self.heads or tuple(name for name in own if self.predict_offset or name != "offset")
 
     @model_validator(mode="after")
     def _settings_apply(self) -> CenterNetModel:
@@ -52,6 +60,8 @@ class CenterNetModel(Model):
             if getattr(self, name) != type(self).model_fields[name].default and name not in self.row.settings:
                 raise ValueError(f"model.{name} does not apply to {self.backbone}: leave it out")
         necks = self.row.necks
+        if self.dense_up and necks and self.neck != "lateral":
+            raise ValueError("model.dense_up needs model.neck=lateral")
         if necks and self.neck not in necks:
             choices = " and ".join(f"model.neck={neck}" for neck in necks)
             raise ValueError(f"{self.backbone} has {len(necks)} necks: {choices}")
@@ -81,9 +91,16 @@ class CenterNetLoss(Loss):
     """heatmap_form=mse: standard deviation of the gaussians in cells"""
     regression: Literal["l1", "smooth_l1"] = "l1"
     """form of the size and offset losses"""
-    targets: Literal["centernet", "mmdet"] = "centernet"
+    targets: Literal["centernet", "mmdet", "centerface"] = "centernet"
     """whose rules turn boxes into targets and losses; mmdet's gaussians are smaller, in a cell the later object wins,
-    and every part of the loss is divided by the number of centres in the heatmap"""
+    and every part of the loss is divided by the number of centres in the heatmap; mmdet and centerface do not clamp the
+    probabilities in the focal loss"""
+    class_weights: (
+        Literal["none", "effective"]
+        | Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], Field(min_length=1, max_length=MOST_CATEGORIES)]
+    ) = "none"
+    """factors of the heatmap loss, one a class in the order of the categories; effective: (1 - b) / (1 - b^n) for n
+    boxes and b = 0.999, scaled to a mean of 1 (Cui et al., "Class-Balanced Loss", 2019), worked out at the begin"""
     size_targets: Literal["center", "dense"] = "center"
     """supervise size at the centre cell, or over the whole gaussian (upstream's dense_wh, whose rounding asks about
     half of those cells for a size of zero: for such weights, not for training from scratch)"""

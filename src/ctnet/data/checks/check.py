@@ -22,6 +22,7 @@ from ctnet.data.checks.images import (
     decode_images,
     skim_images,
 )
+from ctnet.data.checks.keypoints import check_keypoints
 from ctnet.data.layouts.coco import coco_dict
 from ctnet.data.layouts.layout import CocoContent, Repairable, Split, Tolerate
 from ctnet.data.layouts.table import find_splits, pick_split
@@ -111,6 +112,7 @@ def check(
             continue
         tables.append(table)
         findings += [*problems, *check_repeated_files(table), *check_boxes(table, limits or Limits())]
+        findings += check_keypoints(table)
         findings += [*check_present(table), *(check_learnable(table) if name == "train" else ())]
     listed = [image.path for table in tables for image in table.images]
     looks = iter(decode_images(listed, progress) if images else skim_images(listed, progress))

@@ -14,10 +14,12 @@ import numpy as np
 from ctnet.data.box_form import Float64, to_xywh
 from ctnet.data.checks.findings import Finding, found
 from ctnet.data.layouts.coco import Box, as_integer, is_file_name, read_area, read_box, read_crowd
+from ctnet.data.layouts.keypoints import read_category, read_points, stacked_points, unnamed_schema
 from ctnet.data.layouts.names import ImageFinder
-from ctnet.types import AnnotationSet, Int64
+from ctnet.types import AnnotationSet, Float32, Int64, KeypointSchema
 
 Problems = dict[str, list[str]]
+Row = tuple[Box, int, int, int, int, Float32 | None]
 
 
 class ImageEntry(NamedTuple):
@@ -35,7 +37,8 @@ class Tables:
     """The valid entries of one split.
 
     For each box: `boxes_xywh` (N,4), `image` and `category` its (N,) positions in `images` and
-    `category_names`, `annotation_ids` (N,), `crowd` (N,). `sought` is as in `AnnotationSet`.
+    `category_names`, `annotation_ids` (N,), `crowd` (N,), and `keypoints` (N,P,3) where `schema` says what they are.
+    `sought` is as in `AnnotationSet`.
     """
 
     split: str
@@ -48,6 +51,8 @@ class Tables:
     annotation_ids: Int64
     crowd: Int64
     sought: str = ""
+    schema: KeypointSchema | None = None
+    keypoints: Float32 | None = None
 
     @property
     def sizes_wh(self) -> Float64:
@@ -72,7 +77,8 @@ def tabulate(
     images = _images(content["images"], image_folders, problems)
     category_position = {category_id: i for i, category_id in enumerate(sorted(categories))}
     image_position = {image.id: i for i, image in enumerate(images)}
-    rows: list[tuple[Box, int, int, int, int]] = []
+    schema = _schema(content, problems)
+    rows: list[Row] = []
     seen: set[int] = set()
     for position, annotation in enumerate(content["annotations"]):
         annotation_id = as_integer(annotation.get("id", position + 1)) if isinstance(annotation, dict) else None
@@ -102,9 +108,10 @@ def tabulate(
         crowd = read_crowd(annotation.get("iscrowd"))
         if crowd is None:
             problems["crowd-malformed"].append(f"{where}: iscrowd {_short(annotation.get('iscrowd'))}")
+        points = _points(annotation, schema, where, problems)
         if category is not None and box is not None:
-            rows.append((box, image, category, annotation_id, bool(crowd)))
-    tables = _tables(split, file, images, [categories[i] for i in sorted(categories)], rows, sought)
+            rows.append((box, image, category, annotation_id, bool(crowd), points))
+    tables = _tables(split, file, images, [categories[i] for i in sorted(categories)], rows, schema, sought)
     return tables, list(_as_findings(problems, file))
 
 
@@ -140,10 +147,11 @@ def _tables(
     file: Path,
     images: list[ImageEntry],
     category_names: list[str],
-    rows: list[tuple[Box, int, int, int, int]],
+    rows: list[Row],
+    schema: KeypointSchema | None,
     sought: str,
 ) -> Tables:
-    boxes, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    boxes, *columns, points = zip(*rows, strict=True) if rows else ((),) * 6
     image, category, annotation_ids, crowd = (np.array(column, np.int64) for column in columns)
     return Tables(
         split=split,
@@ -155,8 +163,40 @@ def _tables(
         category=category,
         annotation_ids=annotation_ids,
         crowd=crowd,
+        schema=schema,
+        keypoints=stacked_points(points, schema),
         sought=sought,
     )
+
+
+def _schema(content: Mapping[str, list[Any]], problems: Problems) -> KeypointSchema | None:
+    """Return what key points the categories describe, else how many the first annotation that has some has."""
+    found: KeypointSchema | None = None
+    for position, entry in enumerate(content["categories"]):
+        try:
+            schema = read_category(entry) if isinstance(entry, dict) else None
+        except ValueError as error:
+            problems["keypoints-malformed"].append(f"categories[{position}]: {error}")
+            continue
+        if found and schema and schema.names != found.names:
+            problems["keypoints-count"].append(f"categories[{position}]: other points than the first category's")
+        found = found or schema
+    stated = (a.get("keypoints") for a in content["annotations"] if isinstance(a, dict))
+    first = next((points for value in stated if (points := read_points(value)) is not None and len(points)), None)
+    return found or (None if first is None else unnamed_schema(len(first)))
+
+
+def _points(entry: Mapping[str, Any], schema: KeypointSchema | None, where: str, problems: Problems) -> Float32 | None:
+    value = entry.get("keypoints")
+    if not value:
+        return None
+    points = read_points(value)
+    if points is None:
+        problems["keypoints-malformed"].append(f"{where}: keypoints {_short(value)}")
+    elif schema is not None and len(points) != len(schema.names):
+        problems["keypoints-count"].append(f"{where}: {len(points)} points instead of {len(schema.names)}")
+        return None
+    return points
 
 
 def _categories(entries: list[Any], problems: Problems) -> dict[int, str]:

@@ -75,6 +75,24 @@ KINDS: dict[str, Kind] = {
         f"{_REPAIR}, ctnet data convert FILE --from xyxy, too",
     ),
     "box-normalised": Kind("error", "boxes within one pixel: most look like fractions", _REPAIR),
+    "keypoints-malformed": Kind("error", "key points that are not three finite numbers each"),
+    "keypoints-count": Kind("error", "objects with another number of key points than their category has"),
+    "keypoints-visibility": Kind(
+        "error",
+        "objects whose key points have a visibility other than 0, 1 and 2",
+        "0: not labelled, 1: hidden, 2: visible; training takes all above 0 as labelled",
+    ),
+    "keypoints-zero": Kind(
+        "error", "objects with key points at 0, 0 that are marked as labelled", "set their visibility to 0"
+    ),
+    "keypoints-outside": Kind(
+        "warning", "objects with labelled key points outside of their image", "training leaves those points out"
+    ),
+    "keypoints-mirrored": Kind(
+        "warning",
+        "objects whose left and right points are swapped, most of those that show it",
+        "left is a person's own left, but the left of the image for five landmarks of a face",
+    ),
     "boxes-unusable": Kind(
         "error",
         "splits without a box that can be learned",

@@ -15,6 +15,16 @@ import numpy as np
 
 from ctnet.data.box_form import to_xywh
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
+from ctnet.data.layouts.keypoints import (
+    annotation_fields,
+    category_fields,
+    keypoint_notes,
+    labels_with_points,
+    read_category,
+    read_points,
+    stacked_points,
+    unnamed_schema,
+)
 from ctnet.data.layouts.layout import CocoContent, Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
 from ctnet.data.layouts.recognise import recognise, recognise_json
@@ -22,17 +32,16 @@ from ctnet.data.layouts.text import decode, read_bytes
 from ctnet.errors import DataError
 from ctnet.files import path_component, write_file
 from ctnet.limits import FILE_BYTES, parse_json
-from ctnet.types import AnnotationSet, Category, ImageRecord
+from ctnet.types import AnnotationSet, Category, Float32, ImageRecord, KeypointSchema
 
 COCO_LISTS = ("images", "annotations", "categories")
 _LARGEST = 1e9
 """coordinates and areas beyond are as wrong as infinity, and float32 could not hold some of them"""
 
-_EXPECTED = "an object with the lists images, annotations and categories"
-_PREFIXES = ("instances_", "instance_", "image_info_")
-"""how names of files begin: COCO's, MindSpore's model zoo's, and lists of images without annotations"""
 
 Box = tuple[float, float, float, float]
+Row = tuple[Box, int, bool, float, int, Float32 | None]
+"""corners, label, whether a crowd, area, annotation id and key points (P,3) of an object"""
 
 
 def find(path: Path) -> dict[str, SplitFiles]:
@@ -51,9 +60,8 @@ def json_image_folders(file: Path) -> tuple[Path, ...]:
 def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
     """Return the annotations of a COCO file, exactly as it states them.
 
-    Boxes without size or outside their image are kept. Images are looked for in `image_folders`, one
-    that is nowhere keeps the path it should have. Raises DataError, naming the value, for what cannot be
-    understood.
+    Boxes without size or outside their image are kept. Images are looked for in `image_folders`, one that is nowhere
+    keeps the path it should have. Raises DataError, naming the value, for what cannot be understood.
     """
     return parse_coco(load_coco_json(json_file), json_file, image_folders, split)
 
@@ -62,38 +70,31 @@ def parse_coco(content: CocoContent, json_file: Path, image_folders: Sequence[Pa
     """Return the annotations in the content of a COCO file, as `read_coco` does."""
     categories = _read_categories(json_file, content["categories"])
     label_of = {category.id: label for label, category in enumerate(categories)}
-    by_image: dict[int, list[tuple[Box, int, bool, float, int]]] = defaultdict(list)
+    schema = _read_schema(json_file, content, categories)
+    by_image: dict[int, list[Row]] = defaultdict(list)
     zero = 0
     for position, annotation in enumerate(content["annotations"]):
-        image_id, row = _read_annotation(json_file, position, annotation, label_of)
+        image_id, row = _read_annotation(json_file, position, annotation, label_of, schema)
         by_image[image_id].append(row)
         zero += annotation.get("area") == 0 != row[3]
     images = []
     find_image = ImageFinder(image_folders)
     for position, entry in enumerate(content["images"]):
         image_id = _image_id(json_file, position, entry)
-        images.append(_record(json_file, entry, image_id, find_image, by_image.pop(image_id, [])))
+        images.append(_record(json_file, entry, image_id, find_image, by_image.pop(image_id, []), schema))
     _refuse_repeats(json_file, "image id", (image.id for image in images))
     if by_image:
         image_id, rows = next(iter(by_image.items()))
-        _refuse(json_file, f"annotation {rows[0][-1]}", "an image_id that is in images", image_id)
-    notes = (f"{zero} areas of 0, though the box has one: that is taken",) if zero else ()
-    return AnnotationSet(json_file, split, categories, tuple(images), notes=notes)
+        _refuse(json_file, f"annotation {rows[0][4]}", "an image_id that is in images", image_id)
+    notes: tuple[str, ...] = (f"{zero} areas of 0, though the box has one: that is taken",) if zero else ()
+    notes += keypoint_notes(schema)
+    return AnnotationSet(json_file, split, categories, tuple(images), notes=notes, keypoints=schema)
 
 
 def read_image_list(json_file: Path, split: str) -> AnnotationSet:
-    """Return the images and categories of a COCO file, without objects whether it has annotations or not.
-
-    Such are COCO's `image_info_*.json`. Raises DataError for what cannot be understood.
-    """
-    content = load_coco_json(json_file, needed=("images", "categories"))
-    find_image = ImageFinder(json_image_folders(json_file))
-    images = [
-        _record(json_file, entry, _image_id(json_file, position, entry), find_image, [])
-        for position, entry in enumerate(content["images"])
-    ]
-    _refuse_repeats(json_file, "image id", (image.id for image in images))
-    return AnnotationSet(json_file, split, _read_categories(json_file, content["categories"]), tuple(images))
+    """Return the images of a COCO file without objects, such as `image_info_*.json` has. See `read_coco`."""
+    content = {**load_coco_json(json_file, needed=("images", "categories")), "annotations": []}
+    return parse_coco(content, json_file, json_image_folders(json_file), split)
 
 
 def load_coco_json(
@@ -124,7 +125,7 @@ def load_coco_json(
         raise DataError(
             "the file is not COCO",
             file=json_file,
-            expected=f"an object with the lists {' and '.join(needed)}" if needed != COCO_LISTS else _EXPECTED,
+            expected=f"an object with the lists {', '.join(needed[:-1])} and {needed[-1]}",
             got=what,
             hint=hint,
         )
@@ -181,12 +182,13 @@ def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
         ids = list(range(1, len(ids) + 1))
     next_id = iter(ids)
     images, annotations = [], []
+    schema, pointed = annotation_set.keypoints, labels_with_points(annotation_set)
     for image in annotation_set.images:
         images.append({"id": image.id, "file_name": str(image.path), "width": image.width, "height": image.height})
-        corners = image.boxes_xyxy.astype(np.float64)
-        for box, label, crowd, area in zip(
-            to_xywh(corners).tolist(), image.labels.tolist(), image.crowd.tolist(), image.areas.tolist(), strict=True
-        ):
+        boxes = to_xywh(image.boxes_xyxy.astype(np.float64)).tolist()
+        columns = (image.labels.tolist(), image.crowd.tolist(), image.areas.tolist())
+        for i, (box, label, crowd, area) in enumerate(zip(boxes, *columns, strict=True)):
+            points = image.keypoints[i] if image.keypoints is not None and label in pointed else None
             annotations.append(
                 {
                     "id": next(next_id),
@@ -195,9 +197,13 @@ def coco_dict(annotation_set: AnnotationSet) -> dict[str, Any]:
                     "bbox": box,
                     "area": area,
                     "iscrowd": int(crowd),
+                    **({} if points is None else annotation_fields(points)),
                 }
             )
-    categories = [{"id": category.id, "name": category.name} for category in annotation_set.categories]
+    categories = [
+        {"id": category.id, "name": category.name, **(category_fields(schema) if schema and label in pointed else {})}
+        for label, category in enumerate(annotation_set.categories)
+    ]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -227,23 +233,21 @@ def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, 
     return files
 
 
-WRITER = Writer("images/{split}", _write_splits)
+WRITER = Writer("images/{split}", _write_splits, keypoints=True)
 
 
 def _annotations_folder(folder: Path) -> dict[str, SplitFiles]:
+    # COCO's own folder has both kinds for the same images: boxes of eighty classes, and persons with key points
     annotations = folder / "annotations"
-    named = (sorted(annotations.glob(f"{prefix}*.json")) for prefix in _PREFIXES[:2])
-    plain = (file for split in ("train", "val", "test") if (file := annotations / f"{split}.json").is_file())
-    files = next((found for found in (*named, list(plain)) if found), [])
-    names = [_split_of(file) for file in files]
-    return by_split(
-        (name, SplitFiles(file, _image_folders(folder, name))) for name, file in zip(names, files, strict=True)
-    )
+    kinds = (sorted(annotations.glob(name)) for name in ("instances_*.json", "instance_*.json", "*_keypoints_*.json"))
+    plain = [file for file in sorted(annotations.glob("*.json")) if file.stem in ("train", "val", "test")]
+    files = next(filter(None, (*kinds, plain)), [])
+    return by_split((_split_of(file), SplitFiles(file, _image_folders(folder, _split_of(file)))) for file in files)
 
 
 def _split_of(file: Path) -> str:
     """Return the split that the name of a file states, such as val2017 in `instances_val2017.json`."""
-    return next((file.stem.removeprefix(one) for one in _PREFIXES if file.stem.startswith(one)), file.stem)
+    return re.sub(r"^(instances?|image_info|.*keypoints)_", "", file.stem)
 
 
 def _beside_images(folder: Path) -> dict[str, SplitFiles]:
@@ -283,7 +287,7 @@ def _named_in_yaml(path: Path) -> dict[str, SplitFiles]:
 def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
     """Return the folders in which images of a split may lie, the root last.
 
-    `name` may end in a year, or go on behind the split: the images of val_repaired are those of val.
+    `name` may end in a year or go on: the images of val_repaired are those of val.
     """
     brief = re.sub(r"\d{4}$", "", name)
     start = re.match("train|valid|val|test", name)
@@ -308,10 +312,53 @@ def _read_categories(json_file: Path, entries: list[Any]) -> tuple[Category, ...
     return tuple(sorted(categories))
 
 
+def _read_schema(json_file: Path, content: CocoContent, categories: Sequence[Category]) -> KeypointSchema | None:
+    """Return the key points that categories describe, else those that annotations have; None without any."""
+    found: dict[int, KeypointSchema] = {}
+    for entry in content["categories"]:
+        try:
+            schema = read_category(entry)
+        except ValueError as error:
+            _refuse(json_file, f"category {entry['id']} ({entry['name']})", str(error), "something else")
+        if schema is not None:
+            found[entry["id"]] = schema
+    first = next(iter(found.values()), None)
+    for category_id, schema in found.items():
+        if schema.names != first.names:  # type: ignore[union-attr]
+            raise DataError(
+                "categories have different key points", file=json_file,
+                got=f"category {category_id}: {', '.join(schema.names)}",
+                expected=f"those of category {next(iter(found))}: {', '.join(first.names)}",  # type: ignore[union-attr]
+                hint="keep one kind in a file, or give all categories the same points, some of them never labelled",
+            )  # fmt: skip
+    if first is not None:
+        return first
+    for annotation in content["annotations"]:
+        points = read_points(annotation.get("keypoints")) if isinstance(annotation, dict) else None
+        if points is not None and len(points):
+            names = {category.id: category.name for category in categories}
+            return unnamed_schema(len(points), names.get(annotation.get("category_id"), ""))
+    return None
+
+
+def _points(
+    json_file: Path, where: str, annotation: Mapping[str, Any], schema: KeypointSchema | None
+) -> Float32 | None:
+    value = annotation.get("keypoints")
+    if not value:
+        return None
+    points = read_points(value)
+    if points is None:
+        _refuse(json_file, where, "keypoints of three finite numbers a point: x, y, visibility", value)
+    if schema is not None and len(points) != len(schema.names):
+        _refuse(json_file, where, f"{len(schema.names)} key points, as others have", f"{len(points)} key points")
+    return points
+
+
 def _read_annotation(
-    json_file: Path, position: int, annotation: Any, label_of: Mapping[int, int]
-) -> tuple[int, tuple[Box, int, bool, float, int]]:
-    """Return (image id, (box xyxy, label, crowd, area, annotation id))."""
+    json_file: Path, position: int, annotation: Any, label_of: Mapping[int, int], schema: KeypointSchema | None
+) -> tuple[int, Row]:
+    """Return the image id and the object."""
     if not isinstance(annotation, dict):
         _refuse(json_file, f"annotations[{position}]", "an object", annotation)
     annotation_id = as_integer(annotation.get("id", position + 1))
@@ -338,7 +385,8 @@ def _read_annotation(
     if crowd is None:
         _refuse(json_file, where, "iscrowd 0 or 1", annotation["iscrowd"])
     corners = (x, y, x + width, y + height)
-    return image_id, (corners, label_of[category_id], crowd, area, annotation_id)
+    points = _points(json_file, where, annotation, schema)
+    return image_id, (corners, label_of[category_id], crowd, area, annotation_id, points)
 
 
 def _image_id(json_file: Path, position: int, entry: Any) -> int:
@@ -353,7 +401,8 @@ def _record(
     entry: Mapping[str, Any],
     image_id: int,
     find_image: ImageFinder,
-    rows: Sequence[tuple[Box, int, bool, float, int]],
+    rows: Sequence[Row],
+    schema: KeypointSchema | None,
 ) -> ImageRecord:
     if not is_file_name(entry.get("file_name")):
         _refuse(json_file, f"image {image_id}", "a file_name", entry.get("file_name"))
@@ -361,7 +410,7 @@ def _record(
     for side, value in sides.items():
         if value <= 0:
             _refuse(json_file, f"image {image_id} ({entry['file_name']})", f"a {side} in pixels", entry.get(side))
-    boxes, labels, crowd, areas, annotation_ids = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    boxes, labels, crowd, areas, annotation_ids, points = zip(*rows, strict=True) if rows else ((),) * 6
     return ImageRecord(
         id=image_id,
         path=find_image(entry["file_name"]),
@@ -372,6 +421,7 @@ def _record(
         crowd=np.array(crowd, np.bool_),
         areas=np.array(areas, np.float32),
         annotation_ids=np.array(annotation_ids, np.int64),
+        keypoints=stacked_points(points, schema),
     )
 
 

@@ -51,11 +51,13 @@ class Writer(NamedTuple):
     """How a layout is written.
 
     `write(sets, folder)` writes the annotations of all splits, whose images lie in `folder / image_folder`
-    already (`{split}` in it stands for the name), and returns by split the file that `ctnet data convert` prints.
+    already (`{split}` in it stands for the name), and returns by split the file that `ctnet data convert` prints. Only
+    a layout with `keypoints` gets sets that have any.
     """
 
     image_folder: str
     write: Callable[[Mapping[str, AnnotationSet], Path], dict[str, Path]]
+    keypoints: bool = False
 
 
 @dataclass(frozen=True)

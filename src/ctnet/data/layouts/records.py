@@ -35,8 +35,9 @@ class Records:
         labels: Int64,
         image_id: int,
         crowd: Sequence[bool] | None = None,
+        keypoints: Float32 | None = None,
     ) -> None:
-        """Add an image of (height, width) with its (N,4) boxes in pixels and labels (N,), by default no crowds."""
+        """Add an image of (height, width) with (N,4) boxes in pixels, labels (N,), maybe (N,P,3) points and crowds."""
         ids = np.arange(self._boxes + 1, self._boxes + len(labels) + 1, dtype=np.int64)
         self._boxes += len(labels)
         self.images.append(
@@ -50,5 +51,6 @@ class Records:
                 crowd=np.array(crowd if crowd is not None else [False] * len(labels), np.bool_),
                 areas=np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1, dtype=np.float32),
                 annotation_ids=ids,
+                keypoints=keypoints,
             )
         )

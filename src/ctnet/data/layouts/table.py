@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ctnet.data.layouts import coco, csv_table, darknet, voc, yolo
+from ctnet.data.layouts import coco, csv_table, darknet, voc, wider, yolo
 from ctnet.data.layouts.archive import is_archive, unpacked
 from ctnet.data.layouts.createml import CREATEML
 from ctnet.data.layouts.data_yaml import DATA_YAMLS
@@ -58,6 +58,11 @@ LAYOUTS = [
         "yolo", "YOLO", (f"names in {' or '.join(DATA_YAMLS)}",),
         yolo.find, lambda files, split, tolerate: yolo.read_yolo(files.file, split, tolerate, files.key),
         writer=yolo.WRITER,
+    ),
+    Layout(
+        "wider", "WIDER FACE",
+        ("wider_face_split/wider_face_*_bbx_gt.txt with WIDER_*/images", "train/label.txt, val/label.txt (RetinaFace)"),
+        wider.find, wider.read_wider,
     ),
     Layout(
         "voc", "Pascal VOC",

@@ -1,4 +1,4 @@
-"""YOLO: a data.yaml, and for every image a text file of labels with normalised boxes."""
+"""YOLO: a data.yaml, and for every image a text file of labels with normalised boxes, perhaps with key points."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from ctnet.data.box_form import from_centres, to_centres
 from ctnet.data.image import IMAGE_SUFFIXES
 from ctnet.data.layouts.coco import is_integer
 from ctnet.data.layouts.data_yaml import find_data_yaml, read_data_yaml
+from ctnet.data.layouts.keypoints import keypoint_notes, stacked_points
 from ctnet.data.layouts.layout import Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder, files_below, plain_path, spelling
 from ctnet.data.layouts.records import Records
 from ctnet.data.layouts.text import read_text
 from ctnet.data.layouts.tolerant import Tolerant
+from ctnet.data.layouts.yolo_points import YoloPoints, describe, read_shape
 from ctnet.errors import DataError
 from ctnet.files import exists, write_file
-from ctnet.types import AnnotationSet, Category, Float32, Int64
+from ctnet.types import AnnotationSet, Category, Float32, ImageRecord, Int64, KeypointSchema
 
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _SHOWN = 20  # labels named in an error
-ReadBox = Callable[[list[float]], list[float] | None]
+Row = tuple[int, list[float], Float32 | None]
+ReadLine = Callable[[Path, int, str], Row]
 _SLACK = 0.01
 """coordinates may pass 0 and 1 by so much: tools round"""
 
@@ -60,25 +63,30 @@ def read_yolo(
     """Return one split; category ids are the label numbers of the files, images and boxes count from 1.
 
     An image without a label file has no objects. Raises DataError, naming file and line, for what cannot be
-    understood: labels that `names` does not have, coordinates that are no fractions. Of polygons, rotated boxes and
-    boxes with key points the box is read. With `tolerate` such lines and label files are left out and it gets each
-    error. `key` is the split's name in the file where that differs; `content` is the file's if it is no YAML.
+    understood: labels that `names` does not have, coordinates that are no fractions, another number of key points. Of
+    polygons, rotated boxes and boxes with key points that `kpt_shape` does not describe the box is read. With
+    `tolerate` such lines and label files are left out and it gets each error. `key` is the split's name in the file
+    where that differs; `content` is the file's if it is no YAML.
     """
     tolerant = Tolerant(tolerate)
     content = read_data_yaml(data_yaml) if content is None else content
     categories = _categories(data_yaml, content.get("names"))
     label_of = {category.id: label for label, category in enumerate(categories)}
+    points = read_shape(data_yaml, content)
     records, labels_of = Records(), _LabelFiles()
     listed = _images(data_yaml, content, key or split, tolerant)
-    read_box = partial(_box_of, keypoint_columns=_keypoint_columns(content.get("kpt_shape")))
+    read_line = partial(_read_line, label_of=label_of, points=points, tolerant=tolerant)
     for image_id, path in enumerate(listed, start=1):
         size = records.size_of(path, image_id)
         if size is None:
             continue
-        labels, centres = _read_labels(labels_of(path), label_of, tolerant, size, read_box)
-        records.add(path, size, from_centres(centres, size), labels, image_id)
-    notes = (*_miscounted(content), *labels_of.shared())
-    return AnnotationSet(data_yaml, split, categories, tuple(records.images), labels_of.sought(), notes=notes)
+        labels, centres, places = _read_labels(labels_of(path), tolerant, partial(read_line, size_hw=size), points)
+        places = None if places is None else places * np.array([size[1], size[0], 1], np.float32)
+        records.add(path, size, from_centres(centres, size), labels, image_id, keypoints=places)
+    schema = points.schema if points else None
+    notes = (*_miscounted(content), *labels_of.shared(), *keypoint_notes(schema))
+    images = tuple(records.images)
+    return AnnotationSet(data_yaml, split, categories, images, labels_of.sought(), notes=notes, keypoints=schema)
 
 
 def _miscounted(content: dict[str, Any]) -> list[str]:
@@ -173,12 +181,6 @@ def _expected_folder(folder: Path) -> Path:
     return folder
 
 
-def _keypoint_columns(shape: Any) -> int:
-    """Return the numbers of key points in a line, 0 where none are described."""
-    sound = isinstance(shape, list) and len(shape) == 2 and all(is_integer(n) and n > 0 for n in shape)
-    return shape[0] * shape[1] if sound else 0
-
-
 def _box_of(numbers: list[float], keypoint_columns: int) -> list[float] | None:
     """Return centre x, centre y, width and height in the numbers behind a label, None for numbers that hold no box.
 
@@ -196,24 +198,25 @@ def _box_of(numbers: list[float], keypoint_columns: int) -> list[float] | None:
 
 
 def _read_labels(
-    file: Path | None, label_of: dict[int, int], tolerant: Tolerant, size_hw: tuple[int, int], read_box: ReadBox
-) -> tuple[Int64, Float32]:
-    """Return labels (N,) and boxes (N,4) as normalised centre x, centre y, width, height."""
+    file: Path | None, tolerant: Tolerant, read_line: ReadLine, points: YoloPoints | None
+) -> tuple[Int64, Float32, Float32 | None]:
+    """Return labels (N,), boxes (N,4) as normalised centre x, centre y, width, height, and points (N,P,3) likewise."""
     text = tolerant(partial(read_text, file, "the labels", tolerant.tolerate)) if file else None
     read = (
-        tolerant(partial(_read_line, file or Path(), number, line, label_of, size_hw, tolerant, read_box))
+        tolerant(partial(read_line, file or Path(), number, line))
         for number, line in enumerate((text or "").splitlines(), start=1)
         if line.strip()
     )
     rows = [row for row in read if row is not None]
-    labels = np.array([label for label, _ in rows], np.int64)
-    return labels, np.array([box for _, box in rows], np.float32).reshape(-1, 4)
+    labels = np.array([label for label, *_ in rows], np.int64)
+    boxes = np.array([box for _, box, _ in rows], np.float32).reshape(-1, 4)
+    return labels, boxes, stacked_points([places for *_, places in rows], points.schema if points else None)
 
 
 def _read_line(
     file: Path, number: int, line: str, label_of: dict[int, int], size_hw: tuple[int, int], tolerant: Tolerant,
-    read_box: ReadBox,
-) -> tuple[int, list[float]]:  # fmt: skip
+    points: YoloPoints | None,
+) -> Row:  # fmt: skip
     facts = {"file": f"{file}:{number}", "got": line}
 
     def refuse(expected: str) -> DataError:
@@ -223,7 +226,11 @@ def _read_line(
         values = [float(text) for text in line.split()]
     except ValueError:
         raise refuse("numbers: label, centre x, centre y, width, height") from None
-    label, box = values[0], read_box(values[1:])
+    columns = points.columns if points else 0
+    if points and len(values) not in (5, 5 + columns):
+        shape = f"{len(points.schema.names)} points of {points.numbers} (kpt_shape)"
+        raise refuse(f"{5 + columns} numbers: label, box and {shape}, or five without points, not {len(values)}")
+    label, box = values[0], _box_of(values[1:], columns)
     if box is None:
         raise refuse("a label, then centre x, centre y, width, height, perhaps key points; or the corners of a polygon")
     if label not in label_of:
@@ -231,7 +238,10 @@ def _read_line(
         raise refuse(f"a label that names has: {few}")
     if not all(-_SLACK <= v <= 1 + _SLACK for v in box):
         box = _as_meant(box, size_hw, refuse, facts, tolerant)
-    return label_of[int(label)], box
+    places = points.read(values[5:]) if points and len(values) > 5 else None
+    if places is None and points and len(values) > 5:
+        raise refuse("key points in fractions of the image, and visibilities 0, 1 or 2")
+    return label_of[int(label)], box, places
 
 
 def _as_meant(
@@ -256,18 +266,28 @@ def _as_meant(
 
 def _write_splits(sets: Mapping[str, AnnotationSet], folder: Path) -> dict[str, Path]:
     """Write data.yaml and the labels of every split; labels count from 0 in the order of the categories."""
+    schema = next((annotation_set.keypoints for annotation_set in sets.values() if annotation_set.keypoints), None)
     for split, annotation_set in sets.items():
         for image in annotation_set.images:
-            centres = to_centres(image.boxes_xyxy, (image.height, image.width)).tolist()
-            rows = zip(image.labels.tolist(), centres, strict=True)
+            rows = zip(image.labels.tolist(), _fractions(image, schema), strict=True)
             lines = [" ".join((str(label), *(f"{v:.8g}" for v in row))) + "\n" for label, row in rows]
             write_file(folder / "labels" / split / f"{image.path.stem}.txt", "".join(lines).encode())
     file = folder / "data.yaml"
     names = dict(enumerate(category.name for category in next(iter(sets.values())).categories))
     splits = [f"{split}: images/{split}" for split in sets]
     named = [f"  {label}: {json.dumps(name)}" for label, name in names.items()]  # JSON's strings are YAML's
-    write_file(file, "\n".join([*splits, "names:", *named, ""]).encode())
+    write_file(file, "\n".join([*splits, "names:", *named, *describe(schema, names), ""]).encode())
     return dict.fromkeys(sets, file)
 
 
-WRITER = Writer("images/{split}", _write_splits)
+def _fractions(image: ImageRecord, schema: KeypointSchema | None) -> Any:
+    """Return the numbers of each object's line but the label."""
+    boxes = to_centres(image.boxes_xyxy, (image.height, image.width))
+    if schema is None:
+        return boxes.tolist()
+    points = np.zeros((len(boxes), len(schema.names), 3)) if image.keypoints is None else image.keypoints
+    scale = np.array([image.width, image.height, 1], np.float64)
+    return np.column_stack([boxes, (points / scale).reshape(len(boxes), -1)]).tolist()
+
+
+WRITER = Writer("images/{split}", _write_splits, keypoints=True)

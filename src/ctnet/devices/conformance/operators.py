@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctnet.codec.decode import move_to_peaks, point_peaks
 from ctnet.devices.conformance.result import Check, deviation, need
 from ctnet.devices.registry import OpenDevice
 from ctnet.ops import decode_peaks, deform_conv2d, depthwise_upsample, nms, soft_nms
@@ -73,6 +74,7 @@ def operator_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
     for operator, label, dtype, check in _cases(device.plugin.autocast_dtypes()):
         if OPERATORS[operator].runs_for(torch.empty(0, dtype=dtype, device=device.torch_device)):
             yield f"{operator}, {label}", partial(check, device)
+    yield "key points, decoding", partial(_keypoints, device)
 
 
 def _cases(reduced: Sequence[torch.dtype]) -> Iterator[tuple[str, str, torch.dtype, Callable[[OpenDevice], str]]]:
@@ -287,3 +289,22 @@ def _soft_nms(device: OpenDevice, count: int, *, bad: bool = False) -> str:
     decayed = soft_nms(boxes.to(device.torch_device), scores.to(device.torch_device))
     expected = _exactly("soft_nms", boxes, scores, "gaussian", 0.5, 0.5, 0.001, True)
     return f"{deviation(decayed, expected, 'scores', _bound('soft_nms')):.0e}"
+
+
+def _keypoints(device: OpenDevice) -> str:
+    """Move regressed key points to the peaks of their heatmaps on the device and on the host."""
+    generator, there = _generator(), device.torch_device
+    logits = torch.randn(2, 5, 13, 17, generator=generator)
+    offset = torch.rand(2, 2, 13, 17, generator=generator)
+    corner = torch.rand(2, 20, 2, generator=generator) * torch.tensor([12.0, 8.0])
+    boxes = torch.cat([corner, corner + 3 + 6 * torch.rand(2, 20, 2, generator=generator)], 2)
+    points = (corner + 3).unsqueeze(2) + torch.randn(2, 20, 5, 2, generator=generator)
+
+    def decoded(where: torch.device) -> Tensor:
+        found = point_peaks(logits.to(where), offset.to(where), 20, decode_peaks)
+        return move_to_peaks(points.to(where), boxes.to(where), *found)
+
+    expected = decoded(torch.device("cpu"))
+    moved = (expected != points).any(-1).float().mean()
+    need(0.1 < float(moved) < 0.9, "points of both kinds are compared")
+    return f"{deviation(decoded(there), expected, 'points', _bound('decode_peaks')):.0e}"

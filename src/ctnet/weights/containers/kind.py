@@ -9,9 +9,10 @@ from typing import Literal
 from ctnet.errors import WeightsError
 from ctnet.files import POINTER
 from ctnet.weights.containers.mindspore_file import begins_like_mindspore
+from ctnet.weights.containers.onnx_file import begins_like_onnx
 from ctnet.weights.containers.refusals import no_weights
 
-Kind = Literal["torch", "torch-legacy", "pickle", "mindspore", "safetensors"]
+Kind = Literal["torch", "torch-legacy", "pickle", "mindspore", "safetensors", "onnx"]
 
 HEAD = 4096
 SUFFIXES = {".pth", ".pt", ".pkl", ".ckpt", ".safetensors"}
@@ -26,11 +27,6 @@ LEGACY_MAGIC = re.compile(
 _PICKLE = re.compile(rb"\x80[\x00-\x05]|\((?:d|l)p?\d*\n|[}\]]q|c[\w.]+\n[\w.]+\n")
 
 _FOREIGN = (
-    (
-        rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]",
-        "an ONNX model",
-        "weights are read from .safetensors, .pt, .pth, .pkl, .ckpt",
-    ),
     (POINTER, "a git-lfs pointer, not the file", "run `git lfs pull`"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd", "a compressed file", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first"),
@@ -54,6 +50,8 @@ def find_kind(path: Path) -> Kind:
         return "pickle"
     if begins_like_mindspore(head):
         return "mindspore"
+    if begins_like_onnx(head):
+        return "onnx"
     raise _something_else(path, head, size)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ctnet.limits import NAME_BYTES, TENSOR_DIMS, TENSORS
 from ctnet.weights.containers.mapped import mapped
-from ctnet.weights.containers.protobuf import Span, as_span, fields, text, varint
+from ctnet.weights.containers.protobuf import Span, as_span, fields, signed, text, varint
 from ctnet.weights.containers.refusals import damaged
 
 CRC_MARK, CRC_BYTES = b"crc_num", 10
@@ -113,7 +113,7 @@ def _collect(data: memoryview, span: Span, entries: dict[str, _Entry]) -> None:
         elif number == 2:
             for inner, part, place in fields(data, as_span(value, at)):
                 if inner == 1:
-                    dims += _dims(data, part)
+                    dims += signed(data, part)
                 elif inner == 2:
                     kind = text(data, as_span(part, place))
                 elif inner == 3:
@@ -143,14 +143,3 @@ def _tensor(tag: str, entry: _Entry, content: bytearray) -> Tensor:
     if dtype is torch.bool:  # a byte other than 0 and 1 is no bool to torch
         return (torch.frombuffer(content, dtype=torch.uint8) != 0).reshape(shape)
     return torch.frombuffer(content, dtype=dtype).reshape(shape)
-
-
-def _dims(data: memoryview, value: int | Span) -> list[int]:
-    """Return the sizes in one field, packed or single; they are signed numbers of 64 bits."""
-    numbers = [value] if isinstance(value, int) else []
-    if isinstance(value, Span):
-        at = value.start
-        while at < value.stop and len(numbers) <= TENSOR_DIMS.most:
-            number, at = varint(data, Span(at, value.stop))
-            numbers.append(number)
-    return [n - (1 << 64) if n >= 1 << 63 else n for n in numbers]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ctnet.limits import NAME_BYTES
+from ctnet.limits import NAME_BYTES, TENSOR_DIMS
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10
@@ -69,3 +69,14 @@ def text(data: memoryview, span: Span) -> str:
         return str(data[span.start : span.stop], "utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"a name that is no text at byte {span.start}") from None
+
+
+def signed(data: memoryview, value: int | Span) -> list[int]:
+    """Return the sizes in one field, packed or single; they are signed numbers of 64 bits."""
+    numbers = [value] if isinstance(value, int) else []
+    if isinstance(value, Span):
+        at = value.start
+        while at < value.stop and len(numbers) <= TENSOR_DIMS.most:
+            number, at = varint(data, Span(at, value.stop))
+            numbers.append(number)
+    return [n - (1 << 64) if n >= 1 << 63 else n for n in numbers]

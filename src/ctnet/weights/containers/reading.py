@@ -13,6 +13,7 @@ from ctnet.terminal import printable
 from ctnet.weights.containers.kind import Kind, find_kind
 from ctnet.weights.containers.mindspore_file import read_mindspore
 from ctnet.weights.containers.network_part import split
+from ctnet.weights.containers.onnx_file import read_onnx
 from ctnet.weights.containers.pickle_file import load_pickle
 from ctnet.weights.containers.refusals import damaged, no_weights
 from ctnet.weights.containers.safetensors_file import read_safetensors
@@ -40,11 +41,14 @@ def read_container(path: Path) -> Container:
     Raises WeightsError when it is missing, broken, holds no network, or refers to code.
     """
     kind = find_kind(path)
-    if kind in ("safetensors", "mindspore"):
-        part, (tensors, meta) = "", (read_safetensors if kind == "safetensors" else read_mindspore)(path)
+    read = {"safetensors": read_safetensors, "mindspore": read_mindspore, "onnx": read_onnx}.get(kind)
+    if read is not None:
+        part, (tensors, meta) = "", read(path)
     else:
         load = {"torch": load_torch_zip, "torch-legacy": load_torch_legacy, "pickle": load_pickle}[kind]
         part, tensors, meta = split(load(path), path)
+    if not tensors and kind == "onnx":
+        raise no_weights(path, "an ONNX model", "of ONNX files CenterFace's published centerface.onnx is read")
     if not tensors:
         raise no_weights(path, "a file without tensors")
     for name in tensors:
