@@ -239,14 +239,13 @@ WRITER = Writer("images/{split}", _write_splits, keypoints=True)
 def _annotations_folder(folder: Path) -> dict[str, SplitFiles]:
     # COCO's own folder has both kinds for the same images: boxes of eighty classes, and persons with key points
     annotations = folder / "annotations"
-    kinds = (sorted(annotations.glob(name)) for name in ("instances_*.json", "instance_*.json", "*_keypoints_*.json"))
+    kinds = (sorted(annotations.glob(name)) for name in ("instance*_*.json", "*_keypoints_*.json"))
     plain = [file for file in sorted(annotations.glob("*.json")) if file.stem in ("train", "val", "test")]
     files = next(filter(None, (*kinds, plain)), [])
     return by_split((_split_of(file), SplitFiles(file, _image_folders(folder, _split_of(file)))) for file in files)
 
 
 def _split_of(file: Path) -> str:
-    """Return the split that the name of a file states, such as val2017 in `instances_val2017.json`."""
     return re.sub(r"^(instances?|image_info|.*keypoints)_", "", file.stem)
 
 
