@@ -434,3 +434,14 @@ def counted_names(categories: Sequence[Category]) -> list[tuple[str, int]]:
         keys.append((category.name, seen[category.name]))
         seen[category.name] += 1
     return keys
+
+
+class Share(NamedTuple):
+    """The part of a work that one of several processes does: `rank` of `ranks`, from 0.
+
+    `gather` returns the processes' values in their order, in each of them; all call it the same number of times.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    gather: Callable[[Any], list[Any]] = lambda value: [value]

@@ -68,7 +68,8 @@ def test_the_plot_draws_what_was_measured_and_what_was_published(document):
     assert has(plain, PALETTE[0])
     assert not has(plain, PALETTE[1]), "a runtime that failed has no line"
     axes = np.count_nonzero((plain == np.array(GREY, np.uint8)).all(-1))
-    beside = speed_plot(document, reference_named("310p"))
+    published = reference_named("310p").to_dict(None, {1: 32.14, 4: 34.15})
+    beside = speed_plot({**document, "reference": published})
     assert np.count_nonzero((beside == np.array(GREY, np.uint8)).all(-1)) > axes
 
 
@@ -81,7 +82,31 @@ def test_the_plot_of_few_rows_is_an_image(document, rows):
 
 def test_published_figures_are_the_published_ones():
     reference = reference_named("310p")
-    assert dict(reference.images_per_s) == {1: 32.14, 4: 34.15, 8: 33.03, 16: 33.63, 32: 31.88}
+    assert dict(reference.rates) == {1: 32.14, 4: 34.15, 8: 33.03, 16: 33.63, 32: 31.88}
     with pytest.raises(ConfigError) as caught:
         reference_named("310")
     assert caught.value.facts["nearest"] == "310p"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "recipe", "size", "batch", "processes", "shown"),
+    [
+        ("310p", "inference", "centernet_dla34", (512, 512), 4, 1, 34.15),
+        ("310p", "inference", "centernet_dla34_coco_2x", (512, 512), 2, 1, None),
+        ("310p", "inference", "centernet_dla34", (512, 384), 4, 1, "512 x 512 pixels"),
+        ("310p", "inference", "centernet_res18", (512, 512), 4, 1, "of centernet_dla34"),
+        ("310p", "train", "centernet_dla34", (512, 512), 4, 1, "of inference"),
+        ("910", "train", "centernet_resdcn18_mindspore", (512, 512), 16, 8, 590.0),
+        ("910", "train", "centernet_resdcn18_mindspore", (512, 512), 8, 8, None),
+        ("910", "train", "centernet_resdcn18_mindspore", (512, 512), 16, 2, "of 8 devices"),
+        ("910", "inference", "centernet_resdcn18_mindspore", (512, 512), 16, 1, "of training: ctnet bench train"),
+        ("npu-centernet2", "train", "centernet2_r50_1x", (640, 640), 2, 8, None),
+    ],
+)
+def test_figures_are_shown_beside_what_they_were_measured_with_alone(name, kind, recipe, size, batch, processes, shown):
+    reference = reference_named(name)
+    why_not = reference.why_not(kind, {"recipe": recipe, "image_size": list(size)}, processes)
+    if isinstance(shown, str):
+        assert shown in why_not
+    else:
+        assert (why_not, reference.beside(batch, processes)) == (None, shown)

@@ -58,7 +58,7 @@ def run(demo, monkeypatch):
     app = typer.Typer()
     app.command()(evaluate_command)
 
-    def evaluate(detector, annotation_set, settings, workers=0, progress=None):
+    def evaluate(detector, annotation_set, settings, workers=0, progress=None, rank=0, ranks=1):
         run.asked = (detector.recipe.data.image_size, settings)
         progress(len(annotation_set.images), len(annotation_set.images))
         return find_all(detector, annotation_set)
@@ -130,7 +130,7 @@ def test_image_size_is_one_number_or_height_and_width(run, text, size):
 @pytest.mark.parametrize(
     ("flag", "value", "key"),
     [
-        ("--image-size", "500", "data.image_size"),
+        ("--image-size", "16", "evaluation.image_size"),
         ("--image-size", "64x64x64", "an image size is N or HEIGHTxWIDTH"),
         ("--scales", "1,big", "evaluation.scales"),
         ("--scales", "0", "evaluation.scales"),

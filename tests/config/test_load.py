@@ -188,3 +188,36 @@ def test_heads_that_do_not_fit_together_are_refused(heads, reason, ctnet, small_
         assert code == 2
         assert reason in err
     assert "nearest" in err or "sise" not in heads
+
+
+def test_the_batch_of_all_processes_and_that_of_each_replace_each_other(tmp_path):
+    published = "centernet_resdcn18_mindspore"
+    assert [load_recipe(published).recipe.train.images_per_process(n) for n in (1, 8)] == [128, 16]
+    ours = load_recipe(published, ["train.batch_size=4"]).recipe.train
+    assert (ours.global_batch, ours.images_per_process(8)) == (None, 4)
+    accumulated = load_recipe("demo", ["train.global_batch=48", "train.accumulate=3"]).recipe
+    assert (accumulated.train.batch_size, accumulated.train.images_per_process(2)) == (None, 8)
+    assert recipe_from_dict(accumulated.model_dump(mode="json"), "a run") == accumulated
+    file = tmp_path / "own.yaml"
+    file.write_text("extends: centernet_resdcn18_coco\ntrain:\n  batch_size: 2\n")
+    assert load_recipe(str(file), flags={"--batch-size train.batch_size": 3}).recipe.train.batch_size == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.batch_size=4", "train.global_batch=8"], "not both"),
+        (["train.batch_size=null"], "must be a number"),
+        (["train.global_batch=0"], "greater than or equal to 1"),
+    ],
+)
+def test_batches_that_are_none_are_refused(overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        load_recipe("demo", overrides)
+
+
+def test_processes_that_cannot_share_the_batch_evenly_are_told_which_can():
+    train = load_recipe("centernet_resdcn18_coco").recipe.train
+    with pytest.raises(ConfigError, match="114 images cannot be shared") as caught:
+        train.images_per_process(8)
+    assert caught.value.facts["processes"] == "1, 2, 3, 6, 19, 38, 57, 114 can"

@@ -5,6 +5,7 @@ import pytest
 from ctnet.config import load_recipe, recipe_names
 from ctnet.config.load import _shipped
 from ctnet.data.demo import demo_of, write_demo
+from ctnet.engine.schedule import peak_lr
 
 # what is published for each: batch, rate at that batch, epochs, drops
 PUBLISHED = {
@@ -24,7 +25,7 @@ PUBLISHED = {
     "pose_hourglass104_coco_1x": (24, 2.5e-4, 50, (40,)),
     "pose_hourglass104_coco_3x": (24, 2.5e-4, 150, (130,)),
     "centerface_mobilenetv2_wider": (8, 1.25e-4, 140, (30, 80)),
-    "centerface_mobilenetv2_wider_8p": (16, 3.125e-4, 160, (85, 120)),
+    "centerface_mobilenetv2_wider_8p": (128, 2.5e-3, 160, (85, 120)),
 }
 
 
@@ -32,11 +33,16 @@ PUBLISHED = {
 def test_published_schedules(name):
     recipe = load_recipe(name).recipe
     schedule, optimizer = recipe.schedule, recipe.optimizer
-    assert recipe.train.batch_size == optimizer.lr_batch or optimizer.lr_scaling == "linear"
-    at_batch = optimizer.lr * recipe.train.batch_size / optimizer.lr_batch
-    assert (recipe.train.batch_size, round(at_batch, 10), schedule.epochs, schedule.milestones) == PUBLISHED[name]
+    batch = recipe.train.global_batch
+    assert batch == optimizer.lr_batch or optimizer.lr_scaling == "linear"
+    at_batch = optimizer.lr * batch / optimizer.lr_batch
+    assert (batch, round(at_batch, 10), schedule.epochs, schedule.milestones) == PUBLISHED[name]
     crop = "centerface" if recipe.model.family == "centerface" else "random"
     assert (schedule.name, schedule.gamma, recipe.augment.crop) == ("multistep", 0.1, crop)
+    for processes in (1, 2, 4, 8):  # as many as published or not: the batch and its rate stay the same
+        if batch % processes == 0:
+            effective = recipe.train.images_per_process(processes) * processes
+            assert peak_lr(optimizer, effective)[0] == pytest.approx(PUBLISHED[name][1])
 
 
 @pytest.mark.parametrize("name", recipe_names())

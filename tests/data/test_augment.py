@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ctnet.codec.affine import transform_points
+from ctnet.codec.pixels import normalise
 from ctnet.config import Augment
-from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes
+from ctnet.data.augment import color_map, jitter_colors, lighting_shift, random_matrix, warp_boxes
 
 
 def matrices(settings, count=40, image_hw=(120, 200), input_hw=(64, 96)):
@@ -94,7 +96,23 @@ def test_colours_depend_on_the_generator_alone():
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.allclose(jitter_colors(np.random.default_rng(1), image, 0.0), image, atol=1)
-    shift = lighting_shift(np.random.default_rng(0), 0.1)
+    shift = lighting_shift(np.random.default_rng(0), Augment(lighting=0.1))
     assert shift.shape == (3,)
     assert 0 < np.abs(shift).max() < 0.2
-    assert np.abs(lighting_shift(np.random.default_rng(0), 0.0)).max() == 0
+    assert np.abs(lighting_shift(np.random.default_rng(0), Augment(lighting=0))).max() == 0
+
+
+def test_the_map_of_colours_is_the_originals_three_changes():
+    """Against the three functions applied one after the other to floating values, grey taken once before."""
+    image = np.random.default_rng(1).integers(0, 256, (7, 5, 3), np.uint8)
+    for seed in range(5):
+        found = color_map(np.random.default_rng(seed), image, 0.4, np.array([0.01, 0.02, 0.03], np.float32))
+        rng = np.random.default_rng(seed)
+        x = image / 255
+        gray = x @ [0.114, 0.587, 0.299]
+        for change in rng.permutation(3):
+            alpha = 1 + rng.uniform(-0.4, 0.4)
+            x = alpha * x + (1 - alpha) * (0, gray.mean(), gray[..., None])[change]
+        batch = torch.from_numpy(image)[None]
+        values = normalise(batch, (0, 0, 0), (1, 1, 1), lighting=torch.from_numpy(found)[None])[0]
+        assert np.allclose(values.permute(1, 2, 0), x + np.array([0.01, 0.02, 0.03]), atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 
 from ctnet.data.checks.check import check
 from ctnet.data.checks.usable import check_usable
-from ctnet.data.dataset import open_dataset
+from ctnet.data.dataset import open_dataset, open_image_list
 from ctnet.data.layouts.coco import coco_dict, read_coco, write_coco, write_coco_json
 from ctnet.errors import DataError
 from ctnet.types import Category
@@ -176,3 +176,33 @@ def test_half_a_surrogate_pair_is_written_as_it_was_read(tmp_path):
     names = ["\ud800", "é", "\\ud800"]
     write_coco_json(content(categories=[{"id": i, "name": name} for i, name in enumerate(names)]), file)
     assert [entry["name"] for entry in json.loads(file.read_text(encoding="utf-8"))["categories"]] == names
+
+
+def test_the_names_of_mindspore_and_lists_of_images(small_set, ctnet, tmp_path):
+    """`train.json` over `images/train/images/class`, `instance_train2017.json`, and `image_info_*.json`."""
+    folder = tmp_path / "mindspore"
+    (folder / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        content = json.loads((small_set / "annotations" / f"instances_{split}.json").read_text())
+        below = folder / "images" / split / "images" / "things"
+        below.mkdir(parents=True)
+        for image in content["images"]:
+            name = image["file_name"]
+            (below / name).write_bytes((small_set / "images" / split / name).read_bytes())
+            image["file_name"] = f"things/{name}"
+        (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    found = open_dataset(folder, "train")
+    assert found.num_boxes == open_dataset(small_set, "train").num_boxes
+    assert all(image.path.is_file() for image in found.images)
+    for split in ("train", "val"):
+        file = folder / "annotations" / f"{split}.json"
+        file.rename(file.with_name(f"instance_{split}2017.json"))
+    assert len(open_dataset(folder, "val").images) == 6
+    del content["annotations"]
+    listed = folder / "annotations" / "image_info_val2017.json"
+    listed.write_text(json.dumps(content))
+    images = open_image_list(listed, "val")
+    assert [image.path.is_file() for image in images.images] == [True] * 6
+    assert images.num_boxes == 0
+    code, _, err = ctnet("eval", "--weights", "x.safetensors", "--data", listed, "--submission")
+    assert (code, "--save-results FILE" in err) == (2, True)

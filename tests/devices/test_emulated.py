@@ -138,11 +138,10 @@ def test_runs_equal_the_processors_and_go_on_on_either(on_cpu, session, tmp_path
         assert told["kernels"]["deform_conv2d"].startswith("torch_npu")
         assert told["static_shapes"]
     else:
-        # the references ran on both; where two losses share a head, their gradients may be added in another order
-        assert farthest(wanted, whole) < 1e-10
         assert counted["TORCH_SDAA_CONV2D_BACKWARD_USE_FP32=1"] == 1
         assert told["switches"]["TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"] == "1"
-        assert told["kernels"]["deform_conv2d"].startswith("reference")
+        assert told["kernels"]["deform_conv2d"].startswith("torch (gathered rows")
+        assert told["kernels"]["decode_peaks"].startswith("torch (top-k of each class")
 
     assert_equal_detections(on_cpu, device)
 

@@ -201,6 +201,8 @@ def test_plain_torchrun_works(small_set, tmp_path):
     [
         (("--nproc", "2", "train.batchsize=3"), 2, "train.batch_size"),
         (("--nproc", "0"), 2, "from 1 on, or auto"),
+        (("--nproc", "3", "--global-batch", "8"), 2, "1, 2, 4, 8 can"),
+        (("--nproc", "2", "--global-batch", "8", "--batch-size", "4"), 2, "not both"),
         (("--nproc", "2", "--device", "cpu:0"), 2, "needs its own device"),
         (("--nproc", "2", "--data", "nowhere"), 3, "nowhere"),
         (("--nproc", "2", "--nnodes", "2"), 2, "--rdzv-endpoint"),

@@ -94,11 +94,12 @@ def main(data: Path, out: Path) -> None:
     with reporting() as rank_info, process_group("cpu", rank_info, 60) as (world, device):
         found = {"words": words(world), "norm": normalise(world), "detections": detect(world, device, data)}
         # fresh offsets are whole pixels, where the sampled map has a kink: after some steps noise would choose a side
-        runs = {"plain": ["optimizer.offset_lr=0"], "accumulated": ["train.accumulate=2", "train.max_steps=4"]}
+        runs = {
+            "plain": ["optimizer.offset_lr=0", f"train.batch_size={4 // world.size}"],
+            "accumulated": ["train.accumulate=2", "train.max_steps=4", "train.global_batch=8"],
+        }
         for name, more in runs.items():
-            recipe = load_recipe(
-                "centernet_resdcn18", [f"data.path={data}", f"train.batch_size={4 // world.size}", *TINY, *more]
-            ).recipe
+            recipe = load_recipe("centernet_resdcn18", [f"data.path={data}", *TINY, *more]).recipe
             options = engine.RunOptions(out / f"{name}_{world.size}")
             found[name] = engine.train(recipe, options, Silence(), device, world)
         if world.size > 1:

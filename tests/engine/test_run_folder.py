@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from ctnet.engine.record import Record
 from ctnet.engine.report import RunLog, Silence
@@ -10,6 +11,8 @@ from ctnet.engine.run_folder import LAST, new_run_folder, require_same_data, run
 from ctnet.errors import ConfigError, DataError, StorageError
 from ctnet.files import write_file
 from ctnet.lock import LOCK, only_writer
+from runs import assert_same, records
+from tiny import TINY
 
 
 @pytest.fixture
@@ -65,3 +68,21 @@ def test_rows_that_cannot_be_read_are_refused_where_they_are_needed(tmp_path, co
     known = Record(rows=[{"epoch": 1, "step": 2}])
     RunLog(tmp_path, known, 3, ("epoch", "step"), Silence()).close()
     assert (tmp_path / "metrics.csv").read_text() == "epoch,step\n1,2\n"
+
+
+def test_a_run_goes_back_to_a_numbered_checkpoint_and_on_from_there(ctnet, small_set, tmp_path):
+    out = tmp_path / "run"
+    words = ("--data", small_set, "--device", "cpu", "--amp", "off", "--epochs", 2, "--out", out, *TINY)
+    more = ("train.save_every_steps=1", "train.keep=9", "train.sample_batches=0", "data.val_split=none")
+    code, _, err = ctnet("train", *words, *more)
+    assert code == 0, err
+    checkpoints = out / "checkpoints"
+    whole, wanted = torch.load(checkpoints / "last.pt", weights_only=True), records(out)
+    assert len(list(checkpoints.glob("step_*.pt"))) == 6
+    code, _, err = ctnet("train", "--resume", checkpoints / "step_0000007.pt")
+    assert (code, "there is no such checkpoint" in err, "step_0000006.pt" in err) == (2, True, True)
+    code, _, err = ctnet("train", "--resume", checkpoints / "step_0000002.pt")
+    assert code == 0, err
+    assert "resumed after step 2 of 6" in err
+    assert_same(torch.load(checkpoints / "last.pt", weights_only=True), whole)
+    assert records(out) == wanted

@@ -16,6 +16,7 @@ from ctnet.detect.views import render_views
 from ctnet.devices import open_device
 from ctnet.errors import WeightsError
 from ctnet.families import build_network, family_of
+from ctnet.families.heads import average_probability
 from ctnet.types import Category
 from ctnet.weights.ctnet_file import Weights, save_weights
 
@@ -112,6 +113,31 @@ def test_flip_test_of_a_mirrored_image_is_the_mirrored_result(detector, images):
     straight, mirrored = detector.detect([image, np.ascontiguousarray(image[:, ::-1])], settings)
     assert np.allclose(straight.scores, mirrored.scores, atol=1e-5)
     assert np.allclose(straight.boxes_xyxy[:, 0], 96 - mirrored.boxes_xyxy[:, 2], atol=1.1)
+
+
+def test_the_flip_test_averages_probabilities_without_float64():
+    logits = torch.linspace(-60, 60, 241)
+    first, mirrored = torch.meshgrid(logits, logits, indexing="ij")
+    found = average_probability(first, mirrored, None)
+    p, q = (x.double().sigmoid() for x in (first, mirrored))
+    assert torch.allclose(found.double().sigmoid(), (p + q) / 2, rtol=1e-5, atol=0)
+    # near 1 it is what is lacking that counts
+    lacking = ((-first.double()).sigmoid() + (-mirrored.double()).sigmoid()) / 2
+    assert torch.allclose((-found.double()).sigmoid(), lacking, rtol=1e-5, atol=0)
+    extreme = average_probability(*torch.tensor([[-200.0, 200.0, torch.nan], [-200.0, 200.0, 0.0]]), None)
+    assert extreme[:2].isfinite().all()
+    assert extreme[2].isnan()
+
+
+def test_devices_with_fixed_shapes_see_few_sizes_of_kept_resolutions(detector, images, monkeypatch):
+    settings = Evaluation(keep_res=True, top_k=5)
+    expected = detector.detect(images, settings)
+    seen = set()
+    detector.model.register_forward_pre_hook(lambda _, inputs: seen.add(tuple(inputs[0].shape[2:])))
+    monkeypatch.setattr(detector.device.plugin, "static_shapes", True)
+    found = detector.detect(images, settings)
+    assert all(side % 256 == 0 for size in seen for side in size)
+    assert [len(one) for one in found] == [len(one) for one in expected]
 
 
 def test_score_floor_and_no_images(detector, images):

@@ -62,9 +62,11 @@ class SeededRun:
         self._device = open_device(device)
         index = self._device.torch_device.index
         self._name = self._device.plugin.name + ("" if index is None else f":{index}")
-        self._precision = choose_precision(recipe.train.amp, self._device)
+        self._precision = choose_precision(recipe.train.amp, self._device, recipe.train.loss_scale)
         train = recipe.train
-        self._order = EpochOrder(len(annotations.images), train.batch_size, _WITHOUT_END, recipe.seed, fill=True)
+        self._order = EpochOrder(
+            len(annotations.images), train.images_per_process(), _WITHOUT_END, recipe.seed, fill=True
+        )
         objects = recipe.data.max_objects if self._device.plugin.static_shapes else None
         family = family_of(recipe, annotations.keypoints)
         samples = training_samples(annotations, recipe)
@@ -98,7 +100,7 @@ class SeededRun:
             self._pixels.append(float(batch.images.float().mean()))
         result = self._updater.update(batches, lr)
         losses = {name: float(f"{float(value):.9g}") for name, value in result.losses.items()}
-        if not bool(result.finite):
+        if not bool(result.finite()):
             raise Diverged(
                 f"step {number} on {self._name}: the loss or its gradient is not finite",
                 losses=", ".join(f"{name} {value:g}" for name, value in losses.items()),
@@ -113,12 +115,12 @@ class SeededRun:
 
 def peak_rate(recipe: Recipe) -> float:
     """Return the learning rate that the schedule is relative to, for one process."""
-    return peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate)[0]
+    return peak_lr(recipe.optimizer, recipe.train.images_per_process() * recipe.train.accumulate)[0]
 
 
 def rates(recipe: Recipe, images: int, steps: int) -> list[float]:
     """Return the learning rate of each step: that of the recipe's schedule; after its end, the last one."""
-    per_epoch = math.ceil(math.ceil(images / recipe.train.batch_size) / recipe.train.accumulate)
+    per_epoch = math.ceil(math.ceil(images / recipe.train.images_per_process()) / recipe.train.accumulate)
     planned = per_epoch * recipe.schedule.epochs
     return [peak_rate(recipe) * lr_factor(recipe.schedule, step, per_epoch, planned) for step in range(steps)]
 

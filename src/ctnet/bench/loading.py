@@ -35,7 +35,7 @@ def measure_loading(
 def _row(
     annotations: AnnotationSet, recipe: Recipe, workers: int, iterations: Iterations, tell: Callable[[str], None]
 ) -> Row:
-    batch = recipe.train.batch_size
+    batch = recipe.train.images_per_process()
     tell(_words(workers))
     untimed = iterations.warmup + PREFETCHED * workers
     samples = training_samples(annotations, recipe)

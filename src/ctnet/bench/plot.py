@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ctnet.bench.references import Reference
 from ctnet.data.canvas import (
     GREY,
     GRID,
@@ -28,7 +27,7 @@ HEIGHT, WIDTH = 420, 860
 LEFT, TOP, RIGHT, BOTTOM = 74, 46, 560, 360
 
 
-def speed_plot(document: Mapping[str, Any], reference: Reference | None = None) -> Image:
+def speed_plot(document: Mapping[str, Any]) -> Image:
     """Return the plot of a document's rows and of published figures. Batch sizes are evenly spaced."""
     lines: dict[str, dict[int, float]] = {}
     for row in document["rows"]:
@@ -36,10 +35,11 @@ def speed_plot(document: Mapping[str, Any], reference: Reference | None = None) 
             lines.setdefault(_name(row), {})[row["batch"]] = row["images_per_s"]
     batches = sorted({batch for rates in lines.values() for batch in rates})
     colors: dict[str, Color] = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(lines)}
-    if reference is not None:
-        published = {batch: rate for batch, rate in reference.images_per_s.items() if batch in batches}
-        lines[f"{reference.name} (forward alone)"] = published
-        colors[f"{reference.name} (forward alone)"] = GREY
+    reference = document.get("reference")
+    if reference and reference["images_per_s"]:
+        name = f"{reference['name']}{' (forward alone)' if reference['kind'] == 'inference' else ''}"
+        lines[name] = {int(batch): rate for batch, rate in reference["images_per_s"].items() if int(batch) in batches}
+        colors[name] = GREY
     top = _ceiling(max((rate for rates in lines.values() for rate in rates.values()), default=1.0))
     canvas = blank(HEIGHT, WIDTH)
     subject = document["subject"]

@@ -38,14 +38,14 @@ class Training:
 class StepRunner:
     """Network, optimizer and averaged weights of a new training, in the measured process."""
 
-    def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str) -> None:
+    def __init__(self, annotations: AnnotationSet, recipe: Recipe, device: str, world: World | None = None) -> None:
         family = family_of(recipe, annotations.keypoints)
         self.samples = training_samples(annotations, recipe)
         self.before = resident_bytes()
         self.device = open_device(device)
-        self._precision = choose_precision(recipe.train.amp, self.device)
+        self._precision = choose_precision(recipe.train.amp, self.device, recipe.train.loss_scale)
         state = new_state(family, len(annotations.categories), self.device, self._precision, LR)
-        self.updater = Updater(state, self.device, self._precision, World())
+        self.updater = Updater(state, self.device, self._precision, world or World())
 
     def precision(self) -> str:
         """Return the precision of the forward pass: fp32, bf16 or fp16."""
@@ -102,3 +102,30 @@ def measure_training(
             memory = runner.call("memory")
             rows.append(Row("step", batch, precision, rate, spread, memory=memory, limit_share=share))
     return Training(tuple(rows), rates)
+
+
+def measure_shared_training(
+    annotations: AnnotationSet,
+    recipe: Recipe,
+    batch_sizes: tuple[int, ...],
+    iterations: Iterations,
+    device: OpenDevice,
+    world: World,
+    tell: Callable[[str], None],
+) -> Training:
+    """Return how long steps take that several processes take together, with these batches in each of them.
+
+    All call it; rates are of all images, times those of the first process, and no limit is measured.
+    """
+    runner = StepRunner(annotations, recipe, str(device.torch_device), world)
+    precision = runner.precision()
+    rows = []
+    for batch in batch_sizes:
+        if world.leads:
+            tell(f"batch {batch} in each of {world.size} processes")
+        runner.warm_up(batch, iterations.warmup)
+        world.largest(0)  # all begin together
+        spread = latency(runner.measure(batch, iterations.timed))
+        rate = 1e3 * batch * world.size / spread.median
+        rows.append(Row("step", batch, precision, rate, spread, memory=runner.memory()))
+    return Training(tuple(rows), {})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import parse_image_size, split_arguments
 from ctnet.cli.bench_table import print_document
 from ctnet.cli.console import Commands, say
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ctnet.bench.timing import Iterations
     from ctnet.config import Recipe
     from ctnet.data.image import Image
+    from ctnet.engine.processes.rank_info import RankInfo
     from ctnet.precision import PrecisionName
     from ctnet.types import AnnotationSet
 
@@ -61,7 +62,10 @@ Runtimes = Annotated[
         help="Of torch, compiled, onnxruntime, openvino, pt2, executorch (default: all but the last two)",
     ),
 ]
-ReferenceName = Annotated[str | None, options.OutputOption(metavar="NAME", help="Show published figures beside: 310p")]
+ReferenceName = Annotated[
+    str | None,
+    options.OutputOption(metavar="NAME", help="Show published figures beside: 310p, 910, npu-centerface, ..."),
+]
 LoaderBatch = Annotated[
     int | None, options.MeasureOption("--batch-size", min=1, help="Images in a batch (default: the recipe's)")
 ]
@@ -170,34 +174,60 @@ def train(
     iterations: options.Timed = 20,
     baseline: options.BaselineFile = None,
     max_regress: options.MaxRegress = None,
+    reference: ReferenceName = None,
+    nproc: processes.Nproc = None,
     out: options.BenchOut = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure a training step without loading: forward, loss, backward, update.
 
+    With several processes, batches are those of each, and the gradients' exchange is part of the step.
+
     Example: ctnet bench train centernet_dla34 --batch-sizes 4,8 train.amp=fp32
 
     Exit codes: 0 done, 2 wrong option, 3 slower than the baseline or unusable data, 4 missing device.
     """
-    from ctnet.bench.document import bench_document
-    from ctnet.bench.operations import operations_per_image
+    from ctnet.bench.references import reference_named
     from ctnet.bench.runtimes import parse_counts
     from ctnet.bench.timing import Iterations
-    from ctnet.bench.training import measure_training
-    from ctnet.devices import open_device
+    from ctnet.engine.processes.failure import reporting
 
-    batches = parse_counts(batch_sizes, "--batch-sizes")
-    finish = _Finish("train", baseline, max_regress, out, as_json)
-    recipe = _recipe(arguments, data, image_size, None)
-    annotations = open_training(recipe.data.path, recipe.data.train_split)
+    batches, runs = parse_counts(batch_sizes, "--batch-sizes"), Iterations(warmup, iterations)
+    published = None if reference is None else reference_named(reference)
+    with reporting() as rank_info:
+        finish = _Finish("train", baseline, max_regress, out, as_json)
+        if processes.launches(nproc, device, rank_info):
+            return
+        finish.published, finish.processes = published, rank_info.size
+        recipe = _recipe(arguments, data, image_size, None)
+        _measure_training(recipe, batches, runs, device, finish, rank_info)
+
+
+def _measure_training(
+    recipe: Recipe, batches: tuple[int, ...], runs: Iterations, device: str, finish: _Finish, rank_info: RankInfo
+) -> None:
+    """Measure alone, or as one of several processes, of which the first prints and writes."""
+    from ctnet.bench.document import bench_document
+    from ctnet.bench.operations import operations_per_image
+    from ctnet.bench.training import measure_shared_training, measure_training
+    from ctnet.devices import open_device
+    from ctnet.engine.processes.world import process_group
+
+    leads = rank_info.leads
+    annotations = open_training(recipe.data.path, recipe.data.train_split, quiet=not leads)
     classes = len(annotations.categories)
     operations = operations_per_image(recipe.model, classes, recipe.data.image_size)
     subject = subject_of(recipe.name, classes, recipe.data.image_size, operations_per_image=operations)
+    settings = {"data": str(annotations.source), "amp": recipe.train.amp, "processes": rank_info.size}
     finish.check(subject)
-    runs, opened = Iterations(warmup, iterations), open_device(device)
-    found = measure_training(annotations, recipe, batches, runs, opened, tell)
-    settings = {"data": str(annotations.source), "amp": recipe.train.amp}
-    finish(bench_document("train", subject, settings, runs, opened, found.rates, found.rows))
+    if rank_info.size == 1:
+        opened = open_device(device)
+        found = measure_training(annotations, recipe, batches, runs, opened, tell)
+    else:
+        with process_group(device, rank_info, processes.TIMEOUT_S) as (world, opened):
+            found = measure_shared_training(annotations, recipe, batches, runs, opened, world, tell)
+    if leads:
+        finish(bench_document("train", subject, settings, runs, opened, found.rates, found.rows))
 
 
 @app.command("data")
@@ -262,6 +292,7 @@ class _Finish:
     """
 
     published: Reference | None = None
+    processes = 1
 
     def __init__(
         self, kind: str, baseline: Path | None, max_regress: str | None, out: Path | None, as_json: bool
@@ -286,16 +317,21 @@ class _Finish:
         from ctnet.bench.plot import speed_plot
 
         gate = self._compare(document)
-        document["reference"] = None if self.published is None else self.published.to_dict()
+        document["reference"] = None if self.published is None else self._beside(self.published, document)
         document["gate"] = None if gate is None else gate.to_dict()
         if self.out is not None:
-            write_out(self.out, document, speed_plot(document, self.published))
+            write_out(self.out, document, speed_plot(document))
         if self.as_json:
             typer.echo(json.dumps(document, indent=2))
         else:
             print_document(document)
         if gate is not None:
             gate.require()
+
+    def _beside(self, published: Reference, document: Mapping[str, Any]) -> dict[str, Any]:
+        why_not = published.why_not(document["kind"], document["subject"], self.processes)
+        batches = {row["batch"]: published.beside(row["batch"], self.processes) for row in document["rows"]}
+        return published.to_dict(why_not, batches)
 
     def _compare(self, document: Mapping[str, Any]) -> Gate | None:
         """Return the comparison, None without a baseline, after a warning about another machine."""
@@ -328,15 +364,16 @@ def _refuse_options_before(context: typer.Context) -> None:
             raise ConfigError(f"options follow `{context.invoked_subcommand}`", got=flag)
 
 
-def open_training(path: str | None, split: str) -> AnnotationSet:
-    """Return the images to train on, those of the demo without a path; warnings go to stderr."""
+def open_training(path: str | None, split: str, *, quiet: bool = False) -> AnnotationSet:
+    """Return the images to train on, those of the demo without a path; warnings go to stderr unless `quiet`."""
     from ctnet.data.checks.usable import check_usable, say_of
     from ctnet.data.dataset import open_dataset
     from ctnet.data.demo import data_or_demo
 
     annotations = open_dataset(data_or_demo(path), split)
     for finding in check_usable(annotations):
-        tell(say_of(finding))
+        if not quiet:
+            tell(say_of(finding))
     return annotations
 
 

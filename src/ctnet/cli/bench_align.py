@@ -117,7 +117,8 @@ def _compare(
         alignment = Alignment(first, second, tolerance)
     subject = subject_of(recipe.name, len(annotations.categories), recipe.data.image_size)
     settings = {"data": str(annotations.source), "pictures": len(annotations.images), "steps": steps,
-                "batch_size": recipe.train.batch_size, "seed": recipe.seed, "peak_lr": peak_rate(recipe)}  # fmt: skip
+                "batch_size": recipe.train.images_per_process(), "seed": recipe.seed,
+                "peak_lr": peak_rate(recipe)}  # fmt: skip
     lrs = rates(recipe, len(annotations.images), steps)
     document = align_document(subject, settings, recipe, lrs, runs, alignment)
     if out is not None:

@@ -54,15 +54,22 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
     lines += [f"peak MB: {kind}" for kind in sorted(kinds)]
     if document["reference"]:
         reference = document["reference"]
-        lines.append(f"{reference['name']}: {reference['title']}; x is our forward pass relative to it")
-        if (reference["recipe"], list(reference["image_size"])) != (subject["recipe"], subject["image_size"]):
-            other = " x ".join(map(str, reference["image_size"]))
-            lines.append(f"note: {reference['name']} is of another network or size: {reference['recipe']}, {other}")
+        published = ", ".join(f"{number}: {rate:g}" for number, rate in reference["published"].items())
+        by = "batch" if reference["kind"] == "inference" else "devices"
+        lines.append(f"{reference['name']}: {reference['title']}; images/s by {by}: {published}")
+        if reference["not_shown"]:
+            lines.append(f"note: {reference['name']} is not shown beside the rows: {reference['not_shown']}")
+        elif reference["images_per_s"]:
+            ours = "our forward pass" if reference["kind"] == "inference" else "our step"
+            lines.append(f"x is {ours} relative to it")
+        else:
+            lines.append(f"note: {reference['name']} is not shown beside the rows: it is of other batches")
     return lines
 
 
 def _table(document: Mapping[str, Any]) -> Table:
     rows, reference = document["rows"], document["reference"]
+    reference = reference if reference and reference["images_per_s"] else None
     stages = list(dict.fromkeys(name for row in rows for name in row["stages_ms"]))
     with_limit, with_memory = bool(document["matmul_gflops"]), any(row["memory"] for row in rows)
     table = Table("runtime", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -92,7 +99,8 @@ def _beside(row: Mapping[str, Any], published: float | None) -> str:
     """Return a published rate and the measured forward pass relative to it."""
     if published is None:
         return "-"
-    ours = 1e3 * row["batch"] / row["stages_ms"]["forward"]["median"]
+    forward = row["stages_ms"].get("forward")
+    ours = 1e3 * row["batch"] / forward["median"] if forward else row["images_per_s"]
     return f"{published:.2f} ({ours / published:.2f}x)"
 
 

@@ -12,10 +12,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ctnet.cli import options
 from ctnet.cli.arguments import parse_image_size
 from ctnet.cli.console import Terminal, say
 from ctnet.cli.options import AsJson
 from ctnet.cli.progress import progress_bar
+from ctnet.cli.test_settings import RequestedSettings, with_test_settings
 from ctnet.errors import ConfigError, CtnetError
 from ctnet.terminal import printable
 
@@ -170,6 +172,35 @@ def demo(
     except KeyboardInterrupt:
         shutil.rmtree(out, ignore_errors=True)  # it was new or empty, and half a set is unusable
         raise
+
+
+@app.command(epilog="Example: ctnet data bins coco prep_dataset --weights ctdet_coco_dla_2x.pth --image-size 512")
+def bins(
+    path: DataPath,
+    out: Annotated[Path, typer.Argument(help="New or empty folder for the files", metavar="OUT")],
+    weights: options.Weights,
+    split: Annotated[str, typer.Option(help="Split whose images are written")] = "val",
+    aipp: Annotated[bool, typer.Option("--aipp", help="Write bytes, for a graph with AIPP, not float32")] = False,
+    image_size: options.TestImageSize = None,
+    config: options.Config = None,
+) -> None:
+    """Write the images as files of the numbers that a network sees, for ais_bench on a machine without ctnet.
+
+    `ctnet eval --bins DIR --weights FILE` scores what it answers.
+    """
+    from ctnet.config import changed
+    from ctnet.data.dataset import open_image_list
+    from ctnet.detect.opening import load_detector
+    from ctnet.eval.bins import write_bins
+
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ConfigError("OUT must be a new or empty folder", got=out)
+    requested = RequestedSettings(None, False, "1", False, None, image_size)
+    detector, settings = with_test_settings(load_detector(weights, "cpu", "fp32", config=config), requested)
+    recipe = changed(detector.recipe, {"evaluation": settings})
+    images = open_image_list(path, split)
+    with progress_bar("images") as show:
+        say(write_bins(images, recipe, out, pixels=aipp, progress=show))
 
 
 def _print_report(report: CheckReport) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich import box
 from rich.table import Table
 from typer import Option
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import writable_file, writable_folder
 from ctnet.cli.console import Terminal, say
 from ctnet.cli.eval_widerface import WiderOptions, score_widerface
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ctnet.detect.detector import Detector
     from ctnet.eval.coco import CocoMetrics
     from ctnet.precision import PrecisionName
-    from ctnet.types import AnnotationSet, Detections
+    from ctnet.types import AnnotationSet, Detections, Share
 
 
 DataPath = Annotated[
@@ -58,6 +59,14 @@ Preset = Annotated[
     Literal["fixed", "original", "multiscale"] | None,
     ProtocolOption(help="widerface: fitted into 800 x 800, own size, or four sizes with mirror images"),
 ]
+Submission = Annotated[
+    bool,
+    options.OutputOption("--submission", help="Only detect, for --save-results: the images need no annotations"),
+]
+Bins = Annotated[
+    Path | None,
+    options.DataOption(metavar="DIR", help="Score these outputs of a graph on the files of ctnet data bins"),
+]
 Against = Annotated[
     Path | None,
     options.OutputOption(
@@ -79,11 +88,13 @@ def evaluate_command(
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
     workers: Workers = 0,
+    bins: Bins = None,
     flip: options.Flip = None,
     scales: options.Scales = None,
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    top_k: options.TopK = None,
     protocol: Protocol = "coco",
     ground_truth: GroundTruth = None,
     results: Results = None,
@@ -94,6 +105,7 @@ def evaluate_command(
     overlap: options.Overlap = None,
     against: Against = None,
     save_results: SaveResults = None,
+    submission: Submission = False,
     report: Report = None,
     precision: options.Precision = "auto",
     compile: options.Compile = False,
@@ -101,6 +113,7 @@ def evaluate_command(
     allow_partial: options.AllowPartial = False,
     trust: options.Trust = False,
     verify: options.Verify = True,
+    nproc: processes.Nproc = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Score a detector on annotated images: by COCO's metrics, with key points where there are some, or WIDER FACE's.
@@ -109,8 +122,10 @@ def evaluate_command(
 
     Exit codes: 0 done, 2 wrong option, 3 unusable data or weights, 4 missing device.
     """
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap)
-    loading = {"compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify}
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap, top_k)
+    loading: dict[str, Any] = {
+        "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
+    }  # fmt: skip
     if protocol == "widerface":
         given = WiderOptions(
             ground_truth, results, writable_folder(save_results), iou or 0.5, skip_missing, preset, report, against
@@ -120,44 +135,114 @@ def evaluate_command(
     of_widerface = (ground_truth, results, iou, skip_missing or None, preset)
     if any(value is not None for value in of_widerface):
         raise ConfigError("--ground-truth, --results, --iou, --skip-missing and --preset go with --protocol widerface")
-    if weights is None:
-        raise ConfigError("a detector is needed", expected="--weights FILE")
-    written = (writable_file(save_results), report, against)
-    _score_coco(weights, data, split, device, workers, precision, requested, loading, *written, as_json=as_json)
+    given_files = _Files(writable_file(save_results), report, against, bins, submission)
+    _score_coco(weights, (data, split, workers), device, precision, requested, loading, given_files, nproc, as_json)
+
+
+class _Files(NamedTuple):
+    """The files and folders of the options; `bins` holds the outputs to score."""
+
+    results: Path | None
+    report: Path | None
+    against: Path | None
+    bins: Path | None
+    submission: bool
 
 
 def _score_coco(
-    weights: Path, data: Path | None, split: str | None, device: str, workers: int, precision: PrecisionName,
-    requested: RequestedSettings, loading: dict[str, Any], save_results: Path | None, report: Path | None,
-    against: Path | None, *, as_json: bool,
+    weights: Path | None, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
+    requested: RequestedSettings, loading: dict[str, Any], files: _Files, nproc: str | None, as_json: bool,
 ) -> None:  # fmt: skip
+    """Score, or only detect, alone or in several processes. Raises ConfigError for options that do not go together."""
+    if weights is None:
+        raise ConfigError("a detector is needed", expected="--weights FILE")
+    if files.submission and (files.results is None or files.report or files.against):
+        raise ConfigError("--submission writes --save-results FILE and nothing else")
+    requested = requested if files.bins is None else requested.of_one_view()
+
+    def work(share: Share, device: str) -> None:
+        if files.submission:
+            _submit(weights, source, device, precision, requested, loading, share, files.results)
+            return
+        found = _evaluate(weights, source, device, precision, requested, files, loading, share)
+        if share.rank == 0:
+            _write(files.results, files.report, *found)
+            typer.echo(json.dumps(found[-1], indent=2)) if as_json else _print_tables(found[-1])
+
+    processes.in_processes(nproc, device, work)
+
+
+def _evaluate(
+    weights: Path, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
+    requested: RequestedSettings, files: _Files, loading: dict[str, Any], share: Share,
+) -> tuple[AnnotationSet, dict[int, Detections], CocoMetrics, dict[str, Any]]:  # fmt: skip
+    """Return the annotations, detections, metrics and the document; the first process prints notes and warnings."""
     from ctnet.eval.evaluate import only
     from ctnet.eval.protocol import protocol_of
     from ctnet.eval.report import evaluation_document
 
-    detector, settings = open_for_test(weights, device, precision, requested, **loading)
+    data, split, workers = source
+    leads, bins, against = share.rank == 0, files.bins, files.against
+    detector, settings = open_for_test(weights, device, precision, requested, notes=leads and bins is None, **loading)
     annotation_set, warnings = _open(data, split, detector.recipe)
-    metrics, detections, more = _score(detector, annotation_set, settings, workers)
+    if bins is None:
+        metrics, detections, more = _score(detector, annotation_set, settings, workers, share)
+    else:
+        metrics, detections, more = _score_bins(bins, detector, annotation_set, settings)
     warnings = [*warnings, *more]
-    for warning in warnings:
+    for warning in warnings if leads else ():
         say(f"warning: {warning}", err=True)
     scored = only(annotation_set, detections)
     protocol = protocol_of(detector.recipe, settings, len(scored.images), detector.precision)
     protocol["unreadable"] = len(annotation_set.images) - len(scored.images)
     document = evaluation_document(str(weights), annotation_set, metrics, protocol, warnings)
-    _write(save_results, report, scored, detections, metrics, document)
     if settings.tiles:
         whole = settings.model_copy(update={"tiles": 0})
-        document["untiled"] = _score(detector, annotation_set, whole, workers)[0].numbers()
+        document["untiled"] = _score(detector, annotation_set, whole, workers, share)[0].numbers()
     if against:
-        opening = {name: loading[name] for name in ("trust", "verify")}
+        trusting = {name: loading[name] for name in ("trust", "verify")}
         document["against"] = _score_other(
-            against, device, precision, detector, annotation_set, settings, workers, **opening
+            against, device, precision, detector, annotation_set, settings, workers, share, **trusting
         )
-    if as_json:
-        typer.echo(json.dumps(document, indent=2))
-    else:
-        _print_tables(document)
+    return scored, detections, metrics, document
+
+
+def _score_bins(
+    bins: Path, detector: Detector, annotation_set: AnnotationSet, settings: Evaluation
+) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
+    """Return the metrics of what a graph of this network has answered on another machine."""
+    from ctnet.eval.bins import read_dumps
+    from ctnet.eval.coco import align_categories, relabel
+    from ctnet.eval.scorer import COCO
+
+    alignment = align_categories(detector.categories, annotation_set.categories)
+    detections = relabel(read_dumps(bins, annotation_set, detector, settings), alignment)
+    return COCO.score(annotation_set, detections, settings.max_detections), detections, alignment.warnings
+
+
+def _submit(
+    weights: Path, source: tuple[Path | None, str | None, int], device: str, precision: PrecisionName,
+    requested: RequestedSettings, loading: dict[str, Any], share: Share, results: Path | None,
+) -> None:  # fmt: skip
+    """Write the detections on images without annotations as scoring servers take them."""
+    from ctnet.data.dataset import open_image_list
+    from ctnet.data.demo import data_or_demo
+    from ctnet.eval.coco import align_categories, relabel, write_results
+    from ctnet.eval.evaluate import evaluate_shared
+
+    data, split, workers = source
+    leads = share.rank == 0
+    detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
+    recipe = detector.recipe
+    images = open_image_list(data_or_demo(data or recipe.data.path), split or recipe.data.val_split)
+    alignment = align_categories(detector.categories, images.categories)
+    with progress_bar("detect") if leads else nullcontext() as show:
+        found = relabel(evaluate_shared(detector, images, settings, workers, show, share), alignment)
+    if leads and results is not None:
+        for warning in alignment.warnings:
+            say(f"warning: {warning}", err=True)
+        write_results(results, found, images.categories)
+        say(f"{len(found)} images, {sum(map(len, found.values()))} detections in {results}")
 
 
 def _write(
@@ -178,7 +263,7 @@ def _write(
 
 def _score_other(
     file: Path, device: str, precision: PrecisionName, detector: Detector, annotation_set: AnnotationSet,
-    settings: Evaluation, workers: int, **loading: Any,
+    settings: Evaluation, workers: int, share: Share, **loading: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the metrics of another file, on the same images at the same size."""
     from ctnet.detect.opening import load_detector
@@ -186,18 +271,18 @@ def _score_other(
     # float32 is the measure of the other file unless a precision was requested
     precision = "fp32" if precision == "auto" else precision
     other = load_detector(file, device, precision, **loading).with_image_size(detector.recipe.data.image_size)
-    metrics, _, _ = _score(other, annotation_set, settings, workers)
+    metrics, _, _ = _score(other, annotation_set, settings, workers, share)
     return {"weights": str(file), "precision": other.precision, "metrics": metrics.numbers()}
 
 
 def _score(
-    detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int
+    detector: Detector, annotation_set: AnnotationSet, settings: Evaluation, workers: int, share: Share
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
-    """Return what `score` returns; show the progress."""
+    """Return what `score` returns; the first process shows its progress."""
     from ctnet.eval.evaluate import score
 
-    with progress_bar("evaluate") as show:
-        return score(detector, annotation_set, settings, workers, show)
+    with progress_bar("evaluate") if share.rank == 0 else nullcontext() as show:
+        return score(detector, annotation_set, settings, workers, show, share=share)
 
 
 def _open(data: Path | None, split: str | None, recipe: Recipe) -> tuple[AnnotationSet, list[str]]:

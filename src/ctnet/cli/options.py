@@ -43,7 +43,7 @@ Verify = Annotated[
 ]
 
 Device = Annotated[
-    str, DeviceOption(metavar="NAME[:N]", help="auto, cpu, cuda, npu, sdaa or a plug-in; :N selects one of several")
+    str, DeviceOption(metavar="NAME[:N]", help="auto, cpu, cuda, npu, sdaa or a plug-in; :N selects one, :0,1,4 some")
 ]
 Precision = Annotated[
     PrecisionName,
@@ -73,8 +73,9 @@ Tiles = Annotated[
 Overlap = Annotated[float | None, TestOption(min=0, max=0.9, help="Part of a tile that the next one shares")]
 TestImageSize = Annotated[
     str | None,
-    TestOption("--image-size", metavar="N|HxW", help="Network input in pixels, multiples of 32 (hourglass: 128)"),
+    TestOption("--image-size", metavar="N|HxW", help="Network input in pixels; padded to multiples of 32, or 128"),
 ]
+TopK = Annotated[int | None, TestOption("--top-k", min=1, help="Peaks taken from the heatmap of an image")]
 
 SubjectData = Annotated[Path | None, DataOption(metavar="PATH", help="Images or data set (default: the demo set)")]
 ImageSize = Annotated[str | None, DataOption(metavar="N|HxW", help="Network input in pixels (default: the recipe's)")]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import writable_folder
 from ctnet.cli.console import say
 from ctnet.cli.groups import grouped
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ctnet.config import Evaluation
     from ctnet.detect.detector import Detector
     from ctnet.predict.sources import Sources
+    from ctnet.types import Share
 
 SHOWN = 20
 SHOWN_SPANS = 5
@@ -69,6 +70,7 @@ def predict(
     keep_res: options.KeepRes = None,
     nms: options.Nms = None,
     image_size: options.TestImageSize = None,
+    top_k: options.TopK = None,
     tiles: options.Tiles = None,
     overlap: options.Overlap = None,
     precision: options.Precision = "auto",
@@ -77,6 +79,7 @@ def predict(
     allow_partial: options.AllowPartial = False,
     trust: options.Trust = False,
     verify: options.Verify = True,
+    nproc: processes.Nproc = None,
     track: Track = False,
     draw: Draw = True,
     as_json: AsJson = False,
@@ -89,23 +92,39 @@ def predict(
 
     Exit codes: 0 done, 2 wrong option, 3 some files could not be read, 4 missing device or extra.
     """
-    from ctnet.files import new_numbered_folder
     from ctnet.predict.sources import open_sources
 
     hiding.require_sense()
     frames = open_sources(sources, most_frames)
     say(*frames.notes(), err=True)
-    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap)
+    requested = RequestedSettings(batch_size, flip, scales, keep_res, nms, image_size, tiles, overlap, top_k)
     loading: dict[str, Any] = {
         "compile": compile, "config": config, "allow_partial": allow_partial, "trust": trust, "verify": verify
     }  # fmt: skip
-    with _new_folder(out), _new_folder(hiding.crops, "--crops"):
-        detector, settings = open_for_test(weights, device, precision, requested, **loading)
-        nowhere = out or (as_json and not hiding.anonymize)
-        new = None if nowhere else new_numbered_folder(Path("runs/predict"), detector.recipe.name)
-        with _new_folder(new):
-            _run(detector, settings, frames, new or out, score, hiding, draw=draw, as_json=as_json, track=track)
-    _report_failures(frames)
+    if nproc is not None and (hiding.anonymize or hiding.crops):
+        raise ConfigError("--anonymize and --crops run in one process", hint="leave --nproc out")
+
+    def work(share: Share, device: str) -> None:
+        leads = share.rank == 0
+        with _new_folder(out if leads else None), _new_folder(hiding.crops if leads else None, "--crops"):
+            detector, settings = open_for_test(weights, device, precision, requested, notes=leads, **loading)
+            wanted = not as_json or bool(hiding.anonymize)
+            with _results_folder(detector.recipe.name, out, share, wanted=wanted) as folder:
+                _run(detector, settings, frames, folder, score, hiding, share, draw=draw, as_json=as_json, track=track)
+        if leads:
+            _report_failures(frames)
+
+    processes.in_processes(nproc, device, work)
+
+
+@contextmanager
+def _results_folder(name: str, out: Path | None, share: Share, *, wanted: bool) -> Iterator[Path | None]:
+    """Give all processes the folder for the results: `out`, or, where one is wanted, a new one of the first process."""
+    from ctnet.files import new_numbered_folder
+
+    new = new_numbered_folder(Path("runs/predict"), name) if wanted and out is None and share.rank == 0 else None
+    with _new_folder(new):
+        yield out or share.gather(new)[0]
 
 
 def _run(
@@ -115,12 +134,13 @@ def _run(
     folder: Path | None,
     score: float,
     hiding: HidingOptions,
+    share: Share,
     *,
     draw: bool,
     as_json: bool,
     track: bool,
 ) -> None:  # fmt: skip
-    """Detect, write the results and print them."""
+    """Detect, write the results and, in the first process, print them."""
     from ctnet.predict.anonymize.run import run_anonymize
     from ctnet.predict.crops import Crops
     from ctnet.predict.pipeline import run_predict
@@ -137,15 +157,19 @@ def _run(
     )
     hidden = hiding.hiding(detector.categories)
     try:
-        with progress_bar("predict") as show:
+        with progress_bar("predict") if share.rank == 0 else nullcontext() as show:
             if hidden and folder:
                 document = run_anonymize(detector, frames, folder, score, hidden, settings, show, crops)
             else:
-                document = run_predict(detector, frames, folder, score, draw, settings, show, crops, track=track)
+                document = run_predict(
+                    detector, frames, folder, score, draw, settings, show, crops, share, track=track
+                )  # fmt: skip
     except KeyboardInterrupt:
         if folder and (folder / "predictions.json").is_file():
             say(f"the detections so far are in {folder}", err=True)
         raise
+    if share.rank:
+        return
     if hidden and folder:
         say(*_remarks(document), err=True)
     if as_json:
@@ -215,4 +239,4 @@ def _report_failures(frames: Sources) -> None:
     for failure in frames.failures:
         say(f"error: {failure}", err=True)
     if frames.failures:
-        raise typer.Exit(DataError.exit_code)
+        raise SystemExit(DataError.exit_code)

@@ -9,20 +9,21 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from ctnet.cli import options
+from ctnet.cli import options, processes
 from ctnet.cli.arguments import parse_image_size, split_arguments, split_training_arguments, writable_folder
 from ctnet.cli.console import say
 from ctnet.errors import ConfigError
 from ctnet.precision import PrecisionName, parse_precision
 
 if TYPE_CHECKING:
-    from ctnet.config import Recipe
+    from ctnet.config import LoadedRecipe, Recipe
     from ctnet.devices import OpenDevice
     from ctnet.engine.processes.rank_info import RankInfo
     from ctnet.engine.processes.world import World
+    from ctnet.engine.profile import ProfilePlan
     from ctnet.engine.report import Reporter
 
-_LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts")
+_LAUNCHER_FLAGS = ("--nproc", "--nnodes", "--node-rank", "--rdzv-endpoint", "--max-restarts", "--port")
 
 DataPath = Annotated[
     str | None,
@@ -37,7 +38,10 @@ ImageSize = Annotated[
 Epochs = Annotated[int | None, options.OptimisationOption(help="Passes over the training images")]
 MaxSteps = Annotated[int | None, options.OptimisationOption(help="Stop after this many updates")]
 BatchSize = Annotated[
-    int | None, options.OptimisationOption(help="Images per process and step; the learning rate scales with it")
+    int | None, options.OptimisationOption(help="Images per process and step; the learning rate scales with all")
+]
+GlobalBatch = Annotated[
+    int | None, options.OptimisationOption(help="Images per step over all processes, in the place of --batch-size")
 ]
 LearningRate = Annotated[float | None, options.OptimisationOption(help="Learning rate, not scaled by batch size")]
 Seed = Annotated[int | None, options.OptimisationOption(help="Seed of weights, order and augmentation")]
@@ -55,7 +59,7 @@ BackboneWeights = Annotated[
 Resume = Annotated[
     str | None,
     options.OutputOption(
-        metavar="RUN", help="Continue a run folder, or the newest with 'last'; --epochs N trains further"
+        metavar="RUN", help="Continue a run folder, its step_N.pt, or the newest with 'last'; --epochs N trains further"
     ),
 ]
 AcceptChangedData = Annotated[
@@ -74,10 +78,13 @@ Precision = Annotated[
         help="auto (what the device runs fast), fp32 (or off), bf16 or fp16 (default: the recipe's)",
     ),
 ]
-Profile = Annotated[bool, options.DeviceOption("--profile", help="Write a torch profiler trace of four steps")]
-Nproc = Annotated[
-    str | None,
-    options.ProcessOption(metavar="N|auto", help="Start N processes on this machine, one per device; auto: all"),
+Profile = Annotated[bool, options.DeviceOption("--profile", help="Write a profiler trace of steps 5 to 8")]
+ProfileDir = Annotated[
+    Path | None,
+    options.DeviceOption(metavar="DIR", callback=writable_folder, help="Write it there (default: RUN/profile)"),
+]
+ProfileSteps = Annotated[
+    str | None, options.DeviceOption(metavar="FIRST-LAST", help="Record these steps of the run, counted from 1")
 ]
 Nnodes = Annotated[int, options.ProcessOption(min=1, help="Number of machines; start the command on each")]
 NodeRank = Annotated[int, options.ProcessOption(help="Index of this machine, from 0")]
@@ -108,6 +115,7 @@ def train(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    global_batch: GlobalBatch = None,
     lr: LearningRate = None,
     seed: Seed = None,
     weights: Weights = None,
@@ -118,10 +126,13 @@ def train(
     device: options.Device = "auto",
     precision: Precision = None,
     profile: Profile = False,
-    nproc: Nproc = None,
+    profile_dir: ProfileDir = None,
+    profile_steps: ProfileSteps = None,
+    nproc: processes.Nproc = None,
     nnodes: Nnodes = 1,
     node_rank: NodeRank = 0,
     rdzv_endpoint: RdzvEndpoint = None,
+    port: processes.Port = None,
     max_restarts: MaxRestarts = 0,
     timeout: Timeout = 600.0,
     out: Out = None,
@@ -139,53 +150,91 @@ def train(
 
     ctnet train --nproc 8 --data PATH
     """
-    flags = _flags(data, image_size, allow_background, epochs, max_steps, batch_size, lr, seed, precision)
-    if resume is not None:
-        _refuse_changes(arguments, flags, {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out})
-    elif accept_changed_data:
-        raise ConfigError("--accept-changed-data goes with --resume")
-    _require_nproc(nproc, (nnodes, node_rank, rdzv_endpoint, max_restarts))
+    flags = _flags(data, image_size, allow_background, epochs, max_steps, batch_size, global_batch, lr, seed, precision)
+    fixed = {"--weights": weights, "--backbone-weights": backbone_weights, "--out": out}
+    _check_resume(resume, arguments, flags, fixed, accept_changed_data=accept_changed_data)
+    launch = _launch_options(device, nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port)
     from ctnet.engine.processes.failure import reporting
 
+    plan = _profile_plan(profile_dir, profile_steps, asked=profile)
     run = None if resume in (None, "last") else Path(str(resume))
     with reporting() as rank_info:
-        recipe = None if resume is not None else _recipe(arguments, data, weights, backbone_weights, flags)
-        if nproc is not None:
-            plan = (nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout)
-            _launch(plan, rank_info, device, recipe, out, run)
+        recipe = None if resume else _recipe(arguments, data, weights, backbone_weights, flags, rank_info)
+        if launch is not None:
+            _launch(launch, rank_info, device, recipe, out, run)
             return
-        start = _resumed(run, data, epochs, max_steps, accept_changed_data, profile)
+        start = _resumed(run, data, epochs, max_steps, accept_changed_data, plan)
         if recipe is not None:
-            start = _new(recipe, out, weights, backbone_weights, profile, verify)
+            start = _new(recipe, out, weights, backbone_weights, plan, verify)
         _run_here(start, device, rank_info, timeout, as_json)
 
 
-def _require_nproc(nproc: str | None, more: tuple[object, ...]) -> None:
-    if nproc is None and more != (1, 0, None, 0):
-        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint and --max-restarts go with --nproc")
+def _check_resume(
+    resume: str | None, arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any], *,
+    accept_changed_data: bool,
+) -> None:  # fmt: skip
+    """Raise ConfigError for options that do not go with `--resume`, or without it."""
+    if resume is not None:
+        _refuse_changes(arguments, flags, files)
+    elif accept_changed_data:
+        raise ConfigError("--accept-changed-data goes with --resume")
+
+
+LaunchOptions = tuple[str, int, int, str | None, int, float, int | None]
+
+
+def _launch_options(
+    device: str, nproc: str | None, nnodes: int, node_rank: int, rdzv_endpoint: str | None, max_restarts: int,
+    timeout: float, port: int | None,
+) -> LaunchOptions | None:  # fmt: skip
+    """Return the arguments of a `LaunchPlan`, None where no processes are to be started."""
+    if "," in device and nproc is None:
+        nproc = "auto"  # as many as the list has
+    if nproc is not None:
+        return nproc, nnodes, node_rank, rdzv_endpoint, max_restarts, timeout, port
+    if (nnodes, node_rank, rdzv_endpoint, port, max_restarts) != (1, 0, None, None, 0):
+        raise ConfigError("--nnodes, --node-rank, --rdzv-endpoint, --port and --max-restarts go with --nproc")
+    return None
 
 
 def _recipe(
-    arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any]
-) -> Recipe:
-    """Return the recipe to train by: the one that is named, or what fits the weights, or the default."""
-    from ctnet.config import FINE_TUNING_RECIPE, FINE_TUNING_RECIPES, load_recipe
+    arguments: list[str] | None, data: str | None, weights: Path | None, backbone: str | None, flags: dict[str, Any],
+    rank_info: RankInfo,
+) -> Recipe:  # fmt: skip
+    """Return the recipe to train by: the one that is named, or what fits the weights, or the default.
+
+    The process that leads warns of settings without effect.
+    """
+    from ctnet.config import FINE_TUNING_RECIPE, FINE_TUNING_RECIPES
+    from ctnet.config.effects import without_effect
 
     named, overrides = split_arguments(arguments, "")
     if named in ("", FINE_TUNING_RECIPE, *FINE_TUNING_RECIPES.values()) and weights is not None:
         from ctnet.weights.opening import fine_tuning_recipe
 
-        return fine_tuning_recipe(weights, overrides, flags)
+        loaded = fine_tuning_recipe(weights, overrides, flags)
+    else:
+        loaded = _named_recipe(arguments, named, data, backbone, flags)
+    for sentence in without_effect(loaded.recipe, loaded.sources, named) if rank_info.leads else ():
+        say(f"warning: {sentence}", err=True)
+    return loaded.recipe
+
+
+def _named_recipe(
+    arguments: list[str] | None, named: str, data: str | None, backbone: str | None, flags: dict[str, Any]
+) -> LoadedRecipe:
+    from ctnet.config import FINE_TUNING_RECIPE, load_recipe
+
     brought = None
     if not named and backbone:
         gentle = load_recipe(FINE_TUNING_RECIPE).recipe.optimizer.model_dump()
         brought = (f"--backbone-weights {backbone}", {"optimizer": gentle})
-    return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought).recipe
+    return load_recipe(*split_training_arguments(arguments, data), flags, brought=brought)
 
 
 def _flags(
     data: str | None, image_size: str | None, allow_background: bool | None, epochs: int | None, max_steps: int | None,
-    batch_size: int | None, lr: float | None, seed: int | None, precision: str | None,
+    batch_size: int | None, global_batch: int | None, lr: float | None, seed: int | None, precision: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of options by option and dotted key; None where an option is not given."""
     return {
@@ -195,6 +244,7 @@ def _flags(
         "--epochs schedule.epochs": epochs,
         "--max-steps train.max_steps": max_steps,
         "--batch-size train.batch_size": batch_size,
+        "--global-batch train.global_batch": global_batch,
         "--lr optimizer.lr": lr,
         "--lr optimizer.lr_scaling": None if lr is None else "none",
         "--seed seed": seed,
@@ -202,11 +252,29 @@ def _flags(
     }
 
 
+def _profile_plan(folder: Path | None, steps: str | None, *, asked: bool) -> ProfilePlan | None:
+    """Return which steps to profile, None where no option asks for it. Raises ConfigError for steps that are none."""
+    if not asked and folder is None and steps is None:
+        return None
+    from ctnet.engine.profile import ProfilePlan
+
+    first, dash, last = (steps or f"{ProfilePlan.first}-{ProfilePlan.last}").partition("-")
+    last = last if dash else first
+    if not all(word.isdecimal() and len(word) < 10 for word in (first, last)) or not 1 <= int(first) <= int(last):
+        raise ConfigError("--profile-steps is FIRST-LAST, steps counted from 1", got=steps)
+    return ProfilePlan(int(first), int(last), folder)
+
+
 Start = Callable[["Reporter", "OpenDevice", "World"], dict[str, Any]]
 
 
 def _new(
-    recipe: Recipe, out: Path | None, weights: Path | None, backbone_weights: str | None, profile: bool, verify: bool
+    recipe: Recipe,
+    out: Path | None,
+    weights: Path | None,
+    backbone_weights: str | None,
+    profile: ProfilePlan | None,
+    verify: bool,
 ) -> Start:
     from ctnet.engine import train as engine
 
@@ -216,7 +284,7 @@ def _new(
 
 def _resumed(
     run: Path | None, data: str | None, epochs: int | None, max_steps: int | None, accept_changed_data: bool,
-    profile: bool,
+    profile: ProfilePlan | None,
 ) -> Start:  # fmt: skip
     from ctnet.engine import train as engine
 
@@ -252,35 +320,24 @@ def _reporter(*, leads: bool) -> AbstractContextManager[Reporter]:
 
 
 def _launch(
-    options: tuple[str, int, int, str | None, int, float], rank_info: RankInfo, device: str, recipe: Recipe | None,
-    out: Path | None, run: Path | None,
+    options: LaunchOptions, rank_info: RankInfo, device: str,
+    recipe: Recipe | None, out: Path | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Start the processes with this command line, without the launcher's options and with the run folder."""
     from ctnet.engine.processes.launch import LaunchPlan, folder_to_fill, folder_to_resume, launch
 
-    if rank_info.size > 1:
-        raise ConfigError("--nproc starts processes, but this is already one of several", hint="leave it out")
+    processes.refuse_nested(rank_info)
     plan = LaunchPlan(*options)
     plan.check()
-    plan.processes(device)
+    number = plan.processes(device) * plan.nnodes
     if recipe is None:
         flag, folder = "--resume", folder_to_resume(plan, run)
     else:
+        recipe.train.images_per_process(number)  # raises where they cannot share the batch
         flag, folder = "--out", folder_to_fill(plan, recipe, out)
     replaced = (*_LAUNCHER_FLAGS, flag) if folder is not None else _LAUNCHER_FLAGS
-    command = _without(sys.argv[1:], replaced)
+    command = processes.without(sys.argv[1:], replaced)
     launch(plan, device, [*command, *([flag, str(folder)] if folder is not None else [])])
-
-
-def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
-    """Return the words of a command line without these flags, given as `--flag VALUE` or `--flag=VALUE`."""
-    kept, rest = [], iter(words)
-    for word in rest:
-        if word in flags:
-            next(rest, None)
-        elif word.partition("=")[0] not in flags:
-            kept.append(word)
-    return kept
 
 
 def _refuse_changes(arguments: list[str] | None, flags: dict[str, Any], files: dict[str, Any]) -> None:
@@ -307,8 +364,9 @@ def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
 
     name = KEYPOINTS.primary if KEYPOINTS.primary in summary else COCO.primary
     say(f"run      {summary['run']}")
-    best = f"{summary['run']}/checkpoints/best.safetensors"
-    say(f"best     {name} {percent(summary[name])} at step {summary['best_step']}  ({best})")
+    best = Path(summary["run"]) / "checkpoints" / "best.safetensors"
+    where = f"  ({best})" if best.is_file() else ""
+    say(f"best     {name} {percent(summary[name])} at step {summary['best_step']}{where}")
     say(f"speed    {summary['images_per_s']:.1f} images/s, {100 * summary['data_wait']:.0f} % waiting for data")
     say(f"time     {summary['wall_s'] / 60:.1f} min")
     say(f"page     {summary['run']}/index.html")

@@ -64,11 +64,15 @@ def place_centers(objects: Objects, map_hw: MapSize, clip: Clip, radii: Radii, *
     )
 
 
-def draw_centers(centers: Centers, num_classes: int) -> Float32:
-    """Return the heatmap (C,H,W) float32 of the drawn objects, 1 exactly at their centres."""
+def draw_centers(centers: Centers, num_classes: int, sigma: float | None = None) -> Float32:
+    """Return the heatmap (C,H,W) float32 of the drawn objects, 1 exactly at their centres.
+
+    With `sigma`, in cells, all gaussians have this standard deviation and are cut at three of them.
+    """
     heatmap = np.zeros((num_classes, *centers.map_hw), np.float32)
     drawn = centers.drawn
-    draw_gaussians(heatmap, centers.objects.labels[drawn], centers.cell_xy[drawn], centers.radii[drawn])
+    radii = centers.radii if sigma is None else np.full_like(centers.radii, round(3 * sigma))
+    draw_gaussians(heatmap, centers.objects.labels[drawn], centers.cell_xy[drawn], radii[drawn], sigma)
     return heatmap
 
 

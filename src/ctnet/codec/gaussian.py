@@ -34,12 +34,12 @@ def gaussian_radius(
 
 
 def footprint_pixels(
-    centers_xy: Int64, radii: Int64, map_hw: tuple[int, int]
+    centers_xy: Int64, radii: Int64, map_hw: tuple[int, int], sigma: float | None = None
 ) -> tuple[Int64, Int64, NDArray[np.float64]]:
     """Return (object, cell, value) of every cell that the objects' gaussians touch, object by object.
 
-    A gaussian spans 2r+1 cells with sigma (2r+1)/6, is 1 at its centre and is cut at the map's edge. Centres may
-    lie outside the map. All three arrays are one-dimensional; `cell` is row * width + column.
+    A gaussian spans 2r+1 cells with sigma (2r+1)/6 unless it is given, is 1 at its centre and is cut at the map's edge.
+    Centres may lie outside the map. All three arrays are one-dimensional; `cell` is row * width + column.
     """
     height, width = map_hw
     x, y = centers_xy[:, 0], centers_xy[:, 1]
@@ -51,16 +51,18 @@ def footprint_pixels(
     nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     row = top[owner] + nth // columns[owner]
     column = left[owner] + nth % columns[owner]
-    sigma = (2 * radii[owner] + 1) / 6
+    spread = (2 * radii[owner] + 1) / 6 if sigma is None else sigma
     distance = (column - x[owner]) ** 2 + (row - y[owner]) ** 2
-    value = np.exp(-distance / (2 * sigma * sigma))
+    value = np.exp(-distance / (2 * spread * spread))
     value[value < np.finfo(np.float64).eps] = 0
     return owner, row * width + column, value
 
 
-def draw_gaussians(heatmap: Float32, labels: Int64, centers_xy: Int64, radii: Int64) -> None:
+def draw_gaussians(
+    heatmap: Float32, labels: Int64, centers_xy: Int64, radii: Int64, sigma: float | None = None
+) -> None:
     """Raise a (C,H,W) heatmap, in place, to the gaussians of the objects; overlaps take the maximum."""
     classes, height, width = heatmap.shape
-    owner, cell, value = footprint_pixels(centers_xy, radii, (height, width))
+    owner, cell, value = footprint_pixels(centers_xy, radii, (height, width), sigma)
     flat = heatmap.reshape(classes, -1)
     np.maximum.at(flat, (labels[owner], cell), value.astype(np.float32))

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model
-from ctnet.config.schema import RENAMED, Recipe
+from ctnet.config.schema import EITHER_OR, RENAMED, Recipe
 from ctnet.errors import ConfigError, nearest
 from ctnet.files import exists, is_file, read_file
 from ctnet.limits import YAML_BYTES, YAML_DEPTH, YAML_VALUES
@@ -67,14 +67,21 @@ def load_recipe(
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    given: set[str] = set()  # by the file, or by the command line, that is being taken
 
     def take(key: str, value: Any, source: str) -> None:
         for leaf, leaf_value in _leaves(key, value, source):
             values[leaf], sources[leaf] = leaf_value, source
+            given.add(leaf)
+            other = EITHER_OR.get(leaf)
+            if other in values and other not in given and leaf_value is not None:
+                del values[other], sources[other]
 
     for source, content in [*_read_chain(name_or_path), *([brought] if brought else [])]:
+        given.clear()
         for key, value in content.items():
             take(str(key), value, source)
+    given.clear()
     for override in overrides:
         key, value = _parse_override(override)
         take(key, value, "command line")

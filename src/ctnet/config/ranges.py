@@ -20,7 +20,8 @@ def _without_nul(value: str) -> str:
     return value
 
 
-def _pair(value: object) -> object:
+def pair(value: object) -> object:
+    """Return a number twice, for settings with two sides, anything else as it is."""
     return (value, value) if isinstance(value, int) else value
 
 
@@ -48,7 +49,8 @@ Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_without_nu
 Name = Annotated[str, AfterValidator(path_component)]
 Precision = Annotated[PrecisionName, BeforeValidator(_unalias)]
 Side = Annotated[int, Field(ge=32, le=LARGEST_SIDE, multiple_of=32)]
-ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
+TestSide = Annotated[int, Field(ge=32, le=LARGEST_SIDE)]
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(pair)]
 
 
 class Section(BaseModel):

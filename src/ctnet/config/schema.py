@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from ctnet.config.families import DEFAULT, SETTINGS, Loss, Model, settings_of
 from ctnet.config.ranges import (
@@ -21,12 +21,18 @@ from ctnet.config.ranges import (
     Positive,
     Precision,
     Section,
+    TestSide,
     Text,
     Value,
+    pair,
 )
+from ctnet.errors import ConfigError
 
 RENAMED = {"evaluation.enlarge": "evaluation.test_scale"}
 """settings by the names that recipes and weights of earlier versions have for them"""
+EITHER_OR = {"train.batch_size": "train.global_batch", "train.global_batch": "train.batch_size",
+             "schedule.warmup": "schedule.warmup_steps", "schedule.warmup_steps": "schedule.warmup"}  # fmt: skip
+"""settings that say one thing in two ways: the one that is given later replaces the other"""
 
 
 class Data(Section):
@@ -56,6 +62,12 @@ class Data(Section):
     max_objects: Count = 128
     """objects of one image that are trained on; of more, those that the view does not show are left out first, then the
     last in the file"""
+    shuffle: bool = True
+    """a new order of the images in each epoch; otherwise that of the annotations"""
+    crowd: bool = False
+    """train on crowd regions as if each were an object, as the original does"""
+    empty_images: bool = True
+    """train on images without objects too, as background; the original leaves them out"""
     on_bad_image: Literal["skip", "error"] = "skip"
     """an image that cannot be read: skip leaves it out, with a warning, and counts it; error stops"""
     allow_background: bool = False
@@ -92,6 +104,8 @@ class Augment(Section):
     """crop=short_side: most pixels of the longer side; no image is larger than the input"""
     rotate: NonNegative = 0.0
     """standard deviation of the rotation in degrees (at most twice that); 0 never rotates"""
+    rotate_probability: Fraction = 1.0
+    """part of the images that are rotated, where `rotate` is above 0"""
     flip: Fraction = 0.5
     """probability of a horizontal mirror image"""
     flip_vertical: Fraction = 0.0
@@ -101,8 +115,18 @@ class Augment(Section):
     images"""
     photometric: NonNegative = 0.4
     """strength of random brightness, contrast and saturation"""
+    jitter: Literal["bytes", "float"] = "bytes"
+    """what `photometric` changes: bytes, which clip and round, or the numbers that the network sees, as the original"""
     lighting: NonNegative = 0.1
     """standard deviation of the PCA colour shift"""
+    eigenvalues: tuple[Level, Level, Level] = (0.2141788, 0.01817699, 0.00341571)
+    """variances along the principal colours, those of ImageNet (Krizhevsky et al., 2012)"""
+    eigenvectors: tuple[tuple[Level, Level, Level], tuple[Level, Level, Level], tuple[Level, Level, Level]] = (
+        (-0.58752847, -0.69563484, 0.41340352),
+        (-0.5832747, 0.00994535, -0.81221408),
+        (-0.56089297, 0.71832671, 0.41158938),
+    )
+    """the principal colours as columns; the original applies them to B, G, R in this order"""
 
 
 class Optimizer(Section):
@@ -121,8 +145,13 @@ class Optimizer(Section):
     them by pixels a step, before there is anything to look at"""
     weight_decay: NonNegative = 0.05
     """decay of weights with two or more dimensions; norms and biases are left alone"""
+    decay: tuple[Text, ...] | None = Field(default=None, max_length=1000)
+    """names of weights that decay, as patterns (`*norm*`), ! before a pattern excludes, the last that fits counts;
+    empty: all with two or more dimensions"""
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     """Adam's averages"""
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    """added to Adam's divisor"""
     momentum: Fraction = 0.9
     """SGD's and Muon's momentum"""
     decay_biases: bool = False
@@ -144,6 +173,8 @@ class Schedule(Section):
     """what `warmup` and `milestones` count"""
     warmup: NonNegative = 3.0
     """length of the rising rate; for onecycle the rising part"""
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    """updates of rising rate, in the place of `warmup`"""
     warmup_start: Fraction = 0.04
     """rate at step 0 relative to the peak"""
     milestones: Annotated[tuple[Positive, ...], Field(max_length=1000)] = (90, 120)
@@ -159,10 +190,12 @@ class Schedule(Section):
 class Train(Section):
     """The loop: batches, precision, state on disk."""
 
-    batch_size: Count = 8
-    """images per process and micro-step"""
+    batch_size: Count | None = 8
+    """images per process and micro-step, whatever the number of processes; empty where `global_batch` is given"""
+    global_batch: Count | None = None
+    """images per update over all processes and micro-steps, which share them evenly; in the place of `batch_size`"""
     accumulate: Count = 1
-    """micro-steps per update; the effective batch is batch_size x accumulate x processes"""
+    """micro-steps per update; the effective batch is batch_size x accumulate x processes, or global_batch"""
     sync_bn: bool = False
     """several processes: take the statistics of batch norms over all of them, as one process with the whole batch
     would; for small batches"""
@@ -171,6 +204,11 @@ class Train(Section):
     layers and blocks, which the run names; for small sets, with --weights or --backbone-weights"""
     amp: Precision = "auto"
     """precision of forward and backward passes; auto takes what the device runs fast, off is another word for fp32"""
+    loss_scale: Literal["auto", "dynamic", "off"] | Annotated[float, Field(gt=0, le=2.0**24)] = "auto"
+    """factor of the loss that keeps small gradients from vanishing in fp16: dynamic halves it after an overflow and
+    doubles it later, a number stays; auto is dynamic in fp16 and off otherwise"""
+    overflows: Positive = 50
+    """updates in a row that may be skipped because a scaled loss or gradient overflows, before the run ends"""
     channels_last: bool = True
     """memory format of weights and images"""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
@@ -187,8 +225,42 @@ class Train(Section):
     """also save every so many steps"""
     keep: Annotated[int, Field(ge=0, le=10**9)] = 1
     """numbered checkpoints kept beside last.pt"""
+    checkpoints: bool = True
+    """write states and weights; without them a run leaves its log and report alone, and cannot be resumed"""
     sample_batches: Annotated[int, Field(ge=0, le=10**9)] = 2
     """first batches drawn with their targets into samples/"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_batch(cls, content: Any) -> Any:
+        """Leave `batch_size` empty where `global_batch` alone is given. Raises ValueError for both and for none."""
+        if not isinstance(content, Mapping):
+            return content
+        whole, share = content.get("global_batch"), content.get("batch_size", cls.model_fields["batch_size"].default)
+        if whole is not None and content.get("batch_size") is not None:
+            raise ValueError("train.batch_size (per process) or train.global_batch (over all), not both")
+        if whole is None and share is None:
+            raise ValueError("train.batch_size or train.global_batch must be a number")
+        return content if whole is None else {**content, "batch_size": None}
+
+    def images_per_process(self, processes: int = 1) -> int:
+        """Return the images of each micro-step in each of `processes`.
+
+        Raises ConfigError when they cannot share `global_batch` evenly.
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        whole, parts = self.global_batch or 0, processes * self.accumulate
+        if whole % parts:
+            shared = whole // self.accumulate if whole % self.accumulate == 0 else 0
+            divisors = [n for n in range(1, min(shared, 1024) + 1) if shared % n == 0]
+            raise ConfigError(
+                f"a global batch of {whole} images cannot be shared evenly",
+                got=f"{processes} processes" + (f" x {self.accumulate} micro-steps" if self.accumulate > 1 else ""),
+                processes=f"{', '.join(map(str, divisors))} can" if divisors else None,
+                hint="another --nproc, --global-batch N, or --batch-size N for each process; the learning rate scales",
+            )
+        return whole // parts
 
 
 class Evaluation(Section):
@@ -204,6 +276,8 @@ class Evaluation(Section):
     """images per forward pass; affects speed only"""
     keep_res: bool = False
     """keep resolution and pad; otherwise scale, keeping aspect, into image_size"""
+    image_size: Annotated[tuple[TestSide, TestSide], BeforeValidator(pair)] | None = None
+    """test input as (height, width), of any size: padded to what the network divides; empty means `data.image_size`"""
     stretch: bool = False
     """stretch the image to sides that are multiples, which changes its aspect by a little"""
     test_scale: Annotated[float, Field(gt=0, le=16)] = 1.0
@@ -268,8 +342,8 @@ class Recipe(Section):
         if height * width > LARGEST_AREA:
             raise ValueError(f"data.image_size must be at most {LARGEST_AREA} pixels, height times width")
         test = self.evaluation
-        if max(self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
-            raise ValueError(f"image_size x test_scale x scales must be at most {LARGEST_SIDE} pixels")
+        if max(test.image_size or self.data.image_size) * test.test_scale * max(test.scales) > LARGEST_SIDE:
+            raise ValueError(f"the test input x test_scale x scales must be at most {LARGEST_SIDE} pixels")
         if test.keep_res and test.stretch:
             raise ValueError("evaluation.keep_res and evaluation.stretch are two ways to show an image: choose one")
         if type(self.loss) is not SETTINGS[self.model.family].loss:

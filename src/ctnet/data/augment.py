@@ -17,16 +17,6 @@ from ctnet.codec.affine import Matrix, affine_matrix, transform_points
 from ctnet.config import Augment
 from ctnet.types import Float32, KeypointSchema, Objects
 
-# Principal colours of ImageNet (Krizhevsky et al., 2012), as upstream applies them to BGR values in 0..1.
-_EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
-_EIGENVECTORS = np.array(
-    [
-        [-0.58752847, -0.69563484, 0.41340352],
-        [-0.5832747, 0.00994535, -0.81221408],
-        [-0.56089297, 0.71832671, 0.41158938],
-    ]
-)
-
 _LAST_ANCHOR = 5
 _MOST_MAGNIFIED = 16.0
 _CENTERFACE_PIXELS = 12_000**2
@@ -74,6 +64,8 @@ def random_matrix(
         scale, mirrored_hw = input_hw[1] / factor, (max(1, round(height * factor)), max(1, round(width * factor)))
         center = np.array([input_hw[1], input_hw[0]]) / (2 * factor)
     angle = float(np.clip(rng.normal(0, settings.rotate), -2 * settings.rotate, 2 * settings.rotate))
+    if settings.rotate_probability < 1 and rng.random() >= settings.rotate_probability:
+        angle = 0.0
     matrix = affine_matrix(center, scale, input_hw[::-1], rotate_deg=angle)
     # Mirroring the input instead of the image gives the same set of views with one matrix.
     if rng.random() < settings.flip:
@@ -173,9 +165,31 @@ def warp_objects(objects: Objects, matrix: Matrix, schema: KeypointSchema | None
     return Objects(warp_boxes(objects.boxes_xyxy, matrix), objects.labels, points)
 
 
-def lighting_shift(rng: np.random.Generator, std: float) -> Float32:
+def lighting_shift(rng: np.random.Generator, settings: Augment) -> Float32:
     """Return a random BGR colour shift (3,) in units of 0..1 along the principal colours."""
-    return (_EIGENVECTORS @ (_EIGENVALUES * rng.normal(0, std, 3))).astype(np.float32)
+    along = np.array(settings.eigenvalues) * rng.normal(0, settings.lighting, 3)
+    return (np.array(settings.eigenvectors) @ along).astype(np.float32)
+
+
+GRAY = np.array([0.114, 0.587, 0.299])  # of B, G, R: ITU-R BT.601
+
+
+def color_map(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float, shift: Float32) -> Float32:
+    """Return (3,4), the matrix and the shift that change the BGR values of an image, in units of 0..1.
+
+    Brightness, contrast and saturation are scaled by 1 +- strength in random order, then `shift` (3,) is added, as
+    "Objects as Points" trains: grey is that of the unchanged image throughout, and nothing clips.
+    """
+    mean = float(image_bgr.reshape(-1, 3).mean(0) @ GRAY) / 255
+    matrix, offset = np.eye(3), np.zeros(3)
+    for change in rng.permutation(3):
+        alpha = 1 + rng.uniform(-strength, strength)
+        matrix, offset = alpha * matrix, alpha * offset
+        if change == 1:
+            offset = offset + (1 - alpha) * mean
+        elif change == 2:
+            matrix = matrix + (1 - alpha) * GRAY
+    return np.concatenate([matrix, (offset + shift)[:, None]], 1).astype(np.float32)
 
 
 def jitter_colors(rng: np.random.Generator, image_bgr: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ctnet.data.layouts.coco import read_image_list
 from ctnet.data.layouts.table import find_splits, pick_split
 from ctnet.errors import DataError
+from ctnet.files import is_file
 from ctnet.types import AnnotationSet
 
 
@@ -16,6 +18,17 @@ def open_dataset(path: str | Path, split: str) -> AnnotationSet:
     understood.
     """
     path = Path(path).expanduser()
+    return pick_split(path, find_splits(path), split).read()
+
+
+def open_image_list(path: str | Path, split: str) -> AnnotationSet:
+    """Return the images to detect on, without annotations: of a COCO file that has none, or of a data set's split.
+
+    Raises DataError as `open_dataset` does.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".json" and is_file(path):
+        return read_image_list(path, split)
     return pick_split(path, find_splits(path), split).read()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -113,10 +114,17 @@ def write_demo(
 def data_or_demo(path: str | Path | None) -> Path:
     """Return the path of a data set: the one given, that of the demo set `demo:KIND`, or the shapes without any.
 
-    Raises StorageError, and ConfigError for a kind that there is none of.
+    A relative path that does not exist here is looked for in the folder that `DETECTRON2_DATASETS` names, as by
+    detectron2. Raises StorageError, and ConfigError for a kind that there is none of.
     """
     kind = str(path)[len(_DEMO) :] if path and str(path).startswith(_DEMO) else None
-    return Path(path).expanduser() if path and kind is None else demo_folder(kind or "shapes")
+    if not path or kind is not None:
+        return demo_folder(kind or "shapes")
+    here, elsewhere = Path(path).expanduser(), os.environ.get("DETECTRON2_DATASETS")
+    if elsewhere and not here.is_absolute() and not here.exists():
+        there = Path(elsewhere).expanduser() / here
+        return there if there.exists() else here
+    return here
 
 
 def demo_folder(kind: str = "shapes") -> Path:

@@ -26,7 +26,10 @@ from ctnet.types import Targets
 
 
 class Batch(NamedTuple):
-    """Images (B,H,W,3) BGR uint8, colour shifts (B,3) float32, targets, and ids (B,) of records, shown and wanted."""
+    """Images (B,H,W,3) BGR uint8, colour shifts or maps, targets, and ids (B,) of records, shown and wanted.
+
+    Colours are shifted by (B,3) float32 or mapped by (B,3,4).
+    """
 
     images: Tensor
     lighting: Tensor
@@ -45,7 +48,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """Batches of (epoch, index) keys: each epoch a new permutation, nothing dropped, nothing repeated.
+    """Batches of (epoch, index) keys: each epoch a new permutation, if wanted; nothing dropped, nothing repeated.
 
     With `factors` some images are repeated; the keys of repetitions have their number, from 1, as a third.
     Starts at batch `first_batch` of epoch `first_epoch` and ends after epoch `epochs - 1`. `ranks` processes share
@@ -63,6 +66,7 @@ class EpochOrder:
     fill: bool = False
     rank: int = 0
     ranks: int = 1
+    shuffle: bool = True
     factors: Factors | None = None
     """how often each image is drawn; their sum is about `samples`"""
 
@@ -84,6 +88,8 @@ class EpochOrder:
             if self.factors is not None:  # a repetition is a sample of its own
                 drawn = zip(*draw(self.factors, self.samples, rng), strict=True)
                 keys = [(epoch, int(image), *([int(again)] if again else [])) for image, again in drawn]
+            if not self.shuffle:
+                order = np.arange(self.samples)
             if self.fill:
                 order = np.resize(order, self.batches_per_epoch * self.batch_size)
             start = self.first_batch if epoch == self.first_epoch else 0

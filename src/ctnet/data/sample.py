@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ctnet.codec.affine import Matrix, after_enlarging, magnification, warp
 from ctnet.config import Augment
-from ctnet.data.augment import jitter_colors, lighting_shift, random_matrix, warp_boxes, warp_objects
+from ctnet.data.augment import color_map, jitter_colors, lighting_shift, random_matrix, warp_boxes, warp_objects
 from ctnet.data.image import read_image
 from ctnet.data.value_range import ValueRange
 from ctnet.errors import DataError
@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
 
 class Sample(NamedTuple):
-    """An image (H,W,3) BGR uint8, its colour shift (3,), its targets and the id of its record.
+    """An image (H,W,3) BGR uint8, its colour shift (3,) or map (3,4), its targets and the id of its record.
 
     `wanted_id` is that of the record that was asked for; another one where that could not be read.
     """
@@ -48,8 +48,9 @@ class Sample(NamedTuple):
 class TrainingSamples:
     """Samples by (epoch, index), perhaps with a repetition: a key always gives the same sample, in any process.
 
-    With `skip_bad` the next image that can be read takes the place of one that cannot. Crowd regions are left out, and
-    of more than `max_objects` objects first those that the view does not show, then the last in file order.
+    With `skip_bad` the next image that can be read takes the place of one that cannot. Crowd regions are left out
+    unless `crowd`, and of more than `max_objects` objects first those that the view does not show, then the last in
+    file order.
     """
 
     annotations: AnnotationSet
@@ -62,6 +63,7 @@ class TrainingSamples:
     skip_bad: bool = False
     canvas: tuple[int, int, int] = (0, 0, 0)
     """BGR colour outside the image"""
+    crowd: bool = False
 
     def __len__(self) -> int:
         return len(self.annotations.images)
@@ -83,10 +85,14 @@ class TrainingSamples:
         rng = np.random.default_rng((self.seed, epoch, index, *again))
         objects, matrix = self._objects(record, rng)
         image = self._view(record, matrix)
-        if self.augment.photometric > 0:
-            image = jitter_colors(rng, image, self.augment.photometric)
+        strength = self.augment.photometric
         targets = self.encoder(objects, self.input_hw)
-        return Sample(image, lighting_shift(rng, self.augment.lighting), targets, record.id, record.id)
+        if strength > 0 and self.augment.jitter == "float":
+            colors = color_map(rng, image, strength, lighting_shift(rng, self.augment))
+            return Sample(image, colors, targets, record.id, record.id)
+        if strength > 0:
+            image = jitter_colors(rng, image, strength)
+        return Sample(image, lighting_shift(rng, self.augment), targets, record.id, record.id)
 
     def rows(self, images: int = 1000) -> dict[str, Any]:
         """Return the rows of the targets of the first epoch, end to end; no image is read.
@@ -102,7 +108,7 @@ class TrainingSamples:
 
     def _objects(self, record: ImageRecord, rng: np.random.Generator) -> tuple[Objects, Matrix]:
         """Return the objects to train on, in input pixels, not clipped, and the map of the view that shows them."""
-        objects = record.objects.select(~record.crowd)
+        objects = record.objects.select(~record.crowd | self.crowd)
         matrix = random_matrix(rng, (record.height, record.width), self.input_hw, self.augment, objects.boxes_xyxy)
         if len(objects) > self.max_objects:
             objects = objects.select(self._chosen(warp_boxes(objects.boxes_xyxy, matrix), rng))

@@ -20,6 +20,7 @@ from ctnet.precision import PrecisionName
 from ctnet.types import Category, Detections, KeypointSchema
 
 Key = TypeVar("Key", bound=Hashable)
+BUCKET = 256
 
 
 class Detector:
@@ -68,7 +69,7 @@ class Detector:
         def rendered() -> Iterator[tuple[int, list[RenderedView]]]:
             for image in each_image(images):
                 shown.append(Shown(image, color_order, self.categories, self.family, self.recipe.data.value_range))
-                yield len(shown) - 1, render_views(shown[-1].image(), size, multiple, settings)
+                yield len(shown) - 1, render_views(shown[-1].image(), size, multiple, settings, self.bucket)
 
         found = dict(self.stream(rendered(), settings))
         return [replace(found[i], origin=origin) for i, origin in enumerate(shown)]
@@ -78,6 +79,11 @@ class Detector:
     ) -> Iterator[tuple[Key, Detections]]:
         """Yield (key, detections) for each rendered image, in the order in which they are finished."""
         return detect_stream(partial(self._detect_views, settings), images, settings)
+
+    @property
+    def bucket(self) -> int:
+        """Number of pixels that sides of kept resolutions are padded to multiples of: few sizes to compile for."""
+        return BUCKET if self.device.plugin.static_shapes else 1
 
     @torch.inference_mode()
     def _detect_views(self, settings: Evaluation, views: Sequence[RenderedView]) -> list[Detections]:

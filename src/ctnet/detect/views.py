@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,31 +26,50 @@ class RenderedView(NamedTuple):
 
 
 def render_views(
-    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation, bucket: int = 1
 ) -> list[RenderedView]:
-    """Return one rendered view of the image per test scale, its sides multiples of `multiple`, then those of tiles."""
+    """Return one rendered view of the image per test scale, its sides multiples of `multiple`, then those of tiles.
+
+    Where resolution is kept, sides are padded to multiples of `bucket` too, so that images share few sizes.
+    """
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
-    rendered = _render(image_bgr, image_size, multiple, settings)
+    rendered = _render(image_bgr, image_size, multiple, settings, bucket)
     for region in tile_regions(image_hw, settings.tiles, settings.overlap) if settings.tiles else ():
         tile = image_bgr[region.y1 : region.y2, region.x1 : region.x2]
-        rendered += [view._replace(region=region) for view in _render(tile, image_size, multiple, settings)]
+        rendered += [view._replace(region=region) for view in _render(tile, image_size, multiple, settings, bucket)]
     return rendered
 
 
 def _render(
-    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation
+    image_bgr: NDArray[np.uint8], image_size: tuple[int, int], multiple: int, settings: Evaluation, bucket: int
 ) -> list[RenderedView]:
+    pad = math.lcm(multiple, bucket) - 1
     image_hw = (image_bgr.shape[0], image_bgr.shape[1])
-    test_hw = enlarged(image_size, settings.test_scale, multiple)
+    test_hw = test_size(image_size, multiple, settings)
 
     def view(scale: float) -> View:
         if settings.stretch:
             return stretched_view(image_hw, scale, multiple)
         if settings.short_side is not None:
             return short_side_view(image_hw, settings.short_side * scale, settings.long_side * scale, multiple)
-        return keep_view(image_hw, scale, multiple - 1) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
+        return keep_view(image_hw, scale, pad) if settings.keep_res else fixed_view(image_hw, test_hw, scale)
 
-    return [RenderedView(view, render_view(image_bgr, view)) for view in map(view, settings.scales)]
+    views = [view(scale) for scale in settings.scales]
+    return [RenderedView(view, _padded(render_view(image_bgr, view), multiple)) for view in views]
+
+
+def test_size(image_size: tuple[int, int], multiple: int, settings: Evaluation) -> tuple[int, int]:
+    """Return the size (height, width) into which images are scaled, before it is padded to what the network divides."""
+    if settings.image_size is None:
+        return enlarged(image_size, settings.test_scale, multiple)
+    height, width = (max(1, round(side * settings.test_scale)) for side in settings.image_size)
+    return height, width
+
+
+def _padded(pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """Return the pixels with black below and at the right, up to whole multiples."""
+    missing = [(0, -side % multiple) for side in pixels.shape[:2]]
+    return np.pad(pixels, [*missing, (0, 0)]) if any(after for _, after in missing) else pixels
 
 
 def network_input(views: Sequence[RenderedView], data: Data, device: torch.device, count: int | None = None) -> Tensor:

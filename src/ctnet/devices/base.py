@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +112,18 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Wait until all work handed to the device is done."""
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Begin to copy a small tensor to the host; the function that comes back waits for that copy alone.
+
+        Work that is handed to the device afterwards goes on meanwhile.
+        """
+
+    def profiler(self, folder: Path, wait: int, warmup: int, recorded: int) -> Any:
+        """Return a profiler with `start`, `step` and `stop`, which writes a trace into the folder.
+
+        It lets `wait` steps pass, warms up for `warmup` steps and records the next ones.
+        """
 
     def peak_memory(self) -> int | None:
         """Return the most bytes allocated so far, or None where the device does not count."""

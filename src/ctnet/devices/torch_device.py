@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ctnet.devices.base import Prepared
 from ctnet.devices.compiled import Compiled
 from ctnet.devices.fold import fold_batch_norm
 from ctnet.devices.precision import choose_dtype
+from ctnet.devices.profiling import torch_profiler
 from ctnet.devices.reduced import ReducedPrecision
 from ctnet.ops.table import OPERATORS, REQUIRED
 from ctnet.precision import PrecisionName
@@ -70,7 +72,7 @@ class TorchDevice:
 
     def prepare(self, network: nn.Module, where: torch.device, *, precision: PrecisionName, compile: bool) -> Prepared:
         """Fold norms into convolutions, set memory format and precision, and compile if requested."""
-        dtype, reason = choose_dtype(self, precision)
+        dtype, reason = self.inference_dtype(precision)
         ready: nn.Module = self.arrange(fold_batch_norm(network), channels_last=True).to(where)
         if dtype is not None:
             assert isinstance(ready, fx.GraphModule)
@@ -79,6 +81,10 @@ class TorchDevice:
             ready = self.compile(ready)
         name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         return Prepared(ready.eval(), f"{name}, compiled" if compile else name, reason)
+
+    def inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
+        """Return the reduced type of inference, or None for float32, and the reason: that of training."""
+        return choose_dtype(self, precision)
 
     def compile(self, network: nn.Module) -> nn.Module:
         """Return the network compiled by torch, its weights frozen."""
@@ -90,6 +96,14 @@ class TorchDevice:
 
     def synchronize(self) -> None:
         """Return immediately: a call on the CPU returns when its work is done."""
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Return a function that returns the tensor, which is on the host."""
+        return lambda: tensor
+
+    def profiler(self, folder: Path, wait: int, warmup: int, recorded: int) -> Any:
+        """Return torch's profiler, which writes `trace.json` (chrome://tracing, Perfetto) and `operators.txt`."""
+        return torch_profiler(folder, wait, warmup, recorded)
 
     def peak_memory(self) -> int | None:
         """Return None: torch does not count host memory."""
@@ -125,6 +139,22 @@ class Accelerator(TorchDevice):
     def synchronize(self) -> None:
         """Wait for the current device."""
         self.module.synchronize()
+
+    def fetch(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Copy into page-locked memory and mark the place in the queue of work; wait for that mark."""
+        if tensor.device.type == "cpu":
+            return super().fetch(tensor)
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype)
+        copy = copy.pin_memory() if self.pinned_memory else copy
+        copy.copy_(tensor.detach(), non_blocking=True)
+        done = self.module.Event()
+        done.record()
+
+        def wait() -> Tensor:
+            done.synchronize()
+            return copy
+
+        return wait
 
     def peak_memory(self) -> int | None:
         """Return torch's peak of allocated bytes on the current device."""

@@ -44,10 +44,11 @@ class Muon(torch.optim.AdamW):
         lr: float,
         *,
         betas: tuple[float, float],
+        eps: float = 1e-8,
         momentum: float,
         fused: bool,
     ) -> None:
-        super().__init__(groups, lr=lr, betas=betas, fused=fused)
+        super().__init__(groups, lr=lr, betas=betas, eps=eps, fused=fused)
         self._momentum = momentum
         # the scaler must find infinities for all groups; a fused AdamW would check its own only
         self._step_supports_amp_scaling = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -19,16 +21,19 @@ def build_optimizer(
     """Return the optimizer at rate `lr`; `fused` where the device updates all weights in one pass.
 
     Each group's `lr_scale` is its rate relative to the others': below 1 for the side convolutions of deformable
-    layers. Only weights with two or more dimensions decay, unless the settings include those of one. What Muon makes
-    orthogonal is in groups marked so.
+    layers. Only weights with two or more dimensions decay, unless the settings include those of one, or those whose
+    names `settings.decay` fits. What Muon makes orthogonal is in groups marked so.
     """
     deformable = [m for m in network.modules() if isinstance(m, DeformConv2d)]
     side = {id(p) for layer in deformable for p in layer.offset_mask.parameters()}
     hidden = {id(p) for p in hidden_kernels(network)} - side if settings.name == "muon" else set()
     spared = _of_norms(network) if settings.decay_biases else {id(p) for p in network.parameters() if p.dim() <= 1}
     groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
-    for parameter in (p for p in network.parameters() if p.requires_grad):
-        slow, flat, orthogonal = id(parameter) in side, id(parameter) in spared, id(parameter) in hidden
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        slow, orthogonal = id(parameter) in side, id(parameter) in hidden
+        flat = id(parameter) in spared if settings.decay is None else not _fits(name, settings.decay)
         kind = {
             "weight_decay": 0.0 if flat else settings.weight_decay,
             "lr_scale": settings.offset_lr if slow else 1.0,
@@ -39,10 +44,16 @@ def build_optimizer(
     if settings.name == "sgd":
         return torch.optim.SGD(ordered, lr=lr, momentum=settings.momentum, fused=fused)
     if settings.name == "adam":
-        return torch.optim.Adam(ordered, lr=lr, betas=settings.betas, fused=fused)
+        return torch.optim.Adam(ordered, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused)
     if settings.name == "muon":
-        return Muon(ordered, lr, betas=settings.betas, momentum=settings.momentum, fused=fused)
-    return torch.optim.AdamW(ordered, lr=lr, betas=settings.betas, fused=fused)
+        return Muon(ordered, lr, betas=settings.betas, eps=settings.eps, momentum=settings.momentum, fused=fused)
+    return torch.optim.AdamW(ordered, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused)
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether the last pattern that fits a name includes it."""
+    fitting = [pattern for pattern in patterns if fnmatchcase(name, pattern.removeprefix("!"))]
+    return bool(fitting) and not fitting[-1].startswith("!")
 
 
 def _of_norms(network: nn.Module) -> set[int]:

@@ -1,37 +1,35 @@
-"""A torch profiler trace of a few steps."""
+"""A profiler trace of a few steps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch.profiler import ProfilerActivity, profile, schedule, supported_activities
-
+from ctnet.devices import Device
 from ctnet.engine.report import Reporter
 
-# Steps left alone, steps to warm the profiler up, steps recorded.
-_WAIT, _WARM, _RECORDED = 3, 1, 4
 
+@dataclass(frozen=True)
+class ProfilePlan:
+    """Which steps of a run to record, counted from 1, and where; by default into `profile/` of the run folder."""
 
-def _activities() -> set[ProfilerActivity]:
-    found: set[ProfilerActivity] = supported_activities()  # type: ignore[no-untyped-call]
-    return found
+    first: int = 5
+    last: int = 8
+    folder: Path | None = None
 
 
 class StepProfiler:
-    """Writes `trace.json` (chrome://tracing, Perfetto) and `operators.txt`; does nothing without a folder."""
+    """Records the steps of a plan by the profiler of the device; does nothing without a plan."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._profiler: profile | None = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._profiler = profile(
-                activities=_activities(),
-                schedule=schedule(wait=_WAIT, warmup=_WARM, active=_RECORDED, repeat=1),
-                on_trace_ready=self._write,
-                record_shapes=True,
-            )
+    def __init__(self, plan: ProfilePlan | None, run: Path, device: Device) -> None:
+        self._plan = plan
+        self._profiler: Any = None
+        if plan is not None:
+            self._folder = plan.folder or run / "profile"
+            self._folder.mkdir(parents=True, exist_ok=True)
+            warmup = min(1, plan.first - 1)
+            self._profiler = device.profiler(self._folder, plan.first - 1 - warmup, warmup, plan.last - plan.first + 1)
             self._profiler.start()
 
     def step(self) -> None:
@@ -39,18 +37,10 @@ class StepProfiler:
         if self._profiler is not None:
             self._profiler.step()
 
-    def _write(self, profiler: torch.profiler.profile) -> None:
-        assert self._folder is not None
-        profiler.export_chrome_trace(str(self._folder / "trace.json"))
-        table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
-        (self._folder / "operators.txt").write_text(table, encoding="utf-8")
-
     def close(self, reporter: Reporter) -> None:
         """Stop and report where the trace is, or that the run was too short for one."""
-        if self._profiler is None:
+        if self._plan is None:
             return
         self._profiler.stop()
-        assert self._folder is not None
-        trace = self._folder / "trace.json"
-        steps = _WAIT + _WARM + _RECORDED
-        reporter.message(f"profile: {trace}" if trace.exists() else f"no profile: it takes {steps} steps")
+        trace = next((path for path in sorted(self._folder.iterdir()) if path.name != "operators.txt"), None)
+        reporter.message(f"profile: {trace}" if trace else f"no profile: it takes {self._plan.last} steps")

@@ -15,13 +15,20 @@ from ctnet.errors import WeightsError
 
 @dataclass
 class LossSums:
-    """The losses of some steps, added up in float64 and in their order: interruptions do not change the sums."""
+    """The losses of some steps, added up in float64 and in their order: interruptions do not change the sums.
+
+    Steps that were skipped because of an overflow are counted apart: their losses may be infinite.
+    """
 
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0
 
-    def add(self, losses: Mapping[str, float]) -> None:
+    def add(self, losses: Mapping[str, float], *, skipped: bool = False) -> None:
         """Add the losses of one step."""
+        if skipped:
+            self.skipped += 1
+            return
         self.steps += 1
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -44,11 +51,20 @@ class Record:
     logged: dict[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
     files: dict[str, int] | None = field(default_factory=dict)
+    overflows: int = 0
+    """steps skipped before the last line of the log, since the line before"""
     _on_device: list[dict[str, Tensor]] = field(default_factory=list)
+    _skipped: list[bool] = field(default_factory=list)
 
     def add_step(self, losses: dict[str, Tensor]) -> None:
         """Remember the losses of a step, which stay on their device for now."""
         self._on_device.append(losses)
+        self._skipped.append(False)
+
+    def skip_last(self, *, before: int = 0) -> None:
+        """Mark the last step, or one so many steps before it, as skipped."""
+        if len(self._skipped) > before:
+            self._skipped[-1 - before] = True
 
     def collect(self) -> None:
         """Bring the losses to the host, which waits for the device."""
@@ -58,15 +74,16 @@ class Record:
         steps = (
             torch.stack([torch.stack([losses[name] for name in names]) for losses in self._on_device]).cpu().tolist()
         )
-        self._on_device = []
-        for values in steps:
+        for values, skipped in zip(steps, self._skipped, strict=True):
             losses = dict(zip(names, values, strict=True))
-            self.since_log.add(losses)
-            self.this_epoch.add(losses)
+            self.since_log.add(losses, skipped=skipped)
+            self.this_epoch.add(losses, skipped=skipped)
+        self._on_device, self._skipped = [], []
 
     def take_logged(self) -> dict[str, float]:
         """Return the means since the last call, and begin anew."""
         self.collect()
+        self.overflows = self.since_log.skipped
         self.logged, self.since_log = self.since_log.means(), LossSums()
         return self.logged
 
@@ -85,7 +102,7 @@ class Record:
     def content(self) -> dict[str, Any]:
         """Return plain containers, as `restored` takes them."""
         self.collect()
-        sums = {name: [one.steps, dict(one.sums)] for name, one in self._sums().items()}
+        sums = {name: [one.steps, dict(one.sums), one.skipped] for name, one in self._sums().items()}
         return {"rows": self.rows, **sums, "logged": self.logged, "wall_s": self.wall_s, "files": self.files}
 
     def _sums(self) -> dict[str, LossSums]:
@@ -99,8 +116,8 @@ class Record:
         try:
             return cls(
                 rows=[{"epoch": row["epoch"], **row} for row in content["rows"]],
-                since_log=LossSums(int(content["since_log"][0]), _numbers(content["since_log"][1])),
-                this_epoch=LossSums(int(content["this_epoch"][0]), _numbers(content["this_epoch"][1])),
+                since_log=_sums(content["since_log"]),
+                this_epoch=_sums(content["this_epoch"]),
                 logged=_numbers(content["logged"]),
                 wall_s=float(content["wall_s"]),
                 files=None if content["files"] is None else {k: int(v) for k, v in content["files"].items()},
@@ -111,3 +128,8 @@ class Record:
 
 def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): float(value) for name, value in content.items()}
+
+
+def _sums(content: Any) -> LossSums:
+    skipped = int(content[2]) if len(content) > 2 else 0  # earlier versions have no third entry
+    return LossSums(int(content[0]), _numbers(content[1]), skipped)

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,16 @@ from ctnet.devices import OpenDevice
 from ctnet.devices.machine import processor
 from ctnet.devices.survey import package_versions
 from ctnet.errors import ConfigError, CtnetError, DataError
-from ctnet.files import cache_folder, is_file, new_numbered_folder, read_file, remove_leftovers, write_file
+from ctnet.files import (
+    cache_folder,
+    is_file,
+    new_numbered_folder,
+    read_file,
+    remove_leftovers,
+    replacing,
+    write_file,
+    writing,
+)
 from ctnet.limits import TEXT_BYTES, parse_json
 from ctnet.lock import only_writer
 from ctnet.types import AnnotationSet
@@ -112,16 +122,34 @@ def _began_a_run(folder: Path) -> bool:
 def run_to_resume(run: Path | None) -> Iterator[Path]:
     """Give the folder, or the one whose `last.pt` is newest, which this process alone writes.
 
-    A run may be named by its `last.pt`. Raises ConfigError when there is nothing to resume, or when another process
-    writes it.
+    A run may be named by its `last.pt`, or by a numbered checkpoint, to which the run then goes back. Raises
+    ConfigError when there is nothing to resume, or when another process writes it.
     """
-    folder = _newest_run() if run is None else run
-    if folder.parts[-2:] == LAST.parts:
+    folder, numbered = _newest_run() if run is None else run, None
+    if folder.parent.name == LAST.parent.name and folder.suffix == LAST.suffix:
+        numbered = None if folder.name == LAST.name else folder
         folder = folder.parents[1]
+    if numbered is not None and not is_file(numbered):
+        raise ConfigError("there is no such checkpoint", looked_for=numbered, kept=_numbered(folder))
     if not (folder / LAST).is_file():
         raise ConfigError("the folder holds no run to resume", looked_for=folder / LAST)
     with _held(folder):
+        if numbered is not None:
+            _go_back(folder, numbered)
         yield folder
+
+
+def _numbered(folder: Path) -> str | None:
+    return ", ".join(path.name for path in sorted((folder / LAST).parent.glob("step_*.pt"))) or None
+
+
+def _go_back(folder: Path, numbered: Path) -> None:
+    """Make a numbered checkpoint the state of the run, and remove those of later steps, which will run again."""
+    with replacing(folder / LAST) as temporary, writing(numbered):
+        shutil.copyfile(numbered, temporary)
+    for later in (folder / LAST).parent.glob("step_*.pt"):
+        if later.name > numbered.name:
+            later.unlink()
 
 
 def _note() -> Path:

@@ -60,8 +60,12 @@ class TrainingState:
 
         Everything else is equal on all ranks without communication.
         """
-        networks = [self.network] + ([] if self.average is None else [self.average.network])
-        return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+        averages = [] if self.average is None else _statistics_of(self.average.network)
+        return [*self.network_statistics(), *averages]
+
+    def network_statistics(self) -> list[Tensor]:
+        """Return those of the network alone."""
+        return _statistics_of(self.network)
 
     def set_statistics(self, values: Tensor) -> None:
         """Set the running statistics to `values`, all of them in one dimension. Raises ValueError for other sizes."""
@@ -72,6 +76,10 @@ class TrainingState:
         with torch.no_grad():
             for tensor, part in zip(statistics, torch.split(values, sizes), strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+
+def _statistics_of(network: nn.Module) -> list[Tensor]:
+    return [buffer for buffer in network.buffers() if buffer.is_floating_point()]
 
 
 def seed_generators(seed: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class StepResult(NamedTuple):
     """The results of an update, still on the device, without synchronisation."""
 
     losses: dict[str, Tensor]  # total and parts, means over the micro-steps, of all ranks' images
-    finite: Tensor  # bool
+    finite: Callable[[], Tensor]  # bool: whether loss and gradient are numbers; waits for this update alone
 
 
 class TrainingStep(nn.Module):
@@ -55,6 +55,7 @@ class Updater:
         step = TrainingStep(state.family, state.network, precision, world)
         self._step = wrap_ddp(step, world, device, accumulates=self._recipe.train.accumulate > 1)
         self._device = device
+        self._static_scale = precision.static_scale
         if device.torch_device.type == "cpu":
             keep_freed_memory()
 
@@ -64,6 +65,8 @@ class Updater:
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         optimizer.zero_grad(set_to_none=True)
+        scaled = state.scaler.is_enabled()
+        statistics = [(now, now.clone()) for now in state.network_statistics()] if scaled else []
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(batches, 1):
             with self._gradients_stay_here() if number < len(batches) else nullcontext():
@@ -74,16 +77,15 @@ class Updater:
             for name, value in {"loss": total, **parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
         sums = dict(zip(sums, self._world.sum(torch.stack(list(sums.values()))), strict=True))
-        finite = sums["loss"].isfinite()
         state.scaler.unscale_(optimizer)
-        norm = self._clip()
-        if not state.scaler.is_enabled():  # an enabled scaler skips such updates and lowers its scale
-            finite = finite & norm.isfinite()
-        state.scaler.step(optimizer)
-        state.scaler.update()
+        finite = sums["loss"].isfinite() & self._clip().isfinite()
+        state.scaler.step(optimizer)  # not where a gradient overflowed
+        state.scaler.update(self._static_scale)
+        for now, before in statistics:  # of an overflow they would keep an infinity for good
+            now.copy_(torch.where(finite, now, before))
         if state.average is not None:
             state.average.update(state.network)
-        return StepResult(sums, finite)
+        return StepResult(sums, self._device.plugin.fetch(finite))
 
     def _gradients_stay_here(self) -> AbstractContextManager[object]:
         step = self._step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ctnet.engine.initial_norms import start_norms
 from ctnet.engine.initial_sizes import start_from_data
 from ctnet.engine.precision import choose_precision
 from ctnet.engine.processes.world import World
+from ctnet.engine.profile import ProfilePlan
 from ctnet.engine.report import Reporter
 from ctnet.engine.run_folder import (
     LAST,
@@ -29,7 +30,7 @@ from ctnet.engine.run_folder import (
     write_recipe,
     write_run_facts,
 )
-from ctnet.engine.schedule import lr_factor, peak_lr
+from ctnet.engine.schedule import cut_warmup, lr_factor, peak_lr
 from ctnet.engine.state import TrainingState, new_state, restore_state, seed_generators
 from ctnet.engine.trainer import Trainer, training_samples
 from ctnet.engine.validation import Validation
@@ -55,7 +56,7 @@ class RunOptions:
     out: Path | None = None
     weights: Path | None = None
     backbone_weights: str | None = None
-    profile: bool = False
+    profile: ProfilePlan | None = None
     verify: bool = True
 
 
@@ -142,20 +143,21 @@ def resume(
     epochs: int | None = None,
     max_steps: int | None = None,
     accept_changed_data: bool = False,
-    profile: bool = False,
+    profile: ProfilePlan | None = None,
 ) -> dict[str, Any]:
-    """Continue a run folder (None: the newest) to its end and return its summary.
+    """Continue a run folder (None: the newest), or a checkpoint of one, to its end and return its summary.
 
     All settings come from the run, so that the result equals an uninterrupted one, but for the length that `epochs` and
     `max_steps` give it; `data` is the new path of its
     images. Changed annotations are refused unless accepted. Another number of processes share the same batches.
     """
+    if world.rank_info.restart and run is not None and run.suffix == LAST.suffix:
+        run = run.parents[1]  # it has gone back to that checkpoint already
     with _shared(run_to_resume(run), world) as folder:
         content, about = world.broadcast_from_rank0(lambda: read_state(folder / LAST))
         length = {"schedule.epochs": epochs, "train.max_steps": max_steps}
         length = {key: number for key, number in length.items() if number is not None}
-        share = _rebatched(about.recipe, about.world_size, world.size)
-        recipe = changed(about.recipe, {"train.batch_size": share, **length})
+        recipe = changed(_rebatched(about.recipe, about.world_size, world.size), length)
         path = data or Path(about.data)
         train_set, val_set = world.run_on_all_ranks(lambda: _open_sets(path, recipe, reporter))
         if train_set.categories != about.categories:
@@ -214,16 +216,19 @@ def _read_summary(folder: Path, step: int) -> dict[str, Any] | None:
     return None
 
 
-def _rebatched(recipe: Recipe, before: int, now: int) -> int:
-    """Return the images per process with which `now` processes take the batches that `before` processes took."""
-    images = recipe.train.batch_size * before
+def _rebatched(recipe: Recipe, before: int, now: int) -> Recipe:
+    """Return the recipe with which `now` processes take the batches that `before` processes took."""
+    images = recipe.train.images_per_process(before) * before
+    if recipe.train.batch_size is None:
+        recipe.train.images_per_process(now)  # raises where they cannot
+        return recipe
     if images % now:
         raise ConfigError(
             f"{now} processes cannot share the run's batches of {images} images evenly",
             began_with=f"{before} processes",
             hint=f"--nproc {before}, or any number that divides {images}",
         )
-    return images // now
+    return changed(recipe, {"train.batch_size": images // now})
 
 
 def open_data(recipe: Recipe, reporter: Reporter) -> tuple[Path, AnnotationSet, AnnotationSet | None]:
@@ -286,12 +291,14 @@ def _build(
     reporter: Reporter,
     world: World,
     *,
-    profile: bool,
+    profile: ProfilePlan | None,
 ) -> Trainer:
-    precision = choose_precision(recipe.train.amp, device)
-    lr, lr_sentence = peak_lr(recipe.optimizer, recipe.train.batch_size * recipe.train.accumulate * world.size)
+    precision = choose_precision(recipe.train.amp, device, recipe.train.loss_scale)
+    share = recipe.train.images_per_process(world.size)
+    lr, lr_sentence = peak_lr(recipe.optimizer, share * recipe.train.accumulate * world.size)
     synchronised = recipe.train.sync_bn and world.size > 1
     family = family_of(recipe, train_set.keypoints)
+    train_set = _with_objects(train_set, recipe)
     state = new_state(family, len(train_set.categories), device, precision, lr, synchronised=synchronised)
     workers = worker_count(recipe.data.workers, world.rank_info.local_size)
     scorer = scorer_of(family, val_set)
@@ -323,15 +330,30 @@ def _build(
         reporter.message(f"repeat-factor sampling: {shown}, an image up to {trainer.order.factors.max():.1f} times")
     if world.size > 1:
         reporter.message(_sharing_sentence(trainer))
+    elif recipe.train.sync_bn:
+        reporter.message("warning: train.sync_bn has no effect with one process")
+    if cut := cut_warmup(recipe.schedule, trainer.steps_per_epoch, trainer.planned_steps):
+        reporter.message(cut)
     return trainer
+
+
+def _with_objects(train_set: AnnotationSet, recipe: Recipe) -> AnnotationSet:
+    """Return the images to train on: without those that have no object, unless they are wanted. Raises DataError."""
+    if recipe.data.empty_images:
+        return train_set
+    images = tuple(image for image in train_set.images if (~image.crowd | recipe.data.crowd).any())
+    if not images:
+        raise DataError("no image has an object", file=train_set.source, hint="data.empty_images=true trains on all")
+    return replace(train_set, images=images)
 
 
 def _sharing_sentence(trainer: Trainer) -> str:
     world, train, last = trainer.world, trainer.recipe.train, trainer.order.last_batch
+    whole = f" of train.global_batch={train.global_batch}" if train.global_batch else ""
     norms = "over all processes" if train.sync_bn else "within each process (train.sync_bn=true: over all)"
     shares = sorted({last // world.size, -(-last // world.size)}, reverse=True)
     return (
-        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {train.batch_size} images each; an "
+        f"{world.size} processes through {trainer.device.plugin.ddp_backend}, {trainer.share} images each{whole}; an "
         f"epoch's last batch of {last} is shared as {' or '.join(map(str, shares))}; norms {norms}"
     )
 

@@ -21,7 +21,7 @@ from ctnet.devices import OpenDevice
 from ctnet.engine.host_memory import peak_memory
 from ctnet.engine.precision import Precision
 from ctnet.engine.processes.world import World
-from ctnet.engine.profile import StepProfiler
+from ctnet.engine.profile import ProfilePlan, StepProfiler
 from ctnet.engine.record import LossSums
 from ctnet.engine.report import Log, NoLog, Reporter, RunLog
 from ctnet.engine.run_page import Progress, write_run_page
@@ -52,6 +52,7 @@ def training_samples(annotations: AnnotationSet, recipe: Recipe) -> TrainingSamp
         data.value_range,
         skip_bad=data.on_bad_image == "skip",
         canvas=mean_color(data) if recipe.augment.crop == "short_side" else (0, 0, 0),
+        crowd=data.crowd,
     )
 
 
@@ -88,20 +89,22 @@ class Trainer:
     validation: Validation
     reporter: Reporter
     world: World
-    profile: bool = False
+    profile: ProfilePlan | None = None
 
     def __post_init__(self) -> None:
         train = self.recipe.train
+        self.share = train.images_per_process(self.world.size)
         factors = repeat_factors(self.annotations, self.recipe.data.repeat_threshold)
         images = len(self.annotations.images)
         self.order = EpochOrder(
             images if factors is None else round(factors.sum()),
-            train.batch_size * self.world.size,
+            self.share * self.world.size,
             self.recipe.schedule.epochs,
             self.recipe.seed,
             rank=self.world.rank_info.rank,
             ranks=self.world.size,
             fill=self.device.plugin.static_shapes,
+            shuffle=self.recipe.data.shuffle,
             factors=factors,
         )
         self.steps_per_epoch = -(-self.order.batches_per_epoch // train.accumulate)
@@ -112,6 +115,8 @@ class Trainer:
         self.updater = Updater(self.state, self.device, self.precision, self.world)
         self.speed = Speed()
         self.log: Log = NoLog()
+        self.unchecked: tuple[StepResult, list[Batch]] | None = None
+        self.overflows = 0  # in a row
         self.saved_step = -1
         self.skipped: set[int] = set()  # ids of images of this rank that could not be read
         self.started = self._process_started = time.perf_counter()
@@ -130,7 +135,7 @@ class Trainer:
             if self.state.step:  # the run may have been killed between the state and its copy
                 keep_numbered(self.folder / "checkpoints", self.state.step, self.recipe.train.keep)
             self.log = RunLog(self.folder, self.state.record, self.state.step, self.columns, self.reporter)
-        profiler = StepProfiler(self.folder / "profile" if self.profile and self.world.leads else None)
+        profiler = StepProfiler(self.profile if self.world.leads else None, self.folder, self.device.plugin)
         # close at once: loader processes alive at exit are killed, with warnings
         with explaining_deaths(), StopRequest() as stop, closing(self._steps()) as steps:
             try:
@@ -144,7 +149,6 @@ class Trainer:
     def _loop(self, profiler: StepProfiler, stop: StopRequest, steps: Iterator[list[Batch]]) -> None:
         if self.state.evaluation_due:
             self._evaluate(stop)
-        previous: tuple[StepResult, list[Batch]] | None = None
         self.reporter.progress("train", self.state.step, self.total_steps, {})
         while self.state.step < self.total_steps:
             with self.speed.waiting():
@@ -156,10 +160,8 @@ class Trainer:
                 self.recipe.schedule, self.state.step, self.steps_per_epoch, self.planned_steps
             )
             result = self.updater.update(batches, lr)
-            # Checking the previous step lets the device run ahead of the host.
-            if previous is not None:
-                self._refuse_non_finite(*previous, step=self.state.step)
-            previous = (result, batches)
+            self._check_last()  # the step before: meanwhile the device computes this one
+            self.unchecked = (result, batches)
             self.state.step += 1
             self.speed.step(images)
             profiler.step()
@@ -167,15 +169,15 @@ class Trainer:
             at_end = self.state.step == self.total_steps
             if self.state.step % self.recipe.train.log_every == 0 or at_end:
                 self.device.plugin.synchronize()
+                self._check_last()
                 self._log_step(lr)
             else:
                 self.reporter.progress("train", self.state.step, self.total_steps, {})
             if self.state.step % self.steps_per_epoch == 0 or at_end:
-                self._refuse_non_finite(*previous, step=self.state.step)
-                previous = None
+                self._check_last()
                 self._finish_epoch(stop, lr)
-            self._save_between(previous)
-            self._stop_if_told(stop, previous)
+            self._save_between()
+            self._stop_if_told(stop)
 
     def _steps(self) -> Generator[list[Batch], None, None]:
         """Yield the micro-batches of each update, from the state's step on."""
@@ -211,13 +213,17 @@ class Trainer:
         step = self.state.step
         losses = self.state.record.take_logged()
         speed = self.speed.since_last_look()
+        epoch, within = divmod(step - 1, self.steps_per_epoch)
+        place = {"epoch": epoch + 1, "epoch_percent": round(100 * (within + 1) / self.steps_per_epoch, 2)}
+        scaler = self.state.scaler
+        scaled = {"scale": scaler.get_scale(), "overflow": self.state.record.overflows} if scaler.is_enabled() else {}
         extra = {"seconds_left": self._seconds_left(), "memory_bytes": peak_memory(self.device)}
-        self.log.event("step", step=step, lr=lr, **losses, **speed, **extra)
-        self.log.scalars("train", {**losses, "lr": lr, **speed}, step)
+        self.log.event("step", step=step, **place, lr=lr, **losses, **scaled, **speed, **extra)
+        self.log.scalars("train", {**losses, "lr": lr, **scaled, **speed}, step)
         shown = {name: f"{value:.3f}" for name, value in losses.items()}
         values = {
-            "epoch": f"{(step - 1) // self.steps_per_epoch + 1}/{self.recipe.schedule.epochs}",
-            "loss": shown.pop("loss"),
+            "epoch": f"{epoch + 1}/{self.recipe.schedule.epochs}",
+            "loss": shown.pop("loss", "overflow"),  # without a loss every update was skipped
             "images/s": f"{speed['images_per_s']:.1f}",
             **shown,
             "lr": f"{lr:.2g}",
@@ -255,7 +261,7 @@ class Trainer:
                 with self._averaged_statistics():
                     numbers = self.validation.run(self.state, self.folder, epoch, on_image=stop.check)
             except Stopped:
-                self._stop_if_told(stop, None, saved=True)
+                self._stop_if_told(stop, saved=True)
                 raise
         self.state.evaluation_due = False
         self.state.record.complete_row(epoch, step=self.state.step, **numbers, wall_s=self._wall_s())
@@ -293,15 +299,16 @@ class Trainer:
     def _wall_s(self) -> float:
         return time.perf_counter() - self.started
 
-    def _save_between(self, previous: tuple[StepResult, list[Batch]] | None) -> None:
+    def _save_between(self) -> None:
         every = self.recipe.train.save_every_steps
         if every and self.state.step % every == 0 and self.saved_step != self.state.step:
-            if previous is not None:
-                self._refuse_non_finite(*previous, step=self.state.step)
+            self._check_last()
             self.save()
 
     def save(self) -> None:
-        """Write `last.pt`, atomically, and keep numbered copies."""
+        """Write `last.pt`, atomically, and keep numbered copies; nothing where the run is to leave no checkpoints."""
+        if not self.recipe.train.checkpoints:
+            return
         with self.speed.paused(), self._averaged_statistics() as statistics:
             self.world.broadcast_from_rank0(lambda: self._write_state(statistics))
             self.saved_step = self.state.step
@@ -338,19 +345,17 @@ class Trainer:
         )
         keep_numbered(checkpoints, self.state.step, self.recipe.train.keep)
 
-    def _stop_if_told(
-        self, stop: StopRequest, previous: tuple[StepResult, list[Batch]] | None, *, saved: bool = False
-    ) -> None:
+    def _stop_if_told(self, stop: StopRequest, *, saved: bool = False) -> None:
         number = self.world.largest(stop.number)
         if not number:
             return
-        if previous is not None:
-            self._refuse_non_finite(*previous, step=self.state.step)
+        self._check_last()
         if not saved:
             self.save()
         raise self._told_once(
             Interrupted(
-                f"stopped after step {self.state.step} of {self.total_steps}; everything is saved",
+                f"stopped after step {self.state.step} of {self.total_steps}; "
+                + ("everything is saved" if self.recipe.train.checkpoints else "nothing is saved (train.checkpoints)"),
                 signal_number=number,
                 run=self.folder,
             )
@@ -367,21 +372,38 @@ class Trainer:
         """Return what this rank raises when all ranks run into the same error."""
         return error if self.world.leads else ReportedByOtherRank(error)
 
-    def _refuse_non_finite(self, result: StepResult, batches: list[Batch], step: int) -> None:
-        if bool(result.finite):
+    def _check_last(self) -> None:
+        """Look at the flag of the last update that is unchecked.
+
+        Raises Diverged when loss or gradient are not finite; with loss scaling, when that is so too often in a row.
+        """
+        if self.unchecked is None:
             return
+        (result, batches), self.unchecked = self.unchecked, None
+        if bool(result.finite()):
+            self.overflows = 0
+            return
+        scaled, step = self.state.scaler.is_enabled(), self.state.step
+        if scaled:
+            self.overflows += 1
+            self.state.record.skip_last()
+            if self.overflows < self.recipe.train.overflows:
+                return
         path = self.folder / "nonfinite" / f"step_{step:07d}.pt"
         everyones = [batch for rank in self.world.gather(batches) for batch in rank]
         if self.world.leads:
             write_zip(path, [{**batch._asdict(), "targets": batch.targets._asdict()} for batch in everyones])
         raise self._told_once(
             Diverged(
-                f"step {step}: the loss or its gradient is not finite",
+                f"step {step}: the loss or its gradient is not finite"
+                + (f", in {self.overflows} updates in a row" if scaled else ""),
                 losses=", ".join(f"{name} {float(value):g}" for name, value in result.losses.items()),
                 images=", ".join(str(int(i)) for batch in everyones for i in batch.image_ids),
                 batch=path,
                 last_state=self.folder / "checkpoints" / "last.pt",
-                hint="lower --lr, lengthen schedule.warmup, or use --precision fp32",
+                loss_scale=f"{self.state.scaler.get_scale():g}" if scaled else None,
+                hint="lower --lr, lengthen schedule.warmup, or use --precision fp32"
+                + ("; a lower train.loss_scale, or dynamic" if self.precision.static_scale else ""),
             )
         )
 
@@ -395,7 +417,7 @@ class Trainer:
             "device": str(self.device.torch_device),
             "world_size": self.world.size,
             "precision": self.precision.sentence(),
-            "batch_size": train.batch_size,
+            "batch_size": self.share,
             "effective_batch": self.order.batch_size * train.accumulate,
             "epochs": self.state.step / self.steps_per_epoch,
             "steps": self.state.step,

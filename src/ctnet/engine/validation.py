@@ -140,7 +140,7 @@ class Validation:
         return found
 
     def _save(self, state: TrainingState, folder: Path, numbers: dict[str, Any]) -> None:
-        if not self.world.leads:
+        if not (self.world.leads and self.recipe.train.checkpoints):
             return
         info = {"metrics": numbers, "step": state.step, "protocol": self.protocol}
         tensors, keypoints = state.evaluated_network.state_dict(), state.family.keypoints
@@ -156,7 +156,10 @@ class Validation:
         if self.annotations is None:
             return None
         best_file = folder / "checkpoints" / "best.safetensors"
-        if self.world.broadcast_from_rank0(lambda: self._latest is None or self._latest[0] != state.best.get("step")):
+        kept = self.recipe.train.checkpoints
+        if kept and self.world.broadcast_from_rank0(
+            lambda: self._latest is None or self._latest[0] != state.best.get("step")
+        ):
             tensors = self.world.broadcast_from_rank0(lambda: dict(read_weights(best_file).tensors))
             load_exactly(state.evaluated_network, tensors, best_file)
             self._measure(state, on_image=lambda: None)

@@ -18,15 +18,17 @@ from ctnet.errors import DataError
 from ctnet.eval.coco import CocoMetrics, align_categories, relabel
 from ctnet.eval.keypoints import aligned_points
 from ctnet.eval.scorer import COCO, Scorer, scorer_of
-from ctnet.types import AnnotationSet, Detections, Progress
+from ctnet.types import AnnotationSet, Detections, Progress, Share
+
+ALONE = Share()
 
 
 def _render(
-    annotations: AnnotationSet, data: Data, multiple: int, settings: Evaluation, index: int
+    annotations: AnnotationSet, data: Data, multiple: int, bucket: int, settings: Evaluation, index: int
 ) -> tuple[int, list[RenderedView]]:
     record = annotations.images[index]
     image = read_image(record.path, value_range=data.value_range)
-    return record.id, render_views(image, data.image_size, multiple, settings)
+    return record.id, render_views(image, data.image_size, multiple, settings, bucket)
 
 
 def readable(items: Iterable[Any]) -> Iterator[Any]:
@@ -63,7 +65,7 @@ def evaluate(
     LoaderDied for a process that was killed.
     """
     recipe = detector.recipe
-    render = partial(_render, annotations, recipe.data, recipe.model.size_multiple, settings)
+    render = partial(_render, annotations, recipe.data, recipe.model.size_multiple, detector.bucket, settings)
     views = Mapped(render, len(annotations.images))
     mine = _dealt(len(views), settings.batch_size, rank, ranks)
     loader = DataLoader(
@@ -85,6 +87,20 @@ def evaluate(
     return found
 
 
+def evaluate_shared(
+    detector: Detector,
+    annotations: AnnotationSet,
+    settings: Evaluation,
+    workers: int = 0,
+    progress: Progress | None = None,
+    share: Share = ALONE,
+) -> dict[int, Detections]:
+    """Return what `evaluate` of one process returns, in every process: each does its share."""
+    mine = evaluate(detector, annotations, settings, workers, progress, share.rank, share.ranks)
+    found = {image_id: one for part in share.gather(mine) for image_id, one in part.items()}
+    return {image.id: found[image.id] for image in annotations.images if image.id in found}
+
+
 def only(annotations: AnnotationSet, detections: Mapping[int, Detections]) -> AnnotationSet:
     """Return the set of those images that a detector looked at. Raises DataError when there are none."""
     images = tuple(image for image in annotations.images if image.id in detections)
@@ -100,16 +116,18 @@ def score(
     workers: int = 0,
     progress: Progress | None = None,
     scorer: Scorer | None = None,
+    share: Share = ALONE,
 ) -> tuple[CocoMetrics, dict[int, Detections], tuple[str, ...]]:
     """Return the metrics, the detections in the set's labels and key points, and notes on what they mean.
 
-    Images without detections, not even an empty set of them, could not be read; they are not scored.
+    Several processes detect on their `share` of the images each; the results are those of one. Images without
+    detections, not even an empty set of them, could not be read; they are not scored.
 
     `scorer` None takes that which suits detector and set. Raises what `align_categories` raises for a set that shares
     no class with the detector.
     """
     alignment = align_categories(detector.categories, annotations.categories)
-    detections = relabel(evaluate(detector, annotations, settings, workers, progress), alignment)
+    detections = relabel(evaluate_shared(detector, annotations, settings, workers, progress, share), alignment)
     notes = list(alignment.warnings)
     if annotations.keypoints is not None:
         detections, warning = aligned_points(detections, detector.family.keypoints, annotations.keypoints)

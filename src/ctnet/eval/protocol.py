@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctnet.codec.affine import enlarged
 from ctnet.config import Evaluation, Recipe
 from ctnet.detect.merge import merges_hard
+from ctnet.detect.views import test_size
 
 
 def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision: str = "float32") -> dict[str, Any]:
@@ -15,7 +15,7 @@ def protocol_of(recipe: Recipe, settings: Evaluation, num_images: int, precision
     `unreadable` images are none of the `images`; `trained_on` are those that are also in the training set, byte for
     byte. Both are counted by whoever reads them.
     """
-    size = enlarged(recipe.data.image_size, settings.test_scale, recipe.model.size_multiple)
+    size = test_size(recipe.data.image_size, recipe.model.size_multiple, settings)
     soft = settings.nms == "soft" or (settings.nms == "none" and len(settings.scales) > 1)
     return {
         "resolution": "keep-res" if settings.keep_res else "fixed-res",

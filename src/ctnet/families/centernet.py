@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,11 @@ from ctnet.families.heads import (
     compare_heatmap,
     compare_over_footprints,
     compare_points_over_footprints,
+    compare_squares,
+    count_cells,
     count_footprints,
     count_point_footprints,
+    fixed_heatmap,
     from_center,
     spread_keypoints,
     spread_sizes,
@@ -140,7 +144,7 @@ class CenterNetFamily(Family):
         self.model, self.loss, self.rules = model, loss, RULES[loss.targets]
         self.heads = tuple(self._adapted(head) for head in choose_heads(model.head_names, keypoints))
         self.by_role = {head.role: head for head in self.heads if head.role != "value"}
-        self.strides = (model.row.specs[0].stride,)
+        self.strides = (model.stride,)
         self.output_names = tuple(head.output for head in self.heads)
         values = [head.name for head in self.heads if head.role == "value"]
         points = ["keypoints"] if "keypoints" in self.by_role else []
@@ -153,6 +157,10 @@ class CenterNetFamily(Family):
         """Return the row adapted to the recipe's rules."""
         if head.role == "heatmap":
             head = replace(head, loss=self.rules.heatmap_loss)
+            if self.loss.heatmap_form == "mse":
+                head = replace(
+                    head, encode_map=partial(fixed_heatmap, self.loss.sigma), loss=compare_squares, count=count_cells
+                )  # fmt: skip
         if head.role == "size" and self.loss.size_targets == "dense":
             head = replace(
                 head, encode_map=spread_sizes, loss=compare_over_footprints, count=count_footprints

@@ -19,6 +19,7 @@ from ctnet.losses import (
     dense_size_loss,
     footprint_weight,
     heatmap_focal_loss,
+    heatmap_squared_loss,
 )
 from ctnet.ops import Peaks
 from ctnet.types import Detections, Float32, KeypointSchema, Targets
@@ -103,10 +104,23 @@ def compare_heatmap(output: Tensor, taught: Taught) -> Tensor:
     return heatmap_focal_loss(output, taught.map, taught.divisor, taught.class_weights)
 
 
-def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:
-    """Return the L1 of sizes over whole gaussians."""
+def compare_squares(output: Tensor, taught: Taught) -> Tensor:
+    """Return the mean squared distance of probabilities to a heatmap."""
     assert taught.map is not None
-    return dense_size_loss(output, taught.map, footprint_weight(taught.targets.maps["heatmap"]), taught.divisor)
+    return heatmap_squared_loss(output, taught.map, taught.divisor)
+
+
+def count_cells(name: str, targets: Targets) -> Tensor:
+    """Return the number of cells of the heatmap, over all classes."""
+    heatmap = targets.maps["heatmap"]
+    return torch.full((), heatmap.numel(), dtype=heatmap.dtype, device=heatmap.device)
+
+
+def compare_over_footprints(output: Tensor, taught: Taught) -> Tensor:
+    """Return the loss of sizes over whole gaussians, in the form that `loss.regression` asks for."""
+    assert taught.map is not None
+    weight = footprint_weight(taught.targets.maps["heatmap"])
+    return dense_size_loss(output, taught.map, weight, taught.divisor, kind=taught.kind)
 
 
 def compare_points_over_footprints(output: Tensor, taught: Taught) -> Tensor:
@@ -146,9 +160,15 @@ def average(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
 
 
 def average_probability(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
-    """Return the logit of the mean of both probabilities."""
-    first, mirrored = first.float().sigmoid(), mirrored.float().sigmoid()
-    return torch.logit((first.double() + mirrored.double()) / 2).float()
+    """Return the logit of the mean of both probabilities, from them and from what they lack to 1.
+
+    So float32 suffices at both ends, where 1 - p would round: not every device has float64.
+    """
+    first, mirrored = first.float(), mirrored.float()
+    present, absent = first.sigmoid() + mirrored.sigmoid(), (-first).sigmoid() + (-mirrored).sigmoid()
+    smallest = torch.finfo(torch.float32).tiny
+    logit: Tensor = (present.clamp(min=smallest) / absent.clamp(min=smallest)).log()
+    return logit
 
 
 def average_points(first: Tensor, mirrored: Tensor, schema: Schema) -> Tensor:
@@ -247,6 +267,11 @@ class Head:
 
 def _heatmap(centers: Centers, num_classes: int, schema: Schema) -> Float32:
     return draw_centers(centers, num_classes)
+
+
+def fixed_heatmap(sigma: float, centers: Centers, num_classes: int, schema: Schema) -> Float32:
+    """Return the heatmap of gaussians of one size, cut at three standard deviations."""
+    return draw_centers(centers, num_classes, sigma)
 
 
 def _size(centers: Centers, schema: Schema) -> Rows:

@@ -38,6 +38,15 @@ def unclamped_focal_loss(
     return _focal(probability, rest, (probability + _TINY).log(), (rest + _TINY).log(), target, centers, weights)
 
 
+def heatmap_squared_loss(logits: Tensor, target: Tensor, cells: Tensor | None = None) -> Tensor:
+    """Return the squared distance of probabilities to a heatmap, summed and divided by the number of cells.
+
+    `cells`, a scalar, replaces that number: a batch may be a part of a larger one.
+    """
+    total = (_probability(logits) - target).square().sum()
+    return total / (target.numel() if cells is None else cells.clamp(min=1))
+
+
 def _probability(logits: Tensor) -> Tensor:
     return (logits.float() if logits.dtype.itemsize < 4 else logits).sigmoid()
 

@@ -86,12 +86,21 @@ def footprint_weight(heatmap: Tensor) -> Tensor:
     return heatmap.amax(1, keepdim=True).expand(-1, 2, -1, -1)
 
 
-def dense_size_loss(head: Tensor, dense_size: Tensor, weight: Tensor, footprint: Tensor | None = None) -> Tensor:
-    """Return the scalar L1 of sizes (B,2,H,W) over footprints, averaged by their weight (B,2,H,W) or (B,1,H,W).
+def dense_size_loss(
+    head: Tensor,
+    dense_size: Tensor,
+    weight: Tensor,
+    footprint: Tensor | None = None,
+    *,
+    kind: Literal["l1", "smooth_l1"] = "l1",
+) -> Tensor:
+    """Return the scalar loss of sizes (B,2,H,W) over footprints, averaged by their weight (B,2,H,W) or (B,1,H,W).
 
     `footprint`, a scalar, replaces the sum of the weights.
     """
     head = head.float() if head.dtype.itemsize < 4 else head
     weight = weight.expand_as(dense_size)
     footprint = weight.sum() if footprint is None else footprint
-    return (head * weight - dense_size * weight).abs().sum() / (footprint + GUARD)
+    found, wanted = head * weight, dense_size * weight
+    total = (found - wanted).abs().sum() if kind == "l1" else F.smooth_l1_loss(found, wanted, reduction="sum")
+    return total / (footprint + GUARD)

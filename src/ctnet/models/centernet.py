@@ -71,4 +71,5 @@ def _neck(model: CenterNetModel, backbone: Any) -> UpsamplingNeck | DlaNeck | La
         return DlaNeck(backbone.specs, deform=model.neck == "deform", deform_bias=model.deform_bias)
     if model.neck == "lateral" or not model.row.necks:
         return LateralNeck(backbone.specs, model.neck_channels[-1], dense=model.dense_up)
-    return UpsamplingNeck(backbone.specs, model.neck_channels, model.neck, deform_bias=model.deform_bias)
+    stages = {8: model.neck_channels[:2], 4: model.neck_channels, 2: (*model.neck_channels, model.neck_channels[-1])}
+    return UpsamplingNeck(backbone.specs, stages[model.stride], model.neck, deform_bias=model.deform_bias)

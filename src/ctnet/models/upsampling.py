@@ -31,7 +31,7 @@ class UpsamplingNeck(nn.Sequential):
         self.specs = (FeatureSpec(channels[-1], specs[-1].stride >> len(channels)),)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return the map at stride 4 from a backbone's, finest first, of which the coarsest alone is used."""
+        """Return the finest map from a backbone's, finest first, of which the coarsest alone is used."""
         x = maps[-1]
         for stage in self:
             x = stage(x)

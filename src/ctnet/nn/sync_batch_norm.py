@@ -64,7 +64,7 @@ def synchronise_norms(network: nn.Module) -> nn.Module:
 def _statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean and variance (C,) and the number of values, a scalar, over all ranks; in at least float32."""
     values = input.float() if input.dtype.itemsize < 4 else input
-    count = values.new_tensor([values.numel() // values.shape[1]])
+    count = values.new_full((1,), values.numel() // values.shape[1])
     if len(input):
         variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
     else:

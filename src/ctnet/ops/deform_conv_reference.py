@@ -10,6 +10,7 @@ bottom-right).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ _COLUMN_BYTES = 64 << 20
 _DOT_ROWS = 4096
 
 
-class _Sampling(NamedTuple):
+class Sampling(NamedTuple):
     """Where and how strongly each tap reads the map; all tensors are (N,P,T,G) or (N,P,T,G,4)."""
 
     row: Tensor  # index into the table of shape (N*H*W*G + 1, C/G), per corner; its last row is zero
@@ -44,7 +45,7 @@ def _sampling(
     padding: Pair,
     dilation: Pair,
     dtype: torch.dtype,
-) -> _Sampling:
+) -> Sampling:
     height, width = map_hw
     images, _, out_h, out_w = offset.shape
     taps = kernel[0] * kernel[1]
@@ -86,7 +87,7 @@ def _sampling(
         mask_NPTG = torch.where(inside, mask_NPTG, 0)
     row = (image * (height * width) + cell) * deform_groups + group
     zero_row = images * height * width * deform_groups
-    return _Sampling(
+    return Sampling(
         row=torch.where(inside[..., None], row, zero_row),
         bilinear=outer(weight_y, weight_x),
         d_dy=outer(slope_y, weight_x),
@@ -102,7 +103,7 @@ def _grid(like: Tensor, out: int, step: int, pad: int, size: int, gap: int, dtyp
     return cells[:, None] + torch.arange(size, device=like.device, dtype=dtype) * gap
 
 
-def _columns(table: Tensor, at: _Sampling) -> Tensor:
+def _columns(table: Tensor, at: Sampling) -> Tensor:
     """Return the sampled, modulated input, (N,P,T,G,C/G)."""
     weights = at.bilinear if at.mask is None else at.bilinear * at.mask[..., None]
     rows = F.embedding_bag(at.row.reshape(-1, 4), table, per_sample_weights=weights.reshape(-1, 4), mode="sum")
@@ -140,6 +141,19 @@ def _image_chunks(input: Tensor, offset: Tensor, dtype: torch.dtype) -> list[sli
     return [slice(start, start + step) for start in range(0, input.shape[0], step)]
 
 
+class Steps(NamedTuple):
+    """The three steps that read and write rows of the map; devices may have others for them.
+
+    `columns(table, at)` returns the sampled, modulated rows (N,P,T,G,C/G); `scatter(grad_samples, at, rows)` the
+    gradient of the table, (rows,C/G); `dots(grad_samples, table, at)` the products of each sample's gradient with
+    its four rows, (N,P,T,G,4).
+    """
+
+    columns: Callable[[Tensor, Sampling], Tensor]
+    scatter: Callable[[Tensor, Sampling, int], Tensor]
+    dots: Callable[[Tensor, Tensor, Sampling], Tensor]
+
+
 def forward(
     input: Tensor,
     offset: Tensor,
@@ -149,8 +163,10 @@ def forward(
     stride: list[int],
     padding: list[int],
     dilation: list[int],
+    steps: Steps | None = None,
 ) -> Tensor:
     """Return the convolution by the reference: what a device without a kernel of its own runs."""
+    steps = steps or _STEPS
     output = output_like(input, offset, weight)
     if output.numel() == 0:
         return output
@@ -162,7 +178,7 @@ def forward(
     for images in _image_chunks(input, offset, dtype):
         chunk_mask = None if mask is None else mask[images]
         at = _sampling(offset[images], chunk_mask, _hw(input), kernel, _pt(stride), _pt(padding), _pt(dilation), dtype)
-        columns = _by_group(_columns(_table(input[images], dtype, deform_groups), at), groups)
+        columns = _by_group(steps.columns(_table(input[images], dtype, deform_groups), at), groups)
         product = torch.bmm(columns, matrices).permute(1, 0, 2).reshape(-1, weight.shape[0])
         if bias is not None:
             product = product + bias.to(dtype)
@@ -180,8 +196,10 @@ def backward(
     stride: list[int],
     padding: list[int],
     dilation: list[int],
+    steps: Steps | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of input, offset, weight and mask by the reference."""
+    steps = steps or _STEPS
     grads = grads_like(input, offset, weight, mask)
     grad_input, grad_offset, grad_weight, grad_mask = grads
     if grad_output.numel() == 0 or input.numel() == 0:
@@ -201,22 +219,22 @@ def backward(
         table = _table(input[images], dtype, deform_groups)
         grad_rows = grad_output[images].to(dtype).permute(0, 2, 3, 1).reshape(-1, groups, matrices.shape[2])
         grad_rows = grad_rows.permute(1, 0, 2)
-        columns = _columns(table, at)
+        columns = steps.columns(table, at)
         grad_matrices += torch.bmm(_by_group(columns, groups).transpose(1, 2), grad_rows)
         grad_columns = torch.bmm(grad_rows, matrices.transpose(1, 2))
         # back from (groups, N*P, T*C/groups) to the samples' order (N,P,T,G,C/G)
         split = grad_columns.reshape(groups, -1, taps, weight.shape[1]).permute(1, 2, 0, 3)
         grad_samples = split.reshape(-1, table.shape[1])
-        grad_table = _scatter_rows(grad_samples, at, table.shape[0])
+        grad_table = steps.scatter(grad_samples, at, table.shape[0])
         grad_nhwc = grad_input[images].permute(0, 2, 3, 1)
         grad_nhwc.copy_(grad_table[:-1].reshape(grad_nhwc.shape))
-        _offset_gradients(grad_samples, table, at, grad_offset[images], grad_mask[images])
+        _offset_gradients(steps.dots(grad_samples, table, at), at, grad_offset[images], grad_mask[images])
     unsplit = grad_matrices.reshape(groups, taps, weight.shape[1], -1).permute(0, 3, 2, 1)
     grad_weight.copy_(unsplit.reshape(weight.shape))
     return grads
 
 
-def _scatter_rows(grad_samples: Tensor, at: _Sampling, rows: int) -> Tensor:
+def _scatter_rows(grad_samples: Tensor, at: Sampling, rows: int) -> Tensor:
     """Return the gradient of the table, (rows, C/G): sampling transposed.
 
     Sorted by table row the scatter is again a weighted sum of rows, which unlike `index_add_` runs in parallel and
@@ -230,17 +248,21 @@ def _scatter_rows(grad_samples: Tensor, at: _Sampling, rows: int) -> Tensor:
     return F.embedding_bag(order // 4, grad_samples, starts, per_sample_weights=weights.reshape(-1)[order], mode="sum")
 
 
-def _offset_gradients(
-    grad_samples: Tensor, table: Tensor, at: _Sampling, grad_offset: Tensor, grad_mask: Tensor
-) -> None:
-    """Write the gradients of offset (N,2*G*T,Ho,Wo) and, when it has elements, of mask (N,G*T,Ho,Wo)."""
+def _corner_dots(grad_samples: Tensor, table: Tensor, at: Sampling) -> Tensor:
     row = at.row.reshape(-1, 4)
     corner = torch.empty(row.shape, dtype=table.dtype, device=table.device)
     for start in range(0, len(row), _DOT_ROWS):
         part = slice(start, start + _DOT_ROWS)
         rows = table.index_select(0, row[part].reshape(-1)).reshape(-1, 4, table.shape[1])
         corner[part] = torch.bmm(rows, grad_samples[part].unsqueeze(2)).squeeze(2)
-    corner = corner.reshape(at.row.shape)
+    return corner.reshape(at.row.shape)
+
+
+_STEPS = Steps(_columns, _scatter_rows, _corner_dots)
+
+
+def _offset_gradients(corner: Tensor, at: Sampling, grad_offset: Tensor, grad_mask: Tensor) -> None:
+    """Write the gradients of offset (N,2*G*T,Ho,Wo) and, when it has elements, of mask (N,G*T,Ho,Wo)."""
     slope = torch.stack([(corner * at.d_dy).sum(-1), (corner * at.d_dx).sum(-1)], -1)
     slope = slope.masked_fill(at.outside[..., None], 0)
     if at.mask is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +11,7 @@ from ctnet.data.image import Image, write_image
 from ctnet.errors import StorageError
 from ctnet.files import temporary_beside, writing
 from ctnet.predict.names import Names, kept_suffix
-from ctnet.predict.sources import Frame
+from ctnet.predict.sources import Frame, is_video
 from ctnet.predict.video_writer import open_encoder
 
 
@@ -41,7 +42,7 @@ class Drawings:
 
     def save(self, frame: Frame, drawing: Image) -> str:
         """Return the name, within the folder, of the file that the drawing of this frame goes to."""
-        name = self._names.get(frame.path) or self._take_name(frame)
+        name = self._names.get(frame.path) or self._take_name(frame.path, is_video=frame.fps is not None)
         if frame.fps is None:
             write_image(self._folder / name, drawing)
         else:
@@ -51,10 +52,14 @@ class Drawings:
             self._video.write(drawing)
         return name
 
-    def _take_name(self, frame: Frame) -> str:
-        suffix = ".mp4" if frame.fps else kept_suffix(frame.path)
-        self._names[frame.path] = self._free.take(frame.path.stem, suffix)
-        return self._names[frame.path]
+    def reserve(self, files: Sequence[Path]) -> None:
+        """Give all files their names now, so that several processes agree on them."""
+        for path in files:
+            self._take_name(path, is_video=is_video(path))
+
+    def _take_name(self, path: Path, *, is_video: bool) -> str:
+        self._names[path] = self._free.take(path.stem, ".mp4" if is_video else kept_suffix(path))
+        return self._names[path]
 
     def _end_video(self, keep: bool) -> None:
         if self._video:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ import numpy as np
 from ctnet.config import Evaluation, Recipe
 from ctnet.data.draw import draw_boxes
 from ctnet.data.image import Image
+from ctnet.errors import ConfigError, DataError
 from ctnet.families import Family
 from ctnet.files import write_file
 from ctnet.limits import image_pixels
@@ -24,7 +26,9 @@ from ctnet.predict.crops import Crops
 from ctnet.predict.drawings import Drawings
 from ctnet.predict.sources import Frame, Sources
 from ctnet.predict.tracks import LOWEST, Tracks
-from ctnet.types import Category, Detections, Progress
+from ctnet.types import Category, Detections, Progress, Share
+
+ALONE = Share()
 
 
 class Detects(Protocol):
@@ -55,19 +59,22 @@ def run_predict(
     settings: Evaluation | None = None,
     progress: Progress | None = None,
     crops: Crops | None = None,
+    share: Share = ALONE,
     *,
     track: bool = False,
 ) -> dict[str, Any]:
     """Return detections of at least `score` as the document that `out/predictions.json` holds.
 
     With `draw` each image goes to `out` under its own name, a video as an mp4 of its name; without `out`
-    nothing is written. `crops` gets what was found. `settings` None takes those of the recipe. With `track` the objects
-    of videos have `track`, the number of their track, or None. After an interrupt the file holds the images done so
-    far. `complete` is true when everything was read to its end. Raises StorageError when the disk refuses, MissingExtra
-    where nothing can track.
+    nothing is written. `crops` gets what was found. Several processes take every so many-th file each, and the first
+    writes the document of all. `settings` None takes those of the recipe. With `track` the objects of videos have
+    `track`, the number of their track, or None. After an interrupt the file holds the images done so far. `complete` is
+    true when everything was read to its end. Raises StorageError when the disk refuses, MissingExtra where nothing can
+    track.
     """
     settings = settings or detector.recipe.evaluation
-    total = frames.count_frames() if progress else 0
+    mine = _part(frames, share)
+    total = mine.count_frames() if progress else 0
     run = _Run(detector, score, crops, track=track)
     done = False
     document = {
@@ -76,10 +83,12 @@ def run_predict(
         **({"skipped": [str(path) for path in frames.skipped]} if frames.skipped else {}),
         "pictures": run.entries,
     }
-    batches = ahead(batched(frames.read(detector.recipe.data.value_range), settings.batch_size))
+    batches = ahead(batched(mine.read(detector.recipe.data.value_range), settings.batch_size))
     try:
         # decoding, detecting, and drawing and writing overlap
         with Drawings(out) if out and draw else nullcontext() as drawings, _Behind() as behind, closing(batches):
+            if drawings and share.ranks > 1:
+                drawings.reserve([file for file in frames.files if isinstance(file, Path)])
             for batch in batches:
                 results = detector.detect([frame.image_bgr for frame in batch], settings)
                 behind.do(partial(run.add, batch, results, drawings))
@@ -88,11 +97,13 @@ def run_predict(
             behind.wait()
         if progress:
             progress(len(run.entries), len(run.entries))
+        _join(run.entries, mine.failures, frames, share)
         done = True
     finally:
+        frames.failures[:] = mine.failures
         document["complete"] = done and not frames.failures
         document["failures"] = failures_of(frames)
-        if out and (run.entries or done):
+        if out and share.rank == 0 and (run.entries or done):
             write_file(out / "predictions.json", f"{json.dumps(document, indent=2)}\n".encode())
     return document
 
@@ -111,6 +122,24 @@ def document_head(detector: Detects, score: float) -> dict[str, Any]:
 def failures_of(frames: Sources) -> list[dict[str, str | None]]:
     """Return the sources that could not be read and why."""
     return [{"file": f.facts.get("file"), "error": f.message} for f in frames.failures]
+
+
+def _part(frames: Sources, share: Share) -> Sources:
+    """Return the files of this process. Raises ConfigError for streams, which only one process can read."""
+    streams = [source for source in frames.files if not isinstance(source, Path)]
+    if share.ranks > 1 and streams:
+        raise ConfigError("several processes share files, and a stream is read by one", hint="leave --nproc out")
+    return replace(frames, files=frames.files[share.rank :: share.ranks], failures=[])
+
+
+def _join(entries: list[dict[str, Any]], failures: list[DataError], frames: Sources, share: Share) -> None:
+    """Replace this process's entries and failures by those of all, in the order of the files."""
+    if share.ranks == 1:
+        return
+    place = {str(path): number for number, path in enumerate(frames.files)}
+    parts = share.gather((list(entries), list(failures)))
+    entries[:] = sorted((entry for part, _ in parts for entry in part), key=lambda entry: place[entry["file"]])
+    failures[:] = [failure for _, part in parts for failure in part]
 
 
 class _Behind:

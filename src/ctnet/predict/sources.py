@@ -78,7 +78,7 @@ class Sources:
                     yield self._image(name, decode(content, name, value_range=value_range), name.name)
                 except DataError as error:
                     self.failures.append(error)
-        elif _is_video(source):
+        elif is_video(source):
             yield from _of_video(read_frames(open_capture(str(source), source), source, self.most_frames), source)
         else:
             yield self._image(source, decode_file(source, value_range=value_range))
@@ -92,7 +92,7 @@ class Sources:
         return sum(self._count(source) for source in self.files if isinstance(source, Path))
 
     def _count(self, path: Path) -> int:
-        if not _is_video(path):
+        if not is_video(path):
             return 1
         try:
             capture = open_capture(str(path), path)
@@ -208,14 +208,14 @@ class _Found:
             # Names like ._cell.jpg are what macOS leaves beside images on foreign disks.
             if path.name.startswith(".") or not path.is_file():
                 continue
-            if path.suffix.lower() in IMAGE_SUFFIXES or _is_video(path) or suffixes_of(_head(path)):
+            if path.suffix.lower() in IMAGE_SUFFIXES or is_video(path) or suffixes_of(_head(path)):
                 self.sources.append(path)
             else:
                 self.skipped.append(path)
         return len(self.sources) > before
 
 
-def _is_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
     """Return whether a file is a video, by its name or, where that names no format, by its first bytes."""
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctnet.config import FINE_TUNING_RECIPE, FINE_TUNING_RECIPES, Recipe, load_recipe
+from ctnet.config import FINE_TUNING_RECIPE, FINE_TUNING_RECIPES, LoadedRecipe, load_recipe
 from ctnet.families import build_network
 from ctnet.weights.containers import read_container
 from ctnet.weights.ctnet_file import Weights, is_own, own_weights
@@ -32,7 +32,7 @@ def open_weights(path: Path, config: str | None = None, *, verify: bool = True) 
     return with_config(weights, config) if config else weights
 
 
-def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> Recipe:
+def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str, Any]) -> LoadedRecipe:
     """Return the recipe to go on from a file of weights: the family's for fine-tuning, with the network of the weights.
 
     Input size, unless images have sizes of their own, and colours are those of the weights too; overrides and flags are
@@ -46,7 +46,7 @@ def fine_tuning_recipe(path: Path, overrides: Iterable[str], flags: Mapping[str,
     recipe = FINE_TUNING_RECIPES.get(theirs.model.family, FINE_TUNING_RECIPE)
     if recipe != FINE_TUNING_RECIPE:
         brought["loss"] = theirs.loss.model_dump()  # which suits the levels and stages of the network
-    return load_recipe(recipe, overrides, flags, brought=(f"--weights {path}", brought)).recipe
+    return load_recipe(recipe, overrides, flags, brought=(f"--weights {path}", brought))
 
 
 def load_network(weights: Weights, source: object, *, allow_partial: bool = False) -> tuple[nn.Module, list[str]]:

@@ -1,13 +1,14 @@
 """Registering the emulated device with torch, and what torch wants of a device's module."""
 
 import atexit
+import os
 import time
 import types
 
 import torch
 
-from emulation import autocast
-from emulation.tensor import CALLS, MEMORY, CardTensor, to_host, write_calls
+from emulation import autocast, waits
+from emulation.tensor import CALLS, CURRENT, MEMORY, REFUSALS, CardTensor, to_host, write_calls
 
 LIBRARIES = []
 """what is registered lasts as long as these"""
@@ -26,6 +27,7 @@ def install(name: str, card: str) -> types.ModuleType:
     library.impl("pin_memory", lambda tensor, device=None: tensor, "CPU")
     LIBRARIES.extend(autocast.register(name, library))
     atexit.register(write_calls)
+    torch._C._set_multithreading_enabled(False)  # the guard of such devices knows one device to the threads of autograd
     return module
 
 
@@ -50,14 +52,23 @@ def _factory(operator):
     def kernel(*args, **kwargs):
         CALLS[str(operator)] += 1
         options = {key: value for key, value in kwargs.items() if key != "pin_memory"}
-        return CardTensor(operator(*args, **{**options, "device": torch.device("cpu")}))
+        index = None if options.get("device") is None else torch.device(options["device"]).index
+        for refuse in REFUSALS:
+            refuse(operator, args, kwargs)
+        return CardTensor(operator(*args, **{**options, "device": torch.device("cpu")}), index)
 
     return kernel
 
 
 def _copy_from(source, target, non_blocking=False):
+    waits.count(torch.ops.aten.copy_.default, (target, source, non_blocking), {})
     to_host(target).copy_(to_host(source))
     return target
+
+
+def _visible(name):
+    chosen = os.environ.get({"npu": "ASCEND_RT_VISIBLE_DEVICES", "sdaa": "SDAA_VISIBLE_DEVICES"}[name])
+    return DEVICES if chosen is None else len([i for i in chosen.split(",") if i.isdecimal() and int(i) < DEVICES])
 
 
 class _Event:
@@ -74,22 +85,26 @@ class _Event:
         return (other.time - self.time) * 1000
 
 
+DEVICES = 2
+
+
 def _module(name, card):
     def set_device(device):
         index = torch.device(device).index if isinstance(device, (str, torch.device)) else int(device)
-        if index != 0:
+        if index not in range(_visible(name)):
             raise RuntimeError(f"invalid {name} device {device!r}")
+        CURRENT["device"] = index
 
     module = types.ModuleType(f"torch.{name}")
     functions = {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "_is_in_bad_fork": lambda: False,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
+        "device_count": lambda: _visible(name),
+        "current_device": lambda: CURRENT["device"],
         "set_device": set_device,
         "get_device_name": lambda device=None: card,
-        "synchronize": lambda device=None: CALLS.update(["synchronize"]),
+        "synchronize": lambda device=None: (CALLS.update(["synchronize"]), waits.note("synchronize")),
         "manual_seed": lambda seed: None,
         "manual_seed_all": lambda seed: None,
         "get_rng_state": lambda device=None: torch.get_rng_state(),

@@ -9,10 +9,15 @@ from pathlib import Path
 import torch
 from torch.utils import _pytree as pytree
 
+from emulation import waits
+
 aten = torch.ops.aten
 CALLS: Counter = Counter()
 """what ran on the device, by operator"""
 MEMORY = {"now": 0, "peak": 0}
+CURRENT = {"device": 0}
+WAITS: Counter = Counter()
+"""where the host waited for the device: `FILE:FUNCTION OPERATOR`, of the innermost line of ctnet"""
 REFUSALS: list = []
 """functions (operator, args, kwargs) that raise for what the emulated card cannot do"""
 MAY_MIX = {
@@ -26,12 +31,12 @@ def name() -> str:
 
 
 class CardTensor(torch.Tensor):
-    """A tensor on device 0; `host` holds its numbers, and views of it are views of `host`."""
+    """A tensor on one of the devices; `host` holds its numbers, and views of it are views of `host`."""
 
     __slots__ = ("host",)
 
     @staticmethod
-    def __new__(cls, host):
+    def __new__(cls, host, index=None):
         tensor = torch.Tensor._make_wrapper_subclass(
             cls,
             host.shape,
@@ -39,7 +44,7 @@ class CardTensor(torch.Tensor):
             storage_offset=host.storage_offset(),
             dtype=host.dtype,
             layout=host.layout,
-            device=torch.device(name(), 0),
+            device=torch.device(name(), CURRENT["device"] if index is None else index),
         )
         tensor.host = host
         if not host._is_view():
@@ -86,6 +91,7 @@ def to_host(value):
 def run(operator, args, kwargs):
     """Run an operator: ctnet's and the vendor's by the kernel registered for the device, torch's on the host."""
     CALLS[str(operator)] += 1
+    waits.count(operator, args, kwargs)
     if operator.namespace not in ("aten", "prims"):
         own = torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "PrivateUse1")
         key = torch._C.DispatchKey.PrivateUse1 if own else torch._C.DispatchKey.CompositeExplicitAutograd
@@ -97,10 +103,14 @@ def run(operator, args, kwargs):
     _refuse_mixture(operator, args, kwargs)
     device = kwargs.get("device")
     stays = device is None or torch.device(device).type == name()
+    cards = [leaf for leaf in pytree.arg_tree_leaves(*args, **kwargs) if isinstance(leaf, CardTensor)]
+    index = cards[0].device.index if cards else None
+    if device is not None and stays and torch.device(device).index is not None:
+        index = torch.device(device).index
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     kwargs = {key: value for key, value in kwargs.items() if key != "pin_memory"}
-    known = {id(t.host): t for t in pytree.arg_tree_leaves(*args, **kwargs) if isinstance(t, CardTensor)}
+    known = {id(t.host): t for t in cards}
     result = operator(*pytree.tree_map(to_host, args), **pytree.tree_map(to_host, kwargs))
     if operator is aten.copy_.default:
         return args[0]
@@ -111,7 +121,7 @@ def run(operator, args, kwargs):
         if id(value) in known:
             return _unresized(operator, known[id(value)], value)
         if stays:
-            return CardTensor(value)
+            return CardTensor(value, index)
         shared = {t.host.untyped_storage().data_ptr() for t in known.values()}
         return value.clone() if value.untyped_storage().data_ptr() in shared else value
 
@@ -127,16 +137,17 @@ def _unresized(operator, tensor, host):
 def _refuse_mixture(operator, args, kwargs):
     """Raise where a card would: operands of different devices."""
     leaves = pytree.arg_tree_leaves(*args, **kwargs)
-    if operator in MAY_MIX or not any(isinstance(leaf, CardTensor) for leaf in leaves):
+    places = {leaf.device.index for leaf in leaves if isinstance(leaf, CardTensor)}
+    if operator in MAY_MIX or not places:
         return
+    if len(places) > 1:
+        raise RuntimeError(f"{operator}: all tensors must be on one device, they are on {name()}:{sorted(places)}")
     for leaf in leaves:
         if isinstance(leaf, torch.Tensor) and not isinstance(leaf, CardTensor) and leaf.dim() > 0:
-            raise RuntimeError(
-                f"{operator}: all tensors must be on {name()}:0, one of {tuple(leaf.shape)} is on the cpu"
-            )
+            raise RuntimeError(f"{operator}: all tensors must be on {name()}, one of {tuple(leaf.shape)} is on the cpu")
 
 
 def write_calls():
     """Leave the count of calls where the environment asks for it."""
     if "EMULATED_CALLS" in os.environ:
-        Path(os.environ["EMULATED_CALLS"]).write_text(json.dumps(CALLS))
+        Path(os.environ["EMULATED_CALLS"]).write_text(json.dumps(CALLS | {"waits": WAITS}))

@@ -4,7 +4,7 @@ import types
 
 import torch
 
-from emulation import backend, process_group, tensor
+from emulation import backend, limits, process_group, tensor
 from torch_npu import deformable, grad_scaler, roi_align, schemas
 
 __version__ = "2.13.0+emulated"
@@ -32,7 +32,12 @@ npu = backend.install("npu", "emulated Ascend (numbers from the processor)")
 npu.set_compile_mode = lambda jit_compile=True: tensor.CALLS.update([f"jit_compile={jit_compile}"])
 npu.config = types.SimpleNamespace(allow_internal_format=True)
 npu.amp = types.SimpleNamespace(GradScaler=grad_scaler.GradScaler)
-tensor.REFUSALS += [_refuse_channels_last, _refuse_unknown_sizes, _refuse_empty_convolutions]
+tensor.REFUSALS += [
+    _refuse_channels_last,
+    _refuse_unknown_sizes,
+    _refuse_empty_convolutions,
+    limits.refusing(limits.NPU),
+]
 process_group.register("hccl", "npu")
 
 _library = torch.library.Library("npu", "DEF")

@@ -5,7 +5,7 @@ import types
 
 import torch
 
-from emulation import backend, process_group, tensor
+from emulation import backend, limits, process_group, tensor
 
 __version__ = "2.7.1+emulated"
 
@@ -16,6 +16,7 @@ sdaa.amp = types.SimpleNamespace(
     autocast=lambda dtype=torch.float16, enabled=True: torch.autocast("sdaa", dtype=dtype, enabled=enabled),
     GradScaler=lambda enabled=True: torch.amp.GradScaler("sdaa", enabled=enabled),
 )
+tensor.REFUSALS += [limits.refusing(limits.SDAA), limits.refusing(limits.missing())]
 process_group.register("tccl", "sdaa")
 for _name in ("TORCH_SDAA_CONV_USE_FP32", "TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"):
     tensor.CALLS[f"{_name}={os.environ.get(_name)}"] += 1

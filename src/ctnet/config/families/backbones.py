@@ -34,7 +34,7 @@ def _resnet(*channels: int, more: frozenset[str] = frozenset()) -> Backbone:
     return Backbone(
         "resnet:build_resnet",
         _at_strides_4_to_32(*channels),
-        frozenset({"neck", "neck_channels", "deform_bias", "dense_up"}) | more,
+        frozenset({"neck", "neck_channels", "deform_bias", "dense_up", "stride"}) | more,
         ("deform", "conv", "plain", "lateral"),
         foreign={"centernet": "centernet_names:resnet_pairs", "mmdet": "mmdet_names:mmdet_pairs"},
     )

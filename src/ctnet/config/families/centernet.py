@@ -26,6 +26,9 @@ class CenterNetModel(Model):
     neck_channels: tuple[Channels, Channels, Channels] = (256, 128, 64)
     """ResNet: channels after each of the three up-samplings (upstream's plain neck: 256, 256, 256); lateral: the last
     is the width of all"""
+    stride: Literal[2, 4, 8] = 4
+    """pixels to a cell of the outputs, for ResNets but with the lateral neck: 8 leaves out the last up-sampling, 2
+    adds one as wide as the last"""
     deform_bias: bool = True
     """deformable convolutions have a bias (mmdet and MindSpore: none)"""
     dense_up: bool = False
@@ -62,6 +65,8 @@ class CenterNetModel(Model):
         if necks and self.neck not in necks:
             choices = " and ".join(f"model.neck={neck}" for neck in necks)
             raise ValueError(f"{self.backbone} has {len(necks)} necks: {choices}")
+        if self.stride != 4 and self.neck == "lateral":
+            raise ValueError("model.stride does not apply to the lateral neck: leave it out")
         if self.heads is not None and not self.predict_offset and "offset" in self.heads:
             raise ValueError("model.heads has an offset, and model.predict_offset=false has none: leave one out")
         return self
@@ -79,6 +84,11 @@ class CenterNetLoss(Loss):
     giou: NonNegative = 0.0
     """1 - generalised IoU of the box at each centre (Rezatofighi et al., 2019): small objects count as much as large
     ones, while an L1 in cells is ruled by the large"""
+    heatmap_form: Literal["focal", "mse"] = "focal"
+    """form of the heatmap loss: the focal loss of gaussians as large as their objects, or the squared distance of
+    probabilities to gaussians of one size, as the original's mse_loss"""
+    sigma: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """heatmap_form=mse: standard deviation of the gaussians in cells"""
     regression: Literal["l1", "smooth_l1"] = "l1"
     """form of the size and offset losses"""
     targets: Literal["centernet", "mmdet", "centerface"] = "centernet"
@@ -99,6 +109,8 @@ class CenterNetLoss(Loss):
     def _agree(self) -> CenterNetLoss:
         if self.targets == "mmdet" and self.size_targets == "dense":
             raise ValueError("loss.targets=mmdet needs loss.size_targets=center")
+        if self.targets == "mmdet" and self.heatmap_form == "mse":
+            raise ValueError("loss.targets=mmdet needs loss.heatmap_form=focal")
         return self
 
     def check(self, model: Model) -> None:

@@ -38,6 +38,7 @@ COCO_LISTS = ("images", "annotations", "categories")
 _LARGEST = 1e9
 """coordinates and areas beyond are as wrong as infinity, and float32 could not hold some of them"""
 
+
 Box = tuple[float, float, float, float]
 Row = tuple[Box, int, bool, float, int, Float32 | None]
 """corners, label, whether a crowd, area, annotation id and key points (P,3) of an object"""
@@ -46,22 +47,21 @@ Row = tuple[Box, int, bool, float, int, Float32 | None]
 def find(path: Path) -> dict[str, SplitFiles]:
     """Return the splits of a folder, a JSON file, or a YAML file that names annotations and images of each split."""
     if path.suffix.lower() == ".json" and path.is_file():
-        return by_split([(_split_name(path), SplitFiles(path, json_image_folders(path), serves_any=True))])
+        return by_split([(_split_of(path), SplitFiles(path, json_image_folders(path), serves_any=True))])
     return _annotations_folder(path) or _beside_images(path) or _named_in_yaml(path)
 
 
 def json_image_folders(file: Path) -> tuple[Path, ...]:
     """Return the folders in which the images of a COCO file may lie when nothing else is known of them."""
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    return (*_image_folders(root, _split_name(file)), file.parent)
+    return (*_image_folders(root, _split_of(file)), file.parent)
 
 
 def read_coco(json_file: Path, image_folders: Sequence[Path], split: str) -> AnnotationSet:
     """Return the annotations of a COCO file, exactly as it states them.
 
-    Boxes without size or outside their image are kept. Images are looked for in `image_folders`, one
-    that is nowhere keeps the path it should have. Raises DataError, naming the value, for what cannot be
-    understood.
+    Boxes without size or outside their image are kept. Images are looked for in `image_folders`, one that is nowhere
+    keeps the path it should have. Raises DataError, naming the value, for what cannot be understood.
     """
     return parse_coco(load_coco_json(json_file), json_file, image_folders, split)
 
@@ -91,8 +91,16 @@ def parse_coco(content: CocoContent, json_file: Path, image_folders: Sequence[Pa
     return AnnotationSet(json_file, split, categories, tuple(images), notes=notes, keypoints=schema)
 
 
-def load_coco_json(json_file: Path, tolerate: Tolerate | None = None) -> CocoContent:
-    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO.
+def read_image_list(json_file: Path, split: str) -> AnnotationSet:
+    """Return the images of a COCO file without objects, such as `image_info_*.json` has. See `read_coco`."""
+    content = {**load_coco_json(json_file, needed=("images", "categories")), "annotations": []}
+    return parse_coco(content, json_file, json_image_folders(json_file), split)
+
+
+def load_coco_json(
+    json_file: Path, tolerate: Tolerate | None = None, needed: Sequence[str] = COCO_LISTS
+) -> CocoContent:
+    """Return the file's content. Raises DataError unless it is JSON with the three lists of COCO, or those needed.
 
     `tolerate` gets the error of an encoding other than UTF-8, which the content is then read in.
     """
@@ -106,7 +114,7 @@ def load_coco_json(json_file: Path, tolerate: Tolerate | None = None) -> CocoCon
         what, hint = recognise(json_file) or (error, None)
         raise DataError("the annotations are not JSON", file=json_file, got=what, hint=hint) from None
     lists = content if isinstance(content, dict) else {}
-    absent = [name for name in COCO_LISTS if not isinstance(lists.get(name), list)]
+    absent = [name for name in needed if not isinstance(lists.get(name), list)]
     if tolerate and absent == ["categories"]:
         numbers = (a.get("category_id") for a in lists["annotations"] if isinstance(a, dict))
         used = dict.fromkeys(number for number in numbers if isinstance(number, int | str))
@@ -117,7 +125,7 @@ def load_coco_json(json_file: Path, tolerate: Tolerate | None = None) -> CocoCon
         raise DataError(
             "the file is not COCO",
             file=json_file,
-            expected="an object with the lists images, annotations and categories",
+            expected=f"an object with the lists {', '.join(needed[:-1])} and {needed[-1]}",
             got=what,
             hint=hint,
         )
@@ -230,13 +238,15 @@ WRITER = Writer("images/{split}", _write_splits, keypoints=True)
 
 def _annotations_folder(folder: Path) -> dict[str, SplitFiles]:
     # COCO's own folder has both kinds for the same images: boxes of eighty classes, and persons with key points
-    kinds = (sorted((folder / "annotations").glob(name)) for name in ("instances_*.json", "*_keypoints_*.json"))
-    files = next(filter(None, kinds), [])
-    return by_split((_split_name(file), SplitFiles(file, _image_folders(folder, _split_name(file)))) for file in files)
+    annotations = folder / "annotations"
+    kinds = (sorted(annotations.glob(name)) for name in ("instance*_*.json", "*_keypoints_*.json"))
+    plain = [file for file in sorted(annotations.glob("*.json")) if file.stem in ("train", "val", "test")]
+    files = next(filter(None, (*kinds, plain)), [])
+    return by_split((_split_of(file), SplitFiles(file, _image_folders(folder, _split_of(file)))) for file in files)
 
 
-def _split_name(file: Path) -> str:
-    return re.sub(r"^(instances|.*keypoints)_", "", file.stem)
+def _split_of(file: Path) -> str:
+    return re.sub(r"^(instances?|image_info|.*keypoints)_", "", file.stem)
 
 
 def _beside_images(folder: Path) -> dict[str, SplitFiles]:
@@ -276,12 +286,13 @@ def _named_in_yaml(path: Path) -> dict[str, SplitFiles]:
 def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
     """Return the folders in which images of a split may lie, the root last.
 
-    `name` may end in a year, or go on behind the split: the images of val_repaired are those of val.
+    `name` may end in a year or go on: the images of val_repaired are those of val.
     """
     brief = re.sub(r"\d{4}$", "", name)
     start = re.match("train|valid|val|test", name)
     guesses = [*dict.fromkeys([name, f"{brief}2017", brief, *([start.group()] if start else [])])]
-    places = [*guesses, *(f"images/{guess}" for guess in guesses), "images"]
+    in_images = (f"images/{guess}{below}" for guess in guesses for below in ("", "/images"))
+    places = [*guesses, *in_images, "images"]
     folders = Folders()
     found = [folders.entry(root, place) for place in places]
     return (*dict.fromkeys(folder for folder in found if folder and folder.is_dir()), root)

@@ -46,7 +46,8 @@ def _is_coco(content: Any) -> bool:
 
 
 _COCO = Layout(
-    "coco", "COCO", ("annotations/instances_*.json", "*/_annotations.coco.json", f"splits in {DATA_YAMLS[0]}"),
+    "coco", "COCO",
+    ("annotations/instances_*.json or train.json", "*/_annotations.coco.json", f"splits in {DATA_YAMLS[0]}"),
     _find_coco, lambda files, split, _: coco.read_coco(files.file, files.image_folders, split),
     content=lambda files, tolerate: coco.load_coco_json(files.file, tolerate), writer=coco.WRITER,
 )  # fmt: skip

@@ -23,6 +23,7 @@ def member_checks(device: OpenDevice) -> Iterator[tuple[str, Check]]:
         ("tensors", _tensors),
         ("precisions", _precisions),
         ("register_kernels", _kernels),
+        ("fetch", _fetch),
         ("peak_memory", _memory),
         ("rng_state", _rng),
     ):
@@ -79,6 +80,16 @@ def _kernels(device: OpenDevice) -> str:
         registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"ctnet::{name}", device.plugin.dispatch_key)
         need(registered, f"{name}: no kernel is registered for {device.plugin.dispatch_key}")
     return f"{len(own)} of its own, {len(REQUIRED) - len(own)} references"
+
+
+def _fetch(device: OpenDevice) -> str:
+    there = torch.arange(3.0).to(device.torch_device)
+    wait = device.plugin.fetch(there > 0)
+    torch.ones(64, 64, device=device.torch_device).mm(torch.ones(64, 64, device=device.torch_device))
+    copy = wait()
+    need(copy.device.type == "cpu", f"the copy is on {copy.device}")
+    need(copy.tolist() == [False, True, True], f"the copy is {copy.tolist()}")
+    return "as it was"
 
 
 def _memory(device: OpenDevice) -> str:

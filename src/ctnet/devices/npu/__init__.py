@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ctnet.devices import host
+from ctnet.devices import fixed_sizes, host
 from ctnet.devices.base import Probe
 from ctnet.devices.npu.scaler import TO_LOG, portable
 from ctnet.devices.torch_device import Accelerator, kernels_in, register
@@ -67,7 +68,7 @@ class NpuDevice(Accelerator):
 
     def register_kernels(self) -> dict[str, str]:
         """Register the vendor's deformable convolution and RoIAlign, peaks of fixed sizes and NMS on the CPU."""
-        register(self.dispatch_key, kernels_in(__name__) | host.KERNELS)
+        register(self.dispatch_key, kernels_in(__name__) | fixed_sizes.KERNELS | host.KERNELS)
         return {
             "deform_conv2d": "torch_npu (npu_deformable_conv2d, in float32)",
             "deform_conv2d_backward": "torch_npu (npu_deformable_conv2dbk, in float32)",
@@ -75,9 +76,19 @@ class NpuDevice(Accelerator):
             "depthwise_upsample_backward": "torch (grouped transposed convolution)",
             "roi_align": "torch_npu (npu_roi_align, a call a level, in float32)",
             "roi_align_backward": "torch_npu (npu_roi_alignbk, a call a level, in float32)",
-            "decode_peaks": "torch (fixed sizes, 32-bit numbers)",
+            "decode_peaks": fixed_sizes.REASON,
             **dict.fromkeys(host.KERNELS, host.REASON),
         }
+
+    def profiler(self, folder: Path, wait: int, warmup: int, recorded: int) -> Any:
+        """Return the vendor's profiler, which alone sees work on the NPU; MindStudio and TensorBoard open its files."""
+        profiler = _torch_npu().profiler
+        return profiler.profile(
+            activities=[profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.NPU],
+            schedule=profiler.schedule(wait=wait, warmup=warmup, active=recorded, repeat=1, skip_first=0),
+            on_trace_ready=profiler.tensorboard_trace_handler(str(folder)),
+            record_shapes=True,
+        )
 
     def compile(self, network: nn.Module) -> nn.Module:
         """Raise ConfigError: no graph compiler of the vendor knows the deformable convolution."""

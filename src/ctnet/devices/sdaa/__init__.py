@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ctnet.devices import host
+from ctnet.devices import fixed_sizes, host
 from ctnet.devices.base import Probe
-from ctnet.devices.torch_device import Accelerator, register
+from ctnet.devices.torch_device import Accelerator, kernels_in, register
 from ctnet.devices.vendor import probe_vendor
 from ctnet.errors import ConfigError
 from ctnet.ops.table import REQUIRED
+from ctnet.precision import PrecisionName
 
 _INSTALL = "it comes with the vendor's images, not from PyPI"
 
@@ -54,6 +55,12 @@ class SdaaDevice(Accelerator):
         """Return fp16."""
         return torch.float16, "the device multiplies fp16, with loss scaling"
 
+    def inference_dtype(self, precision: PrecisionName) -> tuple[torch.dtype | None, str]:
+        """Return float32 unless another is requested: the vendor documents inference in no other type."""
+        if precision == "auto":
+            return None, "the vendor documents inference in float32 alone"
+        return super().inference_dtype(precision)
+
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """Return the vendor's context."""
         context: AbstractContextManager[object] = self.module.amp.autocast(dtype=dtype)
@@ -65,10 +72,16 @@ class SdaaDevice(Accelerator):
         return scaler
 
     def register_kernels(self) -> dict[str, str]:
-        """Register NMS on the CPU; the vendor has no kernels for the other operators, so their references run."""
-        register(self.dispatch_key, host.KERNELS)
-        reference = dict.fromkeys(REQUIRED, "reference (the vendor has no kernel)")
-        return reference | dict.fromkeys(host.KERNELS, host.REASON)
+        """Register operators made of what torch_sdaa has, tried on the device first; what fails runs on the CPU."""
+        _torch_sdaa()
+        own = kernels_in(__name__) | fixed_sizes.KERNELS
+        tried = host.tried(own, torch.device(self.torch_type, self.module.current_device()))
+        register(self.dispatch_key, tried.kernels | host.KERNELS)
+        reasons = dict.fromkeys(REQUIRED, "reference (operators of torch that the vendor documents)")
+        reasons |= dict.fromkeys(own, "torch (gathered rows, fixed sizes)") | dict.fromkeys(
+            fixed_sizes.KERNELS, fixed_sizes.REASON
+        )
+        return reasons | tried.failures | dict.fromkeys(host.KERNELS, host.REASON)
 
     def compile(self, network: nn.Module) -> nn.Module:
         """Raise ConfigError: the vendor's compiler is known to fail on whole networks."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,20 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ctnet.config import Recipe
 from ctnet.devices import device_for_processes
+from ctnet.devices.chosen import listed, show_only
 from ctnet.engine.processes.failure import cause
 from ctnet.engine.processes.rank_info import LAUNCHER, ROLE
 from ctnet.engine.report import Silence
 from ctnet.engine.run_folder import new_run_folder, run_to_resume
 from ctnet.engine.train import check_data, open_data
 from ctnet.errors import ConfigError, LostRanks
-from ctnet.files import remove_leftovers, temporary_ending
+from ctnet.files import read_file, remove_leftovers, temporary_ending
+from ctnet.limits import TEXT_BYTES, parse_json
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,18 @@ class LaunchPlan:
     rdzv_endpoint: str | None = None
     max_restarts: int = 0
     timeout_s: float = 600.0
+    port: int | None = None
 
     def processes(self, device: str) -> int:
         """Return the number of processes here. Raises ConfigError or DeviceUnavailable when there cannot be so many."""
+        if chosen := listed(device):
+            show_only(chosen)  # raises for devices that are not there
+            if self.nproc not in ("auto", str(len(chosen.indices))):
+                raise ConfigError(
+                    "each process has one device", got=f"--nproc {self.nproc} --device {device}",
+                    hint=f"--nproc {len(chosen.indices)}, or leave it out",
+                )  # fmt: skip
+            return len(chosen.indices)
         if self.nproc == "auto":
             return device_for_processes(device, 1).probe().count
         if not self.nproc.isdecimal() or int(self.nproc) < 1:
@@ -58,6 +71,8 @@ class LaunchPlan:
                 "several nodes meet at --rdzv-endpoint HOST:PORT, an address of the first node",
                 got=self.rdzv_endpoint,
             )
+        if self.nnodes > 1 and self.port is not None:
+            raise ConfigError("--port is for one machine; several meet at --rdzv-endpoint HOST:PORT", got=self.port)
 
 
 def folder_to_fill(plan: LaunchPlan, recipe: Recipe, out: Path | None) -> Path | None:
@@ -89,9 +104,14 @@ def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
     """
     plan.check()
     processes = plan.processes(device)
+    refuse_rank_table(processes * plan.nnodes)
+    shown: dict[str, str] = {}
+    if chosen := listed(device):
+        shown = show_only(chosen)
+        command = [*_without_device(command), "--device", chosen.name]
     remove_leftovers(Path(tempfile.gettempdir()), ".ctnet-launch-*")
     reports_folder = tempfile.TemporaryDirectory(prefix=".ctnet-launch-", suffix=temporary_ending())
-    with _started(plan), reports_folder as reports:
+    with _started(plan, shown), reports_folder as reports:
         try:
             config = LaunchConfig(
                 min_nodes=plan.nnodes,
@@ -108,16 +128,19 @@ def launch(plan: LaunchPlan, device: str, command: Sequence[str]) -> None:
             raise cause(error.failures) from None
         except SignalException as stop:
             raise SystemExit(128 + stop.sigval) from None
-        except dist.DistError as error:
+        except (dist.DistError, RendezvousError) as error:
             raise _not_met(plan, error) from None
 
 
 @contextmanager
-def _started(plan: LaunchPlan) -> Iterator[None]:
+def _started(plan: LaunchPlan, shown: Mapping[str, str]) -> Iterator[None]:
     """Silence the log of torch's launcher; with restarts, keep its errors, which name the processes that died.
 
-    The processes that it starts know this one by its number, and end when it does.
+    The processes that it starts know this one by its number, and end when it does; they see the devices that `shown`
+    sets in the environment.
     """
+    before = {name: os.environ.get(name) for name in shown}
+    os.environ |= shown
     logging.disable(logging.WARNING if plan.max_restarts else logging.ERROR)
     os.environ[LAUNCHER] = str(os.getpid())
     try:
@@ -125,11 +148,62 @@ def _started(plan: LaunchPlan) -> Iterator[None]:
     finally:
         logging.disable(logging.NOTSET)
         os.environ.pop(LAUNCHER, None)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _without_device(command: Sequence[str]) -> list[str]:
+    kept, rest = [], iter(command)
+    for word in rest:
+        if word == "--device":
+            next(rest, None)
+        elif not word.startswith("--device="):
+            kept.append(word)
+    return kept
+
+
+def refuse_rank_table(processes: int) -> None:
+    """Raise ConfigError for a table of ranks of Huawei's launchers, which says the same as options of ctnet."""
+    file = os.environ.get("RANK_TABLE_FILE")
+    if not file:
+        return
+    try:
+        table = parse_json(read_file(Path(file), TEXT_BYTES))
+        servers = [(str(server["server_id"]), [int(one["device_id"]) for one in server["device"]])
+                   for server in table["server_list"]]  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError("RANK_TABLE_FILE names no table of ranks", file=file, got=repr(error)[:200]) from None
+    nodes = len(servers)
+    here = [(number, devices) for number, (address, devices) in enumerate(servers) if _is_here(address)]
+    number, devices = here[0] if here else (0, servers[0][1] if servers else [])
+    say = f"--device npu:{','.join(map(str, sorted(devices)))}" if len(devices) > 1 else "--nproc 1"
+    if nodes > 1:
+        say += f" --nnodes {nodes} --node-rank {number} --rdzv-endpoint {servers[0][0]}:29500"
+    where = "" if here else "; no server in it is this machine"
+    raise ConfigError(
+        f"RANK_TABLE_FILE is for launchers that start each process by hand{where}", file=file,
+        table=f"{sum(len(devices) for _, devices in servers)} devices on {nodes} machines", processes=processes,
+        hint=f"unset RANK_TABLE_FILE; the same is said by {say}",
+    )  # fmt: skip
+
+
+def _is_here(address: str) -> bool:
+    """Return whether an address is one of this machine."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+        return True
+    except (OSError, UnicodeError):
+        return False
 
 
 def _rendezvous(plan: LaunchPlan) -> dict[str, Any]:
     if plan.nnodes == 1:
-        return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "rdzv_configs": {"is_host": True}}
+        return {
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": f"localhost:{plan.port or 0}",
+            "rdzv_configs": {"is_host": True},
+        }
     # static: ranks follow node ranks, so that rank 0, which writes the run folder, is where the user expects it
     return {
         "rdzv_backend": "static",
@@ -139,8 +213,9 @@ def _rendezvous(plan: LaunchPlan) -> dict[str, Any]:
 
 
 def _not_met(plan: LaunchPlan, error: Exception) -> Exception:
-    if "EADDRINUSE" in str(error):
-        return ConfigError("the port is in use", endpoint=plan.rdzv_endpoint, hint="--rdzv-endpoint names another")
+    if "EADDRINUSE" in f"{error} {error.__cause__}":
+        where = plan.rdzv_endpoint or f"localhost:{plan.port}"
+        return ConfigError("the port is in use", endpoint=where, hint="another --port, or another --rdzv-endpoint")
     return LostRanks(
         "the nodes did not meet", endpoint=plan.rdzv_endpoint, got=str(error).partition("\n")[0],
         hint="is the first node (--node-rank 0) running, and reachable there?",

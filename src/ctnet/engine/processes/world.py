@@ -133,7 +133,7 @@ def process_group(device: str, rank_info: RankInfo, timeout_s: float) -> Iterato
         gc.collect()  # a DDP that outlives its group would deadlock with gloo's threads over the GIL
         dist.destroy_process_group()
     except RuntimeError as error:
-        if not _is_lost_contact(error):
+        if not _is_lost_contact(error, opened.plugin.ddp_backend):
             raise
         raise _lost(error, rank_info, store, timeout_s) from error
 
@@ -173,8 +173,9 @@ def _meet(rank_info: RankInfo, wait: timedelta) -> Store:
     return PrefixStore(f"ctnet/start_{rank_info.restart}", store)
 
 
-def _is_lost_contact(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+def _is_lost_contact(error: RuntimeError, backend: str) -> bool:
+    """Return whether an error is one of communication: vendors raise plain RuntimeErrors that name their library."""
+    return isinstance(error, dist.DistError) or any(name in str(error).lower() for name in ("gloo", backend))
 
 
 def _lost(error: RuntimeError, rank_info: RankInfo, store: Store, timeout_s: float) -> CtnetError:
