@@ -8,7 +8,7 @@ import pytest
 from ctnet.bench.loading import measure_loading
 from ctnet.bench.timing import Iterations
 from ctnet.bench.training import StepRunner
-from ctnet.config import load_recipe
+from ctnet.config import changed, load_recipe
 from ctnet.data.dataset import open_dataset
 from ctnet.data.sample import TrainingSamples
 from ctnet.errors import DataError
@@ -56,6 +56,7 @@ def test_timed_batches_are_made_while_timed(recipe, small_set, monkeypatch):
 
 
 def test_an_image_that_cannot_be_read_is_named(recipe, small_set):
+    recipe = changed(recipe, {"data.on_bad_image": "error"})
     annotations = open_dataset(small_set, "train")
     gone = replace(annotations.images[3], path=small_set / "gone.jpg")
     annotations = replace(annotations, images=(*annotations.images[:3], gone, *annotations.images[4:]))

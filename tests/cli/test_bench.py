@@ -96,6 +96,8 @@ def test_published_figures_stand_beside_the_rows_of_their_network(ctnet, canned,
         "2",
         "--warmup",
         "1",
+        "--image-size",
+        "512",
     )
     code, out, err = ctnet("bench", *words, "--data", small_set, "--reference", "310p")
     assert code == 0, err

@@ -41,7 +41,7 @@ def test_emulated_devices_are_aligned_with_the_processor_and_with_each_other(ses
     for code, _, err in done:
         assert code == 0, err
     (exact, near) = (json.loads(out) for _, out, _ in done)
-    assert exact["gate"]["largest_relative_error"] == 0, "the references ran on both"
+    assert exact["gate"]["largest_relative_error"] < 1e-6, "float32, but for the order of sums"
     assert near["gate"]["largest_relative_error"] < 1e-4
     assert [near["runs"][role]["device"] for role in ("first", "second")] == ["sdaa:0", "npu:0"]
     assert "emulated" in near["runs"]["second"]["machine"]["device_name"]

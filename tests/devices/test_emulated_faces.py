@@ -38,7 +38,7 @@ for index in range(2):
     keypoints = np.concatenate([places, seen], -1).astype(np.float32)
     targets = family.encoder(1)(Objects(boxes, np.zeros(2, np.int64), keypoints), (64, 64))
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    samples.append(Sample(image, np.zeros(3, np.float32), targets, index))
+    samples.append(Sample(image, np.zeros(3, np.float32), targets, index, index))
 device = open_device(name)
 seed_generators(0)
 precision = choose_precision("fp32", device)

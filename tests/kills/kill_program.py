@@ -36,6 +36,7 @@ TIMINGS = {
     "time", "images_per_s", "data_wait", "wall_s", "ms_per_step", "peak_memory_bytes", "seconds_left",
     "memory_bytes", "run", "report", "weights", "files",
 }  # fmt: skip
+PAGES = {"env.json", "eval/index.html", "index.html", "checkpoints/MODEL.md"}  # with times, paths and command lines
 EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "shutil.copyfile"}
 
 
@@ -196,7 +197,7 @@ def remains(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {"tensorboard": curves(folder / "tensorboard")}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or name.startswith("tensorboard/") or name in {"env.json", "eval/index.html"}:
+        if path.is_dir() or name.startswith("tensorboard/") or name in PAGES:
             continue
         if path.suffix == ".pt":
             found[name] = plain(torch.load(path, weights_only=True))

@@ -99,7 +99,8 @@ def _suggest(error: Any) -> None:
     meant = OTHER_NAMES.get(name or "")
     if meant in known and not getattr(error, "possibilities", None):
         error.possibilities = [meant]
-    missing = getattr(getattr(error, "param", None), "name", None)
-    if missing == "weights" and error.message == "" and context is not None:
+    missing = getattr(getattr(error, "param", None), "name", None) == "weights" and error.message == ""
+    extra = "--weights" in known and "extra argument" in error.message
+    if context is not None and (missing or (extra and not context.params.get("weights"))):
         given = next((word for word in sys.argv[2:] if not word.startswith("-") and Path(word).suffix), "FILE")
         error.message = f"Name the detector: --weights {given}"

@@ -119,7 +119,7 @@ def _network(model: Mapping[str, Any]) -> str:
     known = {"family", "backbone"}
     changed = [f"{key}={value}" for key, value in model.items() if key not in known and value != defaults.get(key)]
     family = model.get("family", DEFAULT)
-    changed = changed if family == DEFAULT else [f"family={family}", *changed]
+    changed = changed if family == DEFAULT else [*changed, f"family={family}"]
     return " ".join([model["backbone"], *changed])
 
 

@@ -58,7 +58,8 @@ def _triangle(point: Float32, direction: Float32) -> Float32:
 
 def transform_points(points: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
     """Return (N,2) points mapped by a (2,3) matrix."""
-    return points @ matrix[:, :2].T + matrix[:, 2]
+    with np.errstate(invalid="ignore", over="ignore"):  # detections of weights that diverged
+        return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def transform_boxes(boxes_xyxy: NDArray[np.floating], matrix: Matrix) -> Float32:

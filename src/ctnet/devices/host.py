@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,7 @@ def _onto(value: object, where: torch.device) -> object:
     return value.to(where) if isinstance(value, Tensor) else value
 
 
+@cache  # a second registration finds the same kernel
 def _round_trip(name: str) -> Callable[..., object]:
     def kernel(*arguments: object) -> object:
         where = next(value.device for value in arguments if isinstance(value, Tensor))
@@ -77,6 +79,11 @@ def _round_trip(name: str) -> Callable[..., object]:
         return tree_map(lambda value: _onto(value, where), getattr(torch.ops.ctnet, name)(*moved))
 
     return kernel
+
+
+def round_trips(*names: str) -> Kernels:
+    """Return kernels that compute operators of these names on the CPU."""
+    return {name: _round_trip(name) for name in names}
 
 
 _MAP, _OFFSET, _WEIGHT, _MASK = (

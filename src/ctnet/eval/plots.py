@@ -98,18 +98,19 @@ def match_plot(image_bgr: Image, match: Match, categories: Sequence[Category]) -
     correct, missed = match.correct, match.missed
     for index in np.setdiff1d(np.arange(len(truth)), missed):
         _solid_box(resized, truth[index], TRUTH, 1)
-    for index in np.flatnonzero(correct):
+    drawn = np.isfinite(found).all(axis=1)  # not those of weights that diverged
+    for index in np.flatnonzero(correct & drawn):
         _dashed_box(resized, found[index], CORRECT, 1)
     for index in missed:
         _solid_box(resized, truth[index], MISSED, 3)
-    for index in np.flatnonzero(~correct):
+    for index in np.flatnonzero(~correct & drawn):
         _dashed_box(resized, found[index], WRONG, 2)
     if match.truth_points is not None and match.found.keypoints is not None:
         for index in np.flatnonzero(correct):
             _point_errors(resized, match.truth_points[match.truth_of[index]], match.found.keypoints[index], scale)
     for index in missed:
         _tag(resized, _name(categories[match.truth_labels[index]], 20), truth[index], MISSED, below=True)
-    for index in np.flatnonzero(~correct):
+    for index in np.flatnonzero(~correct & drawn):
         _tag(resized, _wrong_text(match, int(index), categories), found[index], WRONG)
     return _with_key(
         resized,

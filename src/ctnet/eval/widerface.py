@@ -9,6 +9,7 @@ are taken at 1000 equally spaced scores.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,8 +95,11 @@ def _boxes(array: Any) -> Float64:
     return boxes
 
 
+_MOST_UNPACKED = 1032  # what deflate makes of a byte at most
+
+
 def _read_mat(path: Path, keys: Sequence[str]) -> Mapping[str, Any]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     if not path.is_file():
         raise DataError(
@@ -104,7 +108,11 @@ def _read_mat(path: Path, keys: Sequence[str]) -> Mapping[str, Any]:
         )  # fmt: skip
     with _explained(path), warnings.catch_warnings():
         warnings.simplefilter("error")  # scipy warns of a damaged file and goes on
-        content: Mapping[str, Any] = loadmat(io.BytesIO(read_file(path, MAT_BYTES)), variable_names=list(keys))
+        raw = read_file(path, MAT_BYTES)
+        for name, shape, _ in whosmat(io.BytesIO(raw)):
+            if math.prod(shape) > len(raw) * _MOST_UNPACKED:
+                raise ValueError(f"{name} of {' x '.join(map(str, shape))} values in {len(raw)} bytes")
+        content: Mapping[str, Any] = loadmat(io.BytesIO(raw), variable_names=list(keys))
         absent = [key for key in keys if key not in content]
         if absent:
             raise ValueError(f"it has no {', '.join(absent)}")

@@ -79,8 +79,13 @@ def _corners(begin: Tensor, bins: Tensor, samples: Tensor, side: Tensor, size: i
     part = torch.where(low < end, at - low, 0)
     weights = torch.stack([1 - part, part], 1) / samples[box][:, None]
     cells = torch.stack([low, torch.minimum(low + 1, end)], 1)
-    count = 2 * torch.bincount(box * size + bin, minlength=len(begin) * size)
+    count = 2 * _counts(box * size + bin, len(begin) * size)
     return _Corners(cells.flatten(), weights.flatten(), count.cumsum(0) - count, count)
+
+
+def _counts(indices: Tensor, length: int) -> Tensor:
+    """Return how often each of 0 .. `length` - 1 occurs, as `torch.bincount` does, which some devices lack."""
+    return indices.new_zeros(length).index_add_(0, indices, torch.ones_like(indices))
 
 
 class _Products(NamedTuple):
@@ -162,7 +167,7 @@ def backward(
     for part in _products(boxes, batch_index, level, images, pairs, size):
         order = part.cells.argsort(stable=True)
         rows = part.first + torch.repeat_interleave(part.counts)
-        count = torch.bincount(part.cells, minlength=len(sums))
+        count = _counts(part.cells, len(sums))
         sums += _weighted_sums(bins, rows[order], part.weights[order], count)
     for grad, rows, pair in zip(grads, torch.split(sums, counts), pairs, strict=True):
         grad.copy_(rows.view(images, *pair, channels).permute(0, 3, 1, 2))

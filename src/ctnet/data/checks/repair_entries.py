@@ -58,6 +58,9 @@ def plain_content(content: CocoContent, done: Counter[str]) -> CocoContent:
 _LISTS = ("images", "categories", "annotations")
 
 
+_LARGEST = 2**53  # integers from here on are not exact in floating point; false for NaN and infinity
+
+
 def number(value: object) -> int | float | None:
     """Return the finite number that a value is or spells, an integer where it has no fraction; None for another."""
     if isinstance(value, str):
@@ -65,7 +68,7 @@ def number(value: object) -> int | float | None:
             value = float(value) if not value.strip().lstrip("+-").isdecimal() else int(value)
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -27,7 +27,7 @@ from ctnet.data.layouts.keypoints import (
 )
 from ctnet.data.layouts.layout import CocoContent, Repairable, SplitFiles, Tolerate, Writer, by_split
 from ctnet.data.layouts.names import Folders, ImageFinder
-from ctnet.data.layouts.recognise import recognise, recognise_json
+from ctnet.data.layouts.recognise import is_of_datumaro, recognise, recognise_json
 from ctnet.data.layouts.text import decode, read_bytes
 from ctnet.errors import DataError
 from ctnet.files import path_component, write_file
@@ -237,10 +237,10 @@ WRITER = Writer("images/{split}", _write_splits, keypoints=True)
 
 
 def _annotations_folder(folder: Path) -> dict[str, SplitFiles]:
-    # COCO's own folder has both kinds for the same images: boxes of eighty classes, and persons with key points
-    annotations = folder / "annotations"
+    annotations = folder / "annotations"  # of COCO itself it has both kinds: boxes, and persons with key points
     kinds = (sorted(annotations.glob(name)) for name in ("instance*_*.json", "*_keypoints_*.json"))
-    plain = [file for file in sorted(annotations.glob("*.json")) if file.stem in ("train", "val", "test")]
+    plain = [annotations / f"{split}.json" for split in ("test", "train", "val")]
+    plain = [file for file in plain if file.is_file() and not is_of_datumaro(file)]
     files = next(filter(None, (*kinds, plain)), [])
     return by_split((_split_of(file), SplitFiles(file, _image_folders(folder, _split_of(file)))) for file in files)
 

@@ -74,3 +74,12 @@ _TOOLS: tuple[tuple[set[str], tuple[str, str]], ...] = (
     ({"image_id", "bbox", "score"}, ("detections in COCO's form, not annotations", "name the annotations")),
 )
 """keys that are found together, at the top or in the first entry; the tool, and what to do"""
+
+
+def is_of_datumaro(file: Path) -> bool:
+    """Return whether the categories of a file that may be COCO are an object, as Datumaro's, which begin the file."""
+    try:
+        with file.open("rb") as stream:
+            return re.search(rb'"categories"\s*:\s*\{', stream.read(1 << 16)) is not None
+    except OSError:
+        return False

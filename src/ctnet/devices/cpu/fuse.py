@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import platform
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,6 +116,16 @@ class _Fused(nn.Module):
         self.bias = layer.bias  # type: ignore[assignment]
         self.unary = "relu" if relu else "none"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": self.packed.to_dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.packed = self._packed_again(self.packed)
+
+    def _packed_again(self, weight: Tensor) -> Tensor:
+        return torch.ops.mkldnn._reorder_linear_weight(weight)  # type: ignore[no-any-return]
+
 
 class FusedConv2d(_Fused):
     """A convolution, the sum with a shortcut and the ReLU of both."""
@@ -138,6 +149,9 @@ class FusedConv2d(_Fused):
         relu = "relu" if self.unary == "relu" else None
         shortcut = shortcut.contiguous(memory_format=torch.channels_last)
         return convolve.binary(x, shortcut, *given, "add", 1.0, relu, [], None)  # type: ignore[no-any-return]
+
+    def _packed_again(self, weight: Tensor) -> Tensor:
+        return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *self.window)
 
     def _result(self, x: Tensor) -> tuple[int, ...]:
         sides = zip(x.shape[2:], self.shape[2:], *self.window[:3], strict=True)

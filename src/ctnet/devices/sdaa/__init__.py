@@ -76,12 +76,14 @@ class SdaaDevice(Accelerator):
         _torch_sdaa()
         own = kernels_in(__name__) | fixed_sizes.KERNELS
         tried = host.tried(own, torch.device(self.torch_type, self.module.current_device()))
-        register(self.dispatch_key, tried.kernels | host.KERNELS)
+        lacking = host.round_trips("roi_align", "roi_align_backward")  # sums of rows that the device does not document
+        register(self.dispatch_key, tried.kernels | lacking | host.KERNELS)
         reasons = dict.fromkeys(REQUIRED, "reference (operators of torch that the vendor documents)")
         reasons |= dict.fromkeys(own, "torch (gathered rows, fixed sizes)") | dict.fromkeys(
             fixed_sizes.KERNELS, fixed_sizes.REASON
         )
-        return reasons | tried.failures | dict.fromkeys(host.KERNELS, host.REASON)
+        trips = dict.fromkeys(lacking, "CPU round trip (the device documents no sums of rows)")
+        return reasons | tried.failures | trips | dict.fromkeys(host.KERNELS, host.REASON)
 
     def compile(self, network: nn.Module) -> nn.Module:
         """Raise ConfigError: the vendor's compiler is known to fail on whole networks."""
