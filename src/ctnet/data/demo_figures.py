@@ -39,7 +39,7 @@ def categories(joints: int = DEFAULT_JOINTS) -> list[dict[str, Any]]:
 
 
 class _Limb(NamedTuple):
-    """A limb: where it starts and ends, its half width at both, what it is."""
+    """A limb: its ends (pixels), its half width at each, and its kind."""
 
     start: str
     end: str

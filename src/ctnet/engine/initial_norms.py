@@ -15,7 +15,7 @@ _IMAGES = 16
 
 
 def start_norms(network: nn.Module, data: Data, samples: TrainingSamples) -> None:
-    """Give the norms the statistics of images of the first epoch; in evaluation the network stays what it is."""
+    """Give the norms the statistics of images of the first epoch; outputs in evaluation mode do not change."""
     chosen = np.linspace(0, len(samples) - 1, min(len(samples), _IMAGES)).astype(int)
     shown = torch.from_numpy(np.stack([samples[0, int(index)].image for index in chosen]))
     images = normalise(shown, data.mean, data.std, color_order=data.color_order)
