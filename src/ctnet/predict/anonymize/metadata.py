@@ -23,8 +23,8 @@ def require_pillow() -> None:
 def write_with_metadata(path: Path, image_bgr: Image, source: Path) -> None:
     """Write the image with EXIF (also time and place) and the colour profile of `source`.
 
-    The image is upright, and so is the orientation in its EXIF. Thumbnails, and the notes of camera makers, which may hold some, show
-    what is hidden and are left out. Raises StorageError.
+    The image is upright, and so is the orientation in its EXIF. Thumbnails, and the notes of camera makers, which may
+    hold some, show what is hidden and are left out. Raises StorageError.
     """
     from PIL import Image as Pillow
 
